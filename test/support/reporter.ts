@@ -39,6 +39,8 @@ export default async function* report(events: AsyncIterable<TestEvent>): AsyncGe
     const line = toLine(event);
     if (line !== undefined) appendFileSync(file, `${JSON.stringify(line)}\n`);
   }
+  // A reporter is a generator; the destination, standard output, belongs to the tests.
+  yield '';
 }
 
 function toLine({ type, data }: TestEvent): ReportLine | undefined {
