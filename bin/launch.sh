@@ -17,9 +17,9 @@ launch() {
 }
 
 # ensure_built ROOT: installs and builds in a clone where the result is missing or older than a source.
-# A published package has no src/ and is always built. Directory times tell of removed files.
+# A published package has no tsconfig.json and is always built. Directory times tell of removed files.
 ensure_built() {
-  [ -d "$1/src" ] || return 0
+  [ -e "$1/tsconfig.json" ] || return 0
   built=$1/dist/.built
   if [ -e "$built" ] && [ ! "$1/package-lock.json" -nt "$built" ] &&
     [ -z "$(find "$1/src" "$1/test" "$1/bench" "$1/tsconfig.json" -newer "$built" -print -quit 2>/dev/null)" ]; then
