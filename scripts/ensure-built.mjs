@@ -74,7 +74,7 @@ const install = () => {
     cache = mkdtempSync(join(tmpdir(), 'varve-npm-'));
     env['npm_config_cache'] = cache;
   }
-  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  const args = ['ci', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error'];
   const result = spawnSync('npm', args, { cwd: root, env, stdio: ['ignore', 2, 2] });
   if (cache !== undefined) rmSync(cache, { recursive: true, force: true });
   if (result.error) fail(`cannot start npm: ${result.error.message}; install npm with Node`);
