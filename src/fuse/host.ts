@@ -1,0 +1,170 @@
+// What a filesystem may ask of its server: saved requests, notifications, backing files, other threads.
+// One object a server; the upward half of the waist (vfs/filesystem.ts Host).
+// Follows: fuse_notify() in fs/fuse/dev.c for which notification takes which lock.
+
+import { E } from '../linux/errno.js';
+import { write } from '../linux/files.js';
+import { backingClose, backingOpen } from '../linux/fuse-dev.js';
+import { scratch, u8, u32 } from '../linux/memory.js';
+import { isBeingKilled } from '../linux/process.js';
+import type { Deferred, Request } from '../vfs/filesystem.js';
+import { requestBuffer } from '../vfs/layout.js';
+import {
+  FuseInHeader,
+  FuseNotifyInvalEntryOut,
+  FuseNotifyInvalInodeOut,
+  FuseOutHeader,
+  NOTIFY,
+} from './abi.js';
+import type { DispatchHost } from './dispatch.js';
+import type { Jobs } from './jobs.js';
+import type { Session } from './session.js';
+
+const HI = 0x1_0000_0000;
+// This thread's scratch: messages written by the server's thread outside a reply.
+const MESSAGE_AT = 0x2b000;
+
+/** A request put aside: its bytes, until it is handled again or its caller was killed. */
+class Saved {
+  readonly bytes: Uint8Array;
+  readonly key: number;
+  over = false;
+
+  constructor(bytes: Uint8Array, key: number) {
+    this.bytes = bytes;
+    this.key = key;
+  }
+}
+
+const keyOf = (lo: number, hi: number): number => (hi & 0x1fffff) * HI + lo;
+
+export class ServerHost implements DispatchHost {
+  session: Session | undefined;
+  readonly jobs: Jobs;
+  readonly #request: Request;
+  readonly #fuseFd: number;
+  readonly #saved = new Map<number, Saved>();
+  readonly #ready: Saved[] = [];
+
+  constructor(request: Request, fuseFd: number, jobs: Jobs) {
+    this.#request = request;
+    this.#fuseFd = fuseFd;
+    this.jobs = jobs;
+  }
+
+  get passthrough(): boolean {
+    return this.session?.passthrough ?? false;
+  }
+
+  get writeback(): boolean {
+    return this.session?.writeback ?? false;
+  }
+
+  defer(): Deferred {
+    const at = requestBuffer(0);
+    const r = this.#request;
+    const key = keyOf(r.uniqueLo, r.uniqueHi);
+    const saved = new Saved(u8.slice(at, at + (u32[at >>> 2] as number)), key);
+    this.#saved.set(key, saved);
+    return saved;
+  }
+
+  resume(deferred: Deferred): void {
+    const saved = deferred as Saved;
+    if (!saved.over) this.#ready.push(saved);
+  }
+
+  /** Whether a resumed request waits to be handled. */
+  get hasReady(): boolean {
+    return this.#ready.length > 0;
+  }
+
+  /** Puts the next resumed request into requestBuffer(0). @returns its length, 0 when there is none left. */
+  takeReady(): number {
+    for (;;) {
+      const saved = this.#ready.shift();
+      if (saved === undefined) return 0;
+      if (saved.over) continue;
+      saved.over = true;
+      this.#saved.delete(saved.key);
+      u8.set(saved.bytes, requestBuffer(0));
+      return saved.bytes.length;
+    }
+  }
+
+  /**
+   * INTERRUPT. Only a request that was put aside can still be given up, and only for a caller that is being killed:
+   * programs do not expect EINTR from a disk file because of some other signal.
+   */
+  interrupted(uniqueLo: number, uniqueHi: number): void {
+    const saved = this.#saved.get(keyOf(uniqueLo, uniqueHi));
+    if (saved === undefined || saved.over) return;
+    const view = new DataView(saved.bytes.buffer, saved.bytes.byteOffset);
+    const header = FuseInHeader.decode(view);
+    if (!isBeingKilled(header.pid)) return;
+    saved.over = true;
+    this.#saved.delete(saved.key);
+    const k = (scratch + MESSAGE_AT) >>> 2;
+    u32[k] = FuseOutHeader.size;
+    u32[k + 1] = -E.INTR;
+    u32[k + 2] = uniqueLo;
+    u32[k + 3] = uniqueHi;
+    write(this.#fuseFd, scratch + MESSAGE_AT, FuseOutHeader.size);
+  }
+
+  /*
+   * Notifications and locks. Dropping attributes takes no lock that a request holds, so it is written at once.
+   * Dropping pages waits for pages under I/O (which may wait for a READ that only we answer), and dropping a name
+   * takes the parent's i_rwsem (which a CREATE that is being handled here holds). Written by the server's thread,
+   * either would wait for itself; a worker writes them, and waits while the server goes on.
+   */
+  invalInode(nodeLo: number, nodeHi: number, offset: number, length: number): void {
+    const size = FuseOutHeader.size + FuseNotifyInvalInodeOut.size;
+    const fill = (at: number): void => {
+      const k = at >>> 2;
+      header(k, size, NOTIFY.INVAL_INODE);
+      u32[k + 4] = nodeLo;
+      u32[k + 5] = nodeHi;
+      u32[k + 6] = offset >>> 0;
+      u32[k + 7] = Math.floor(offset / HI);
+      u32[k + 8] = length >>> 0;
+      u32[k + 9] = Math.floor(length / HI);
+    };
+    if (offset >= 0) {
+      this.jobs.notify(size, fill);
+      return;
+    }
+    fill(scratch + MESSAGE_AT);
+    write(this.#fuseFd, scratch + MESSAGE_AT, size);
+  }
+
+  invalEntry(parentLo: number, parentHi: number, name: number, nameLen: number): void {
+    const head = FuseOutHeader.size + FuseNotifyInvalEntryOut.size;
+    const size = head + nameLen + 1;
+    this.jobs.notify(size, (at) => {
+      const k = at >>> 2;
+      header(k, size, NOTIFY.INVAL_ENTRY);
+      u32[k + 4] = parentLo;
+      u32[k + 5] = parentHi;
+      u32[k + 6] = nameLen;
+      u32[k + 7] = 0;
+      u8.copyWithin(at + head, name, name + nameLen);
+      u8[at + size - 1] = 0;
+    });
+  }
+
+  backingOpen(fd: number): number {
+    return backingOpen(this.#fuseFd, fd);
+  }
+
+  backingClose(id: number): void {
+    backingClose(this.#fuseFd, id);
+  }
+}
+
+function header(k: number, size: number, code: number): void {
+  u32[k] = size;
+  u32[k + 1] = code;
+  u32[k + 2] = 0;
+  u32[k + 3] = 0;
+}

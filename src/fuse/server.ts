@@ -1,0 +1,146 @@
+// Serves one mount: read a request, handle it, write its reply, until the mount is gone.
+// The caller (stack/server.ts, or any program) gives a filesystem and a mounted /dev/fuse; serve() blocks its thread.
+// Follows: Documentation/filesystems/fuse.rst. One thread, so nothing in the tables of vfs/ needs a lock.
+
+import { writeSync } from 'node:fs';
+import { E, errnoName } from '../linux/errno.js';
+import { mapMemory } from '../linux/memory.js';
+import { CAP, hasCapability, inInitialUserNamespace } from '../linux/process.js';
+import { Counter, count } from '../vfs/counters.js';
+import type { FileSystem } from '../vfs/filesystem.js';
+import { Channel } from './channel.js';
+import { Dispatcher, emptyRequest } from './dispatch.js';
+import { ServerHost } from './host.js';
+import { Jobs } from './jobs.js';
+import type { Session } from './session.js';
+import { traceReply, traceRequest } from './trace.js';
+
+/** How to serve. Absent keys mean the default named. */
+export interface ServeOptions {
+  /** /dev/fuse of a mounted session. Stays open; made non-blocking. */
+  readonly fd: number;
+  /** Seconds that names, negative names and attributes stay valid in the kernel; fractions allowed. Default 1. */
+  readonly timeout?: number;
+  /** Default false. Granted only with CAP_SYS_ADMIN in the initial user namespace, on Linux 6.9 and later. */
+  readonly passthrough?: boolean;
+  /** Default false. Ignored when passthrough is granted: the kernel has one or the other. */
+  readonly writeback?: boolean;
+  /** Default false: POSIX ACLs. */
+  readonly acl?: boolean;
+  /** Default false: prints every request and reply. */
+  readonly trace?: boolean;
+  /** Receives lines of the log and the trace; default: standard error, written at once. */
+  readonly log?: (line: string) => void;
+  /** Microseconds of polling before the thread sleeps; default SPIN_MICROSECONDS, 0: none. */
+  readonly spin?: number;
+  /** Claims an older ABI, for tests. */
+  readonly minor?: number;
+  /** A session that another process has negotiated: no INIT comes. */
+  readonly session?: Session;
+  /** Called once the session is agreed and the filesystem started. */
+  readonly onReady?: (session: Session) => void;
+  /** Another descriptor to watch, for example a control pipe. */
+  readonly wakeFd?: number;
+  /** Called when wakeFd has something; true ends the serving. */
+  readonly onWake?: () => boolean;
+}
+
+/** Why serve() returned. */
+export type ExitReason = 'unmounted' | 'aborted' | 'woken' | 'failed';
+
+/** Whether the kernel would let this process register backing files. */
+export function passthroughPermitted(): boolean {
+  return hasCapability(CAP.SYS_ADMIN) && inInitialUserNamespace();
+}
+
+function toStderr(line: string): void {
+  try {
+    writeSync(2, `varve: ${line}\n`);
+  } catch {
+    // Standard error is gone; there is nobody to tell.
+  }
+}
+
+/**
+ * Serves `fs` until the mount is gone. Blocks the calling thread: no timer, promise or message of it runs meanwhile.
+ * The process must not open files on its own mount.
+ * @returns `unmounted` (the normal end), `aborted` (by the abort file of /sys/fs/fuse/connections), `woken` (onWake said
+ * so) or `failed` (the device failed in another way, which is logged).
+ */
+export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
+  mapMemory();
+  const log = options.log ?? toStderr;
+  const trace = options.trace ?? false;
+  const request = emptyRequest();
+  const jobs = new Jobs(request, options.fd);
+  const host = new ServerHost(request, options.fd, jobs);
+  const dispatcher = new Dispatcher(request, fs, host, {
+    wishes: {
+      passthrough: (options.passthrough ?? false) && passthroughPermitted(),
+      writeback: options.writeback ?? false,
+      acl: options.acl ?? false,
+      minor: options.minor,
+    },
+    timeout: options.timeout ?? 1,
+    log,
+  });
+  const channel = new Channel(options.fd, options.spin);
+  if (options.session !== undefined) {
+    dispatcher.begin(options.session);
+    options.onReady?.(options.session);
+  }
+  let announced = options.session !== undefined;
+
+  /** Handles the message in the request buffer and sends its reply. */
+  const serveOne = (length: number): void => {
+    if (trace) log(traceRequest(length, dispatcher.session));
+    const reply = dispatcher.handle(length);
+    if (reply > 0) {
+      if (trace) log(traceReply(reply, request));
+      if (!channel.reply(reply)) dispatcher.undo();
+    } else if (trace) {
+      log('   (no reply now)');
+    }
+    if (!announced && dispatcher.session !== undefined) {
+      announced = true;
+      options.onReady?.(dispatcher.session);
+    }
+  };
+
+  /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
+  const wait = (): ExitReason | undefined => {
+    // Before the first job there is no pipe; poll(2) skips -1.
+    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1]);
+    if (mask < 0) return mask === -E.INTR ? undefined : 'failed';
+    return mask & 4 && options.onWake?.() ? 'woken' : undefined;
+  };
+
+  let reason: ExitReason | undefined;
+  while (reason === undefined) {
+    if (jobs.ready) jobs.collect();
+    while (host.hasReady) {
+      const length = host.takeReady();
+      if (length > 0) serveOne(length);
+    }
+    let n = channel.tryRead();
+    if (n === -E.AGAIN) n = channel.spin();
+    if (n > 0) {
+      count(Counter.requests);
+      serveOne(n);
+    } else if (n === -E.AGAIN) {
+      reason = wait();
+    } else if (n === -E.NODEV) {
+      reason = 'unmounted';
+    } else if (n === -E.CONNABORTED) {
+      reason = 'aborted';
+    } else {
+      log(`reading requests: ${n === 0 ? 'end of file' : errnoName(n)}`);
+      reason = 'failed';
+    }
+  }
+
+  fs.stop();
+  jobs.stop();
+  if (channel.refused > 0) log(`${channel.refused} replies were refused by the kernel`);
+  return reason;
+}

@@ -1,0 +1,51 @@
+// What this process may do, and on what machine: capabilities, user namespace, processors.
+// Asked once a start by fuse/server.ts and by `varve doctor`.
+// Follows: capabilities(7), user_namespaces(7), proc(5).
+
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+
+/** Bits of capabilities(7). */
+export const CAP = { DAC_READ_SEARCH: 2, SYS_ADMIN: 21, MKNOD: 27 } as const;
+
+function field(file: string, name: string): string | undefined {
+  try {
+    const line = readFileSync(file, 'latin1')
+      .split('\n')
+      .find((text) => text.startsWith(`${name}:`));
+    return line?.slice(name.length + 1).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the effective set has `capability` (in whatever user namespace this is). */
+export function hasCapability(capability: number): boolean {
+  const mask = BigInt(`0x${field('/proc/self/status', 'CapEff') ?? '0'}`);
+  return (mask >> BigInt(capability)) % 2n === 1n;
+}
+
+/** Whether this is the initial user namespace (the one that maps every id to itself). */
+export function inInitialUserNamespace(): boolean {
+  try {
+    return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a fatal signal (SIGKILL: bit 8) is pending for a thread; false when it is not visible from here. */
+export function isBeingKilled(tid: number): boolean {
+  if (tid === 0) return false;
+  const file = `/proc/${tid}/status`;
+  for (const name of ['SigPnd', 'ShdPnd']) {
+    const mask = field(file, name);
+    if (mask !== undefined && (BigInt(`0x${mask}`) >> 8n) % 2n === 1n) return true;
+  }
+  return false;
+}
+
+/** Processors this process may run on. */
+export function processors(): number {
+  return availableParallelism();
+}

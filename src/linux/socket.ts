@@ -1,0 +1,85 @@
+// Socket pairs and the passing of descriptors over them.
+// Called by linux/mount.ts (fusermount3 hands over its fd so); cold paths only.
+// Follows: socketpair(2), recvmsg(2), unix(7) SCM_RIGHTS, cmsg(3).
+
+import { E } from './errno.js';
+import { func, ret } from './libc.js';
+import { base, i32, scratch, u8, u32 } from './memory.js';
+
+const P = 'uint64_t';
+const c = {
+  socketpair: func(`int socketpair(int domain, int type, int protocol, ${P} fds)`),
+  recvmsg: func(`int64_t recvmsg(int fd, ${P} msg, int flags)`),
+  sendmsg: func(`int64_t sendmsg(int fd, ${P} msg, int flags)`),
+};
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const MSG_NOSIGNAL = 0x4000;
+
+// Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (64 bytes); 256: data.
+const AT = 0x29000;
+const IOV = 64;
+const PAIR = 80;
+const CONTROL = 96;
+const DATA = 256;
+const CONTROL_SIZE = 64;
+const DATA_SIZE = 1024;
+
+/** @returns two connected stream sockets, close-on-exec, or -errno. */
+export function socketpair(): [number, number] | number {
+  const at = scratch + AT + PAIR;
+  const r = ret(c.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, base + at));
+  if (r < 0) return r;
+  return [u32[at >>> 2] as number, u32[(at >>> 2) + 1] as number];
+}
+
+function put64(at: number, value: number): void {
+  u32[at >>> 2] = value >>> 0;
+  u32[(at >>> 2) + 1] = Math.floor(value / 0x1_0000_0000);
+}
+
+function header(dataLength: number, controlLength: number): number {
+  const at = scratch + AT;
+  u8.fill(0, at, at + 56);
+  put64(at + IOV, base + at + DATA);
+  put64(at + IOV + 8, dataLength);
+  put64(at + 16, base + at + IOV);
+  put64(at + 24, 1);
+  put64(at + 32, controlLength === 0 ? 0 : base + at + CONTROL);
+  put64(at + 40, controlLength);
+  return at;
+}
+
+/**
+ * Receives one message that carries a descriptor (close-on-exec here).
+ * @returns the fd; -EPIPE-like -ENODATA when the peer closed or sent none; or -errno.
+ */
+export function receiveFd(socket: number): number {
+  const at = header(DATA_SIZE, CONTROL_SIZE);
+  u8.fill(0, at + CONTROL, at + CONTROL + CONTROL_SIZE);
+  const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC));
+  if (r < 0) return r;
+  const k = (at + CONTROL) >>> 2;
+  const length = u32[k] as number;
+  if (length < 20 || u32[k + 2] !== SOL_SOCKET || u32[k + 3] !== SCM_RIGHTS) return -E.NODATA;
+  return i32[k + 4] as number;
+}
+
+/** Sends one byte that carries `fd`. @returns 0 or -errno. */
+export function sendFd(socket: number, fd: number): number {
+  const at = header(1, 24);
+  u8[at + DATA] = 0;
+  const k = (at + CONTROL) >>> 2;
+  put64(at + CONTROL, 20);
+  u32[k + 2] = SOL_SOCKET;
+  u32[k + 3] = SCM_RIGHTS;
+  u32[k + 4] = fd;
+  u32[k + 5] = 0;
+  const r = ret(c.sendmsg(socket, base + at, MSG_NOSIGNAL));
+  return Math.min(r, 0);
+}
