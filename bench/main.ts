@@ -140,7 +140,7 @@ async function runThere(
     {
       stdio: ['ignore', 'pipe', 'inherit'],
       // A supervisor of this run must not be the one that serves the user's own mounts.
-      env: { ...process.env, HOME: order.dir, XDG_RUNTIME_DIR: order.dir },
+      env: { ...process.env, HOME: order.dir, XDG_RUNTIME_DIR: `${order.dir}/run` },
     },
   );
   // An interrupted run takes its namespaces, and so every server and mount in them, with it.

@@ -48,6 +48,8 @@ if (order.environment.fs === 'tmpfs') {
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=80%', 'tmpfs', order.dir]);
   if (mounted.status !== 0) throw new Error(`no tmpfs: ${mounted.stderr}`);
 }
+mkdirSync(`${order.dir}/run`, { mode: 0o700 }); // XDG_RUNTIME_DIR, see main.ts
+
 // Where everything started here writes its standard error: a file, because daemons keep it after their parent's end.
 const complaints = openSync(`${order.dir}/stderr`, 'a+');
 
