@@ -1,0 +1,304 @@
+// Runs a case: one stack, a sequence of operations on both sides, and every comparison of the two.
+// Cases come from a seed (newCase) or from a file; oracle.test.ts runs many, main.ts any of them.
+// The differences that are allowed, and why, stand in allowed.ts.
+
+import { AT, asUser, S, stat, sys } from '../support/sys.js';
+import { allowed } from './allowed.js';
+import { dataKinds } from './kinds-data.js';
+import { metaKinds } from './kinds-meta.js';
+import { nameKinds } from './kinds-names.js';
+import { type LayerStep, makeLayers } from './layers.js';
+import { type Args, Choices, type Kind, type Op } from './op.js';
+import { Random } from './random.js';
+import { type Filesystems, type Placement, Stack } from './stack.js';
+import type { Subject } from './subjects.js';
+import { differences, printable, readTree, type Tree } from './tree.js';
+import { World } from './world.js';
+
+/** All that is needed to run the same thing again. */
+export interface Case {
+  seed: number;
+  placement: Placement;
+  /** The lowest first. */
+  layers: LayerStep[][];
+  ops: Op[];
+}
+
+export interface Failure {
+  /** What disagreed: `operation` or the name of a comparison. */
+  stage: string;
+  /** Index of the last operation that had run; -1 before the first. */
+  at: number;
+  /** Readable lines. */
+  details: string[];
+}
+
+export interface Bench {
+  subject: Subject;
+  oracle: Subject;
+  filesystems: Filesystems;
+}
+
+export const kinds: Record<string, Kind> = { ...dataKinds, ...nameKinds, ...metaKinds };
+
+/** Steps of a campaign that are no system calls: compare, mount anew, make the upper a lower. */
+const steps = [
+  ['compare', 12],
+  ['remount', 6],
+  ['rotate', 3],
+] as const;
+
+const weights: readonly (readonly [string, number])[] = [
+  ...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const),
+  ...steps,
+];
+
+const mostLayers = 10;
+
+export function newCase(seed: number): Case {
+  const random = new Random(seed);
+  const placement = random.pick(['tmpfs', 'ext4', 'both'] as const);
+  const layers = makeLayers(random, 1 + random.below(4));
+  return { seed, placement, layers, ops: [] };
+}
+
+export interface CaseRun {
+  failure: Failure | undefined;
+  /** How often each kind ran. */
+  counts: Map<string, number>;
+  /** Differences that were allowed, by reason. */
+  allowances: Map<string, number>;
+}
+
+/**
+ * @param make how many operations to make up and append to the case; 0 runs those it has
+ * @param number makes the folders of this run its own
+ */
+export function runCase(one: Case, bench: Bench, number: number, make: number): CaseRun {
+  const result: CaseRun = { failure: undefined, counts: new Map(), allowances: new Map() };
+  const stackOf = (side: string) =>
+    new Stack(`${number}${side}`, one.layers, one.placement, bench.filesystems);
+  const run = new Run(one, bench, stackOf('a'), stackOf('b'), result);
+  try {
+    run.operations(make);
+    run.finish();
+  } catch (error) {
+    if (!(error instanceof Disagreement)) throw error;
+    result.failure = { stage: error.stage, at: run.at, details: error.details };
+  } finally {
+    run.abandon();
+  }
+  return result;
+}
+
+class Disagreement extends Error {
+  readonly stage: string;
+  readonly details: string[];
+  constructor(stage: string, details: string[]) {
+    super(stage);
+    this.stage = stage;
+    this.details = details;
+  }
+}
+
+class Run {
+  /** Index of the operation that runs or has run last. */
+  at = -1;
+  readonly #case: Case;
+  readonly #bench: Bench;
+  readonly #ours: { world: World; stack: Stack; mounted: boolean };
+  readonly #theirs: { world: World; stack: Stack; mounted: boolean };
+  readonly #result: CaseRun;
+  #lowers: Tree[];
+
+  constructor(one: Case, bench: Bench, ours: Stack, theirs: Stack, result: CaseRun) {
+    this.#case = one;
+    this.#bench = bench;
+    this.#result = result;
+    this.#ours = { world: new World(false, ours.mountpoint), stack: ours, mounted: false };
+    this.#theirs = { world: new World(true, theirs.mountpoint), stack: theirs, mounted: false };
+    this.#lowers = ours.lowerTrees();
+  }
+
+  operations(make: number): void {
+    this.#mount();
+    this.#compare('first look');
+    const random = new Random(this.#case.seed ^ 0x5eed);
+    const choices = new Choices(random, this.#theirs.world);
+    if (make > 0) this.#survey(choices);
+    const { ops } = this.#case;
+    for (this.at = 0; this.at < (make > 0 ? make : ops.length); this.at++) {
+      const op = make > 0 ? makeOp(choices) : (ops[this.at] as Op);
+      if (make > 0) ops.push(op);
+      this.#result.counts.set(op.kind, (this.#result.counts.get(op.kind) ?? 0) + 1);
+      if (!this.#step(op, choices)) this.#both(op, choices);
+    }
+    this.at = ops.length - 1;
+  }
+
+  /** Every comparison that needs the mounts gone or others in their place. */
+  finish(): void {
+    this.#compare('final tree');
+    this.#unmount();
+    this.#checkLowers();
+    this.#mount();
+    const expected = this.#compare('tree after a remount');
+    this.#unmount();
+    const { subject, oracle } = this.#bench;
+    const byKernel = this.#ours.stack.treeThrough(oracle);
+    fail('our layers mounted by the kernel', differences(byKernel, expected));
+    const bySubject = this.#theirs.stack.treeThrough(subject);
+    fail("the kernel's layers mounted by the subject", differences(bySubject, expected));
+    this.#checkLowers();
+  }
+
+  /** After a failure: nothing stays open; what cannot be unmounted is left to the caller's folder. */
+  abandon(): void {
+    for (const side of [this.#ours, this.#theirs]) {
+      side.world.leave();
+      if (!side.mounted) continue;
+      try {
+        (side === this.#ours ? this.#bench.subject : this.#bench.oracle).unmount(
+          side.stack.mountpoint,
+        );
+      } catch {
+        // The disagreement is the news, not this.
+      }
+      side.mounted = false;
+    }
+  }
+
+  #both(op: Op, choices: Choices): void {
+    const ours = perform(this.#ours.world, op);
+    const theirs = perform(this.#theirs.world, op);
+    if (ours !== theirs) {
+      const reason = allowed(op, ours, theirs);
+      if (reason === undefined) {
+        const details = [`subject: ${printable(ours)}`, `oracle:  ${printable(theirs)}`];
+        throw new Disagreement('operation', details);
+      }
+      this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
+    }
+    const root = this.#theirs.world.root;
+    choices.learn(op, !/^E[A-Z]/.test(theirs), (path) => letterOf(root, path));
+  }
+
+  /** @returns whether it was a step of the campaign itself */
+  #step(op: Op, choices: Choices): boolean {
+    if (op.kind === 'compare') {
+      const tree = this.#compare('tree');
+      choices.known.clear();
+      for (const [path, line] of tree.lines) {
+        if (path !== '' && path.length < 200) choices.known.set(path, lineLetter(line));
+      }
+      return true;
+    }
+    if (op.kind !== 'remount' && op.kind !== 'rotate') return false;
+    this.#unmount();
+    if (op.kind === 'rotate' && this.#ours.stack.lowers.length < mostLayers) {
+      this.#checkLowers();
+      this.#ours.stack.rotate();
+      this.#theirs.stack.rotate();
+      this.#lowers = this.#ours.stack.lowerTrees();
+    }
+    this.#mount();
+    this.#compare(`tree after ${op.kind}`);
+    return true;
+  }
+
+  #survey(choices: Choices): void {
+    for (const [path, line] of readTree(this.#theirs.world.root, () => true).lines) {
+      if (path !== '') choices.known.set(path, lineLetter(line));
+    }
+  }
+
+  #mount(): void {
+    this.#bench.subject.mount(this.#ours.stack.folders);
+    this.#ours.mounted = true;
+    this.#bench.oracle.mount(this.#theirs.stack.folders);
+    this.#theirs.mounted = true;
+    this.#ours.world.enter();
+    this.#theirs.world.enter();
+  }
+
+  #unmount(): void {
+    this.#ours.world.leave();
+    this.#theirs.world.leave();
+    this.#bench.subject.unmount(this.#ours.stack.mountpoint);
+    this.#ours.mounted = false;
+    this.#bench.oracle.unmount(this.#theirs.stack.mountpoint);
+    this.#theirs.mounted = false;
+  }
+
+  #compare(stage: string): Tree {
+    const ours = readTree(this.#ours.world.root, () => true);
+    const theirs = readTree(this.#theirs.world.root, () => true);
+    fail(stage, differences(ours, theirs));
+    // Numbers differ between the sides, so only what a side says about itself can be checked; the
+    // kernel's own contradictions are not ours to report.
+    if (this.#bench.subject.name !== 'kernel') {
+      fail(`${stage}: the subject contradicts itself`, ours.contradictions.map(printable));
+    }
+    return theirs;
+  }
+
+  #checkLowers(): void {
+    const { stack } = this.#ours;
+    stack.lowerTrees().forEach((tree, i) => {
+      const before = this.#lowers[i];
+      if (before !== undefined) fail(`lower ${i} has changed`, differences(tree, before));
+    });
+  }
+}
+
+function fail(stage: string, details: string[]): void {
+  if (details.length > 0) throw new Disagreement(stage, details);
+}
+
+function makeOp(choices: Choices): Op {
+  const { random } = choices;
+  const kind = random.weighted(weights);
+  const args = kinds[kind]?.make(choices) ?? {};
+  const op: Op = { kind, ...args };
+  if (kinds[kind] !== undefined && random.oneIn(5)) op.as = random.pick([1000, 1000, 1001]);
+  if (op.mode !== undefined && random.oneIn(4)) op.umask = random.pick([0o22, 0o77, 0o27]);
+  return op;
+}
+
+function perform(world: World, op: Op): string {
+  const kind = kinds[op.kind];
+  if (kind === undefined) throw new Error(`unknown operation ${op.kind}`);
+  const user = op.as ?? 0;
+  sys.umask(op.umask ?? 0);
+  try {
+    return asUser(user, user, () => kind.run(world, op as Op & Args));
+  } catch (error) {
+    return `threw ${error instanceof Error ? error.message : error}`;
+  } finally {
+    sys.umask(0o22);
+  }
+}
+
+function letterOf(root: number, path: string): string | undefined {
+  const st = stat(root, path, AT.SYMLINK_NOFOLLOW);
+  if (typeof st === 'number') return undefined;
+  const type = st.mode & S.IFMT;
+  return type === S.IFDIR ? 'd' : type === S.IFREG ? 'f' : type === S.IFLNK ? 'l' : 'o';
+}
+
+function lineLetter(line: string): string {
+  const type = line.slice(0, line.indexOf(' '));
+  return type === 'dir' ? 'd' : type === 'file' ? 'f' : type === 'symlink' ? 'l' : 'o';
+}
+
+/** One operation a line, readable and as short as it gets. */
+export function showOp(op: Op): string {
+  const { kind, ...args } = op;
+  const text = Object.entries(args).map(([key, value]) => {
+    if (typeof value === 'string') return `${key}=${JSON.stringify(printable(value))}`;
+    if (key === 'mode' || key === 'umask') return `${key}=0${(value as number).toString(8)}`;
+    if (key === 'flags') return `flags=0x${(value as number).toString(16)}`;
+    return `${key}=${JSON.stringify(value)}`;
+  });
+  return `${kind} ${text.join(' ')}`;
+}
