@@ -4,9 +4,16 @@
 
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { func, ret } from './libc.js';
+import { base, getU64, putU64, scratch } from './memory.js';
+
+const c = {
+  umask: func('uint32_t umask(uint32_t mask)'),
+  prlimit: func('int prlimit(int pid, int resource, uint64_t limit, uint64_t old)'),
+};
 
 /** Bits of capabilities(7). */
-export const CAP = { DAC_READ_SEARCH: 2, SYS_ADMIN: 21, MKNOD: 27 } as const;
+export const CAP = { CHOWN: 0, DAC_READ_SEARCH: 2, SYS_ADMIN: 21, MKNOD: 27 } as const;
 
 function field(file: string, name: string): string | undefined {
   try {
@@ -48,4 +55,23 @@ export function isBeingKilled(tid: number): boolean {
 /** Processors this process may run on. */
 export function processors(): number {
   return availableParallelism();
+}
+
+/** Sets the umask of the whole process. @returns the one before. */
+export function setUmask(mask: number): number {
+  return c.umask(mask);
+}
+
+const RLIMIT_NOFILE = 7;
+// struct rlimit in scratch: soft and hard limit, u64 each.
+const LIMIT_AT = 0x2d100;
+
+/** Raises the soft limit of open files to the hard one. @returns what it is then. */
+export function raiseFileLimit(): number {
+  const at = scratch + LIMIT_AT;
+  if (ret(c.prlimit(0, RLIMIT_NOFILE, 0, base + at)) < 0) return 1024;
+  const hard = getU64(at + 8);
+  putU64(at, hard);
+  if (ret(c.prlimit(0, RLIMIT_NOFILE, base + at, 0)) < 0) return 1024;
+  return hard;
 }

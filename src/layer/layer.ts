@@ -1,0 +1,58 @@
+// What can be stacked: the interface of a layer. overlay/ knows this file and no concrete layer.
+// Objects are named as (directory record, name), the way the *at() system calls name them.
+// Results are >= 0 or -errno; attributes go to statBuffer() of linux/files.ts as struct statx.
+
+import type { EntryCallback } from '../linux/dirents.js';
+
+export { D, get as dirGet, layerOf, retainDir } from './dirs.js';
+
+/** A read-only tree. All names are arena offsets of NUL-terminated bytes; an empty name is the directory itself. */
+export interface Layer {
+  /** Position in the stack: 0 is the upper, then the lowers from the top. */
+  readonly index: number;
+  /** What to call it in messages: the path as given. */
+  readonly label: string;
+  /** Record of the root directory. */
+  readonly root: number;
+  /** Layers with the same number keep their inodes in one space (one filesystem). From 0. */
+  readonly fsId: number;
+  /** st_dev of the root, major and minor joined, for comparisons. */
+  readonly device: string;
+  /** UUID of the filesystem as in file handles, 16 bytes; zeros when it has none. */
+  readonly uuid: Uint8Array;
+  /** f_type of statfs(2). */
+  readonly magic: number;
+
+  /** Attributes to statBuffer(). @returns st_mode, or -errno. */
+  stat(dir: number, name: number): number;
+  /** Attributes of a directory record itself. */
+  statDir(dir: number): number;
+  /** The record of subdirectory `name`, with one reference for the caller; 0 when the table is full. */
+  enter(dir: number, name: number, nameLen: number): number;
+  release(dir: number): void;
+  /** A descriptor of a regular file, read-only; the caller closes it. Leaves the atime where allowed. */
+  open(dir: number, name: number): number;
+  /** An O_PATH descriptor of the object; the caller closes it. */
+  openPath(dir: number, name: number): number;
+  readlink(dir: number, name: number, out: number, size: number): number;
+  getxattr(dir: number, name: number, attr: number, out: number, size: number): number;
+  listxattr(dir: number, name: number, out: number, size: number): number;
+  /**
+   * Lists a directory: `entry` is called for each name but "." and "..", with d_ino and d_type.
+   * The name is valid only during the call. @returns 0 or -errno.
+   */
+  list(dir: number, entry: EntryCallback): number;
+  /** A file handle as in overlayfs: type and bytes at `out` (struct file_handle). @returns handle_bytes, or -errno. */
+  handle(dir: number, name: number, out: number): number;
+  /** Disk space, as fstatfs(2) to `out`. */
+  statfs(out: number): number;
+  close(): void;
+}
+
+/** The layer that takes the changes: a directory whose descriptors the overlay may use itself. */
+export interface UpperLayer extends Layer {
+  /** An O_PATH descriptor of a directory, owned by the layer; valid until the next call of fd() on other records. */
+  fd(dir: number): number;
+  /** After a rename of a directory inside the layer. */
+  moved(dir: number, newParent: number, name: number, nameLen: number): void;
+}

@@ -1,0 +1,35 @@
+// Who is at the other end of a Unix socket, and advisory locks on whole files.
+// Called by supervisor/: only its own user may talk to it, and there is one of it; stack/claim.ts locks work directories.
+// Follows: unix(7) SO_PEERCRED (struct ucred), flock(2).
+
+import { func, ret } from './libc.js';
+import { base, scratch, u32 } from './memory.js';
+
+const c = {
+  getsockopt: func(
+    'int getsockopt(int fd, int level, int option, uint64_t value, uint64_t length)',
+  ),
+  flock: func('int flock(int fd, int operation)'),
+};
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+// Scratch of this thread: struct ucred (pid, uid, gid), then its length.
+const AT = 0x2e000;
+
+/** User id of the peer, as this user namespace sees it, or -errno. */
+export function peerUid(socket: number): number {
+  const k = (scratch + AT) >>> 2;
+  u32[k + 4] = 12;
+  const at = base + scratch + AT;
+  const r = ret(c.getsockopt(socket, SOL_SOCKET, SO_PEERCRED, at, at + 16));
+  return r < 0 ? r : (u32[k + 1] as number);
+}
+
+/** Takes the exclusive lock of an open file without waiting. @returns 0, or -errno (-EAGAIN: someone has it). */
+export function lockFile(fd: number): number {
+  return ret(c.flock(fd, LOCK_EX | LOCK_NB));
+}

@@ -1,0 +1,57 @@
+// The state of one mounted overlay that is not in the shared tables; every operation gets it as its first argument.
+// Owned and changed by the server's thread alone.
+// Follows the object model of fs/overlayfs/ovl_entry.h: an upper, a stack of lowers, a workdir.
+
+import type { Layer, UpperLayer } from '../layer/layer.js';
+import type { Deferred, Host } from '../vfs/filesystem.js';
+import type { OverlayConfig } from './config.js';
+import type { DirIndex } from './dir-index.js';
+import { Marks } from './marks.js';
+import type { Snapshot } from './readdir.js';
+
+/** A copy-up whose data another thread is copying; requests that need its result wait in `waiting`. */
+export interface PendingCopy {
+  readonly waiting: Deferred[];
+  /** errno of the failure, for the waiters when they run again; 0 while it goes on. */
+  error: number;
+  /** Waiters that have yet to take the error. */
+  failures: number;
+}
+
+export class Overlay {
+  readonly config: OverlayConfig;
+  readonly marks: Marks;
+  /** By index: the upper (or undefined), the lowers, the data-only layers. */
+  readonly layers: readonly (Layer | undefined)[];
+  /** Index of the lowest layer that has names. */
+  readonly bottom: number;
+  readonly upper: UpperLayer | undefined;
+  /** Set by start(). */
+  host!: Host;
+  /** Name sets of merged directories, by node. */
+  readonly indexes = new Map<number, DirIndex>();
+  /** Lookups that had to ask the layers, by directory node, until an index is worth it. */
+  readonly misses = new Map<number, number>();
+  /** Listings of open directories, by handle. */
+  readonly snapshots = new Map<number, Snapshot>();
+  /** Union link counts of lower objects with several names, by node. */
+  readonly links = new Map<number, number>();
+  /** Copy-ups in flight, by node. */
+  readonly copies = new Map<number, PendingCopy>();
+  /** Numbers the temporary names in the workdir. */
+  tempCounter = 0;
+  /** umask of the process as last set. */
+  umask = -1;
+
+  constructor(config: OverlayConfig) {
+    this.config = config;
+    this.marks = new Marks(config.userxattr);
+    this.upper = config.upper;
+    this.layers = [config.upper, ...config.lowers, ...config.dataLayers];
+    this.bottom = config.lowers.length;
+  }
+
+  layer(index: number): Layer {
+    return this.layers[index] as Layer;
+  }
+}

@@ -1,0 +1,494 @@
+// New objects: create, mkdir, mknod, symlink, link and unnamed files; over whiteouts where one stands in the way.
+// Tried in place first (one system call); only a whiteout needs staging in the workdir.
+// Follows: fs/overlayfs/dir.c (ovl_create_upper, ovl_create_over_whiteout) and inode_init_owner() for group inheritance.
+
+import { DT, O, S } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import {
+  chmodAt,
+  chownAt,
+  close,
+  dotPath,
+  emptyPath,
+  linkAt,
+  linkFd,
+  mkdirAt,
+  mknodAt,
+  openAt,
+  renameAt,
+  statAt,
+  statBuffer,
+  statFd,
+  Statx,
+  symlinkAt,
+  unlinkAt,
+} from '../linux/files.js';
+import { u8, u32 } from '../linux/memory.js';
+import { setUmask } from '../linux/process.js';
+import { getxattrAt, setxattrAt } from '../linux/xattr.js';
+import { attrFromStat, Entry } from '../vfs/attr.js';
+import { PARKED, type OpenReply, type Request } from '../vfs/filesystem.js';
+import { nameAt } from '../vfs/names.js';
+import {
+  allocNode,
+  F,
+  findName,
+  FLAG,
+  freeNode,
+  get,
+  hasFlag,
+  insertIno,
+  insertName,
+  put,
+  setFlag,
+} from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { ensureUpper, ensureUpperDir, markImpure, noteUpperName, openUpper } from './copy-up.js';
+import { dropNode } from './forget.js';
+import { attachHandle, serverFlags } from './io.js';
+import { changeUnionLinks } from './links.js';
+import { addAlias, answerEntry, lookupChild } from './lookup.js';
+import {
+  attrOf,
+  finishAttr,
+  isDir,
+  isWhiteout,
+  nodeOf,
+  resolve,
+  setInoFromStat,
+} from './objects.js';
+import { storeOverrideStat } from './override-stat.js';
+import { LONG_NAME, RECORD, TEMP_NAME, XATTR_VALUE } from './work.js';
+import { tempName } from './workdir.js';
+
+/** Makes the object called `name` below `dirfd`. @returns >= 0 (an fd where it opens one) or -errno. */
+type Make = (dirfd: number, name: number) => number;
+
+/** What the last place() found out. */
+const placed = {
+  /** A whiteout was replaced: something below would show through a plain directory. */
+  overWhiteout: false,
+};
+
+/** Sets the umask of this process to the caller's, so that default ACLs and the mode meet as on any filesystem. */
+function takeUmask(o: Overlay, umask: number): void {
+  if (o.umask === umask) return;
+  setUmask(umask);
+  o.umask = umask;
+}
+
+/**
+ * Makes an object in an upper directory, replacing a whiteout if there is one.
+ * @returns what `make` returned, or -errno (EEXIST when something visible is there).
+ */
+function place(o: Overlay, parent: number, name: number, nameLen: number, dir: boolean, make: Make): number {
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  const dirfd = upper.fd(get(parent, F.upper));
+  if (dirfd < 0) return dirfd;
+  placed.overWhiteout = false;
+  if (o.config.aufsWhiteouts) placed.overWhiteout = removeAufsWhiteout(dirfd, name, nameLen, dir);
+  let r = make(dirfd, name);
+  if (r === -E.EXIST) {
+    const mode = statAt(dirfd, name);
+    if (mode < 0) return mode;
+    if (!isWhiteout(mode)) return -E.EXIST;
+    placed.overWhiteout = true;
+    r = placeOverWhiteout(o, parent, dirfd, name, dir, make);
+  } else if (r >= 0 && dir && placed.overWhiteout) {
+    const marked = markOpaque(o, dirfd, name);
+    if (marked < 0) return marked;
+  }
+  if (r >= 0) noteUpperName(o, parent, name);
+  return r;
+}
+
+/** `.wh.NAME` beside the new object would hide nothing any more, but stays confusing: it goes. */
+function removeAufsWhiteout(dirfd: number, name: number, nameLen: number, _dir: boolean): boolean {
+  if (nameLen > 251) return false;
+  u8.set([0x2e, 0x77, 0x68, 0x2e], LONG_NAME);
+  u8.copyWithin(LONG_NAME + 4, name, name + nameLen + 1);
+  return unlinkAt(dirfd, LONG_NAME) >= 0;
+}
+
+/** Sets the opaque mark on a directory of the upper layer. */
+export function markOpaque(o: Overlay, dirfd: number, name: number): number {
+  u8[XATTR_VALUE] = 0x79;
+  return setxattrAt(dirfd, name, o.marks.opaque, XATTR_VALUE, 1, 0);
+}
+
+/** Stages the object in the workdir and puts it in the whiteout's place by one rename. */
+function placeOverWhiteout(
+  o: Overlay,
+  parent: number,
+  dirfd: number,
+  name: number,
+  dir: boolean,
+  make: Make,
+): number {
+  const { workFd } = o.config;
+  const inherits = hasFlag(parent, FLAG.SETGID | FLAG.DEFAULT_ACL);
+  const folder = inherits ? stagingFolder(o, dirfd) : workFd;
+  if (folder < 0) return folder;
+  const temp = tempName(o);
+  let r = make(folder, temp);
+  if (r >= 0 && dir) {
+    const marked = markOpaque(o, folder, temp);
+    if (marked < 0) r = marked;
+  }
+  if (r >= 0) {
+    const moved = renameAt(folder, temp, dirfd, name, dir ? 2 : 0);
+    if (moved < 0) {
+      if (!dir && r > 0) close(r);
+      unlinkAt(folder, temp, dir ? 0x200 : 0);
+      r = moved;
+    } else if (dir) {
+      unlinkAt(folder, temp);
+    }
+  }
+  if (inherits) dropStagingFolder(o, folder);
+  return r;
+}
+
+/** Its name, kept because tempName() is used again while it exists. */
+let stagingName = '';
+
+/** A folder in the workdir that hands down group and default ACL as the real parent does. */
+function stagingFolder(o: Overlay, parentFd: number): number {
+  const mode = statFd(parentFd);
+  if (mode < 0) return mode;
+  const gid = u32[(statBuffer() + Statx.gid) >>> 2] as number;
+  const { workFd } = o.config;
+  const temp = tempName(o);
+  stagingName = '';
+  for (let at = temp; u8[at] !== 0; at++) stagingName += String.fromCharCode(u8[at] as number);
+  let r = mkdirAt(workFd, temp, 0o700);
+  if (r < 0) return r;
+  const acl = getxattrAt(parentFd, emptyPath(), o.marks.aclDefault, XATTR_VALUE, 65536);
+  if (acl > 0) r = setxattrAt(workFd, temp, o.marks.aclDefault, XATTR_VALUE, acl, 0);
+  if (r >= 0 && mode & S.ISGID) {
+    chownAt(workFd, temp, 0xffffffff, gid);
+    r = chmodAt(workFd, temp, 0o2700);
+  }
+  return r < 0 ? r : openAt(workFd, temp, O.PATH | O.DIRECTORY);
+}
+
+function dropStagingFolder(o: Overlay, fd: number): void {
+  close(fd);
+  for (let i = 0; i < stagingName.length; i++) u8[TEMP_NAME + i] = stagingName.charCodeAt(i);
+  u8[TEMP_NAME + stagingName.length] = 0;
+  unlinkAt(o.config.workFd, TEMP_NAME, 0x200);
+}
+
+/** Gives a new object to the caller; statBuffer() holds its attributes, and holds the right ones again afterwards. */
+function own(
+  o: Overlay,
+  r: Request,
+  parent: number,
+  dirfd: number,
+  name: number,
+  mode: number,
+): number {
+  const s = statBuffer() >>> 2;
+  const { config } = o;
+  if (config.overrideStat !== undefined) {
+    return storeOverrideStat(o, dirfd, name, r.uid, r.gid, mode);
+  }
+  const uid = config.uids === undefined ? r.uid : config.uids.store(r.uid);
+  const wanted = config.gids === undefined ? r.gid : config.gids.store(r.gid);
+  const haveUid = u32[s + 5] as number;
+  const haveGid = u32[s + 6] as number;
+  // A set-group-id directory has handed its group down already.
+  const gid = hasFlag(parent, FLAG.SETGID) ? haveGid : wanted;
+  if (uid === haveUid && gid === haveGid) return 0;
+  const made = statMode16();
+  const changed = chownAt(dirfd, name, uid, gid);
+  if (changed < 0) return changed === -E.PERM && !config.privileged ? 0 : changed;
+  if (made & (S.ISUID | S.ISGID) && (made & S.IFMT) !== S.IFLNK && (made & S.IFMT) !== S.IFDIR) {
+    // chown has cleared what the caller asked for.
+    const restored = chmodAt(dirfd, name, made & 0o7777);
+    if (restored < 0) return restored;
+  }
+  return statAt(dirfd, name) < 0 ? -E.IO : 0;
+}
+
+function statMode16(): number {
+  const at = statBuffer() + Statx.mode;
+  return (u8[at] as number) | ((u8[at + 1] as number) << 8);
+}
+
+/** The node of a new upper object whose attributes are in statBuffer(). @returns slot or -errno. */
+function newUpperNode(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  mode: number,
+  attr: number,
+): number {
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  attrFromStat(attr);
+  const stale = findName(parent, name, nameLen);
+  if (stale !== 0) dropNode(o, stale);
+  const slot = allocNode((mode & S.IFMT) >>> 12);
+  if (slot === 0) return -E.NOMEM;
+  if (!insertName(slot, parent, name, nameLen)) {
+    freeNode(slot);
+    return -E.NOMEM;
+  }
+  setInoFromStat(o, slot, upper);
+  setFlag(slot, placed.overWhiteout ? FLAG.UPPER : FLAG.UPPER | FLAG.FRESH);
+  if ((mode & S.IFMT) === S.IFDIR) {
+    put(slot, F.upper, upper.enter(get(parent, F.upper), name, nameLen));
+    if (placed.overWhiteout) setFlag(slot, FLAG.OPAQUE);
+    if (hasFlag(parent, FLAG.DEFAULT_ACL)) setFlag(slot, FLAG.DEFAULT_ACL);
+  }
+  finishAttr(o, slot, attr);
+  return slot;
+}
+
+/** The parent of a new object, made upper; or -errno. */
+function parentFor(o: Overlay, r: Request): number {
+  const parent = nodeOf(r);
+  if (parent === 0) return -E.STALE;
+  if (hasFlag(parent, FLAG.ORPHAN)) return -E.NOENT;
+  const e = ensureUpperDir(o, parent);
+  return e < 0 ? e : parent;
+}
+
+function refusedName(o: Overlay, name: number, nameLen: number): boolean {
+  return (
+    o.config.aufsWhiteouts &&
+    nameLen >= 4 &&
+    u8[name] === 0x2e &&
+    u8[name + 1] === 0x77 &&
+    u8[name + 2] === 0x68 &&
+    u8[name + 3] === 0x2e
+  );
+}
+
+/** Everything but regular files opened at once: makes, owns, and answers the entry. */
+function makeNode(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  dir: boolean,
+  wantedMode: number,
+  out: number,
+  make: Make,
+): number {
+  if (refusedName(o, name, nameLen)) return -E.PERM;
+  const parent = parentFor(o, r);
+  if (parent < 0) return parent;
+  takeUmask(o, r.umask);
+  let e = place(o, parent, name, nameLen, dir, make);
+  if (e < 0) return e;
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  const mode = statAt(dirfd, name);
+  if (mode < 0) return mode;
+  e = own(o, r, parent, dirfd, name, wantedMode & ~r.umask);
+  if (e < 0) {
+    unlinkAt(dirfd, name, dir ? 0x200 : 0);
+    return e;
+  }
+  const slot = newUpperNode(o, parent, name, nameLen, mode, out + Entry.attr);
+  return slot < 0 ? slot : answerEntry(slot, out);
+}
+
+export function mkdir(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  mode: number,
+  out: number,
+): number {
+  return makeNode(o, r, name, nameLen, true, mode, out, (dirfd, at) =>
+    mkdirAt(dirfd, at, mode & 0o7777),
+  );
+}
+
+export function mknod(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  mode: number,
+  rdev: number,
+  out: number,
+): number {
+  if ((mode & S.IFMT) === S.IFCHR && rdev === 0) return -E.PERM;
+  return makeNode(o, r, name, nameLen, false, mode, out, (dirfd, at) =>
+    mknodAt(dirfd, at, mode, rdev),
+  );
+}
+
+export function symlink(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  target: number,
+  out: number,
+): number {
+  return makeNode(o, r, name, nameLen, false, 0o777, out, (dirfd, at) =>
+    symlinkAt(target, dirfd, at),
+  );
+}
+
+/** CREATE: makes and opens a regular file. */
+export function create(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  flags: number,
+  mode: number,
+  out: number,
+  reply: OpenReply,
+): number {
+  if (refusedName(o, name, nameLen)) return -E.PERM;
+  const parent = parentFor(o, r);
+  if (parent < 0) return parent;
+  takeUmask(o, r.umask);
+  const openFlags = serverFlags(o, flags) | O.CREAT | O.EXCL | O.NOFOLLOW;
+  const fd = place(o, parent, name, nameLen, false, (dirfd, at) =>
+    openAt(dirfd, at, openFlags, mode & 0o7777),
+  );
+  if (fd < 0) {
+    return fd === -E.EXIST && (flags & O.EXCL) === 0 ? -E.STALE : fd;
+  }
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  const made = statFd(fd);
+  let e = made < 0 ? made : own(o, r, parent, dirfd, name, mode & ~r.umask);
+  if (e >= 0) e = newUpperNode(o, parent, name, nameLen, made, out + Entry.attr);
+  if (e < 0) {
+    close(fd);
+    unlinkAt(dirfd, name);
+    return e;
+  }
+  const slot = e;
+  const opened = attachHandle(o, slot, fd, flags, 0, reply);
+  if (opened < 0) {
+    close(fd);
+    return opened;
+  }
+  return answerEntry(slot, out);
+}
+
+/** TMPFILE: an unnamed regular file, in the filesystem of the upper. */
+export function tmpfile(
+  o: Overlay,
+  r: Request,
+  flags: number,
+  mode: number,
+  out: number,
+  reply: OpenReply,
+): number {
+  const parent = parentFor(o, r);
+  if (parent < 0) return parent;
+  takeUmask(o, r.umask);
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  if (dirfd < 0) return dirfd;
+  const fd = openAt(dirfd, dotPath(), O.RDWR | O.TMPFILE | (flags & O.EXCL), mode & 0o7777);
+  if (fd < 0) return fd;
+  const made = statFd(fd);
+  let e = made < 0 ? made : own(o, r, parent, fd, emptyPath(), mode & ~r.umask);
+  const slot = allocNode(DT.REG);
+  if (slot === 0) e = -E.NOMEM;
+  if (e < 0) {
+    close(fd);
+    return e;
+  }
+  statFd(fd);
+  attrFromStat(out + Entry.attr);
+  setInoFromStat(o, slot, o.upper as NonNullable<Overlay['upper']>);
+  setFlag(slot, FLAG.UPPER | FLAG.ORPHAN | FLAG.FRESH);
+  finishAttr(o, slot, out + Entry.attr);
+  const opened = attachHandle(o, slot, fd, flags, 0, reply);
+  if (opened < 0) {
+    close(fd);
+    return opened;
+  }
+  return answerEntry(slot, out);
+}
+
+/** LINK: another name for an object, which is copied up first. */
+export function link(
+  o: Overlay,
+  r: Request,
+  old: number,
+  name: number,
+  nameLen: number,
+  out: number,
+): number {
+  if (old === 0) return -E.STALE;
+  if (isDir(old)) return -E.PERM;
+  if (refusedName(o, name, nameLen)) return -E.PERM;
+  let e = ensureUpper(o, old, 'metadata');
+  if (e < 0) return e === PARKED ? PARKED : e;
+  const parent = parentFor(o, r);
+  if (parent < 0) return parent;
+  const unnamed = hasFlag(old, FLAG.ORPHAN);
+  const source = unnamed ? openUpper(o, old, O.PATH) : -1;
+  if (unnamed && source < 0) return source;
+  e = place(o, parent, name, nameLen, false, (dirfd, at) => {
+    if (source >= 0) return linkFd(source, dirfd, at);
+    const fd = get(old, F.fd) - 1;
+    if (fd >= 0) return linkFd(fd, dirfd, at);
+    const upper = o.upper as NonNullable<Overlay['upper']>;
+    const from = upper.fd(get(get(old, F.parent), F.upper));
+    return linkAt(from, nameAt(get(old, F.name)), dirfd, at);
+  });
+  if (source >= 0) close(source);
+  if (e < 0) return e;
+  if (hasFlag(old, FLAG.INDEXED) || get(old, F.lower) !== 0) markImpure(o, parent);
+  changeUnionLinks(o, old, 1);
+  const stale = findName(parent, name, nameLen);
+  if (stale !== 0) dropNode(o, stale);
+  if (unnamed) return nameUnnamed(o, parent, old, name, nameLen, out);
+  insertIno(old);
+  const slot = addAlias(
+    o,
+    parent,
+    old,
+    name,
+    nameLen,
+    placed.overWhiteout ? FLAG.UPPER : FLAG.UPPER | FLAG.FRESH,
+    out + Entry.attr,
+  );
+  return slot < 0 ? slot : answerEntry(slot, out);
+}
+
+/** An O_TMPFILE gets its first name, or an unlinked file a new one. */
+function nameUnnamed(
+  o: Overlay,
+  parent: number,
+  slot: number,
+  name: number,
+  nameLen: number,
+  out: number,
+): number {
+  if (!insertName(slot, parent, name, nameLen)) return -E.NOMEM;
+  const fd = get(slot, F.fd);
+  if (fd !== 0) {
+    close(fd - 1);
+    put(slot, F.fd, 0);
+  }
+  clearOrphan(slot);
+  if (!placed.overWhiteout) setFlag(slot, FLAG.FRESH);
+  const r = attrOf(o, slot, out + Entry.attr);
+  return r < 0 ? r : answerEntry(slot, out);
+}
+
+function clearOrphan(slot: number): void {
+  put(slot, F.flags, get(slot, F.flags) & ~(FLAG.ORPHAN | FLAG.FRESH));
+}
+
+/** Whether `name` is visible in the directory; the node found is not counted. */
+export function childOf(o: Overlay, parent: number, name: number, nameLen: number): number {
+  const known = findName(parent, name, nameLen);
+  if (known !== 0) return resolve(known);
+  return lookupChild(o, parent, name, nameLen, RECORD);
+}
+

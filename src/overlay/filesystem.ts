@@ -1,0 +1,296 @@
+// The overlay as a FileSystem: each method finds its nodes and calls the file of this folder that does the work.
+// Made by stack/open.ts, driven by fuse/ through the waist.
+// Operation rules: vfs/filesystem.ts.
+
+import { E } from '../linux/errno.js';
+import { u32 } from '../linux/memory.js';
+import { retainDir } from '../layer/layer.js';
+import { KSTATFS_SIZE, Kstatfs } from '../vfs/attr.js';
+import type { DirSink, FileSystem, Host, OpenReply, Request, SetAttr } from '../vfs/filesystem.js';
+import { allocNode, F, put, ROOT, setFlag, slotOf, FLAG } from '../vfs/nodes.js';
+import { DT } from '../linux/constants.js';
+import type { OverlayConfig } from './config.js';
+import { Overlay } from './context.js';
+import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
+import { forget } from './forget.js';
+import * as io from './io.js';
+import { lookup, noteRootMarks } from './lookup.js';
+import { MARK } from './marks.js';
+import { attrOf, locate, nodeOf, setInoFromStat } from './objects.js';
+import { opendir, readdir, releasedir } from './readdir.js';
+import { rename } from './rename.js';
+import { rmdir, unlink } from './remove.js';
+import { setattr } from './setattr.js';
+import { setStack } from './stacks.js';
+import { RECORD } from './work.js';
+import { readlinkAt } from '../linux/files.js';
+import { getxattr, listxattr, removexattr, setxattr } from './xattrs.js';
+
+export class OverlayFileSystem implements FileSystem {
+  private readonly o: Overlay;
+
+  constructor(config: OverlayConfig) {
+    this.o = new Overlay(config);
+  }
+
+  start(host: Host): void {
+    const { o } = this;
+    o.host = host;
+    const root = allocNode(DT.DIR);
+    if (root !== ROOT) throw new Error('the node table was not empty');
+    const { upper, lowers } = o.config;
+    put(root, F.nlookup, 1);
+    if (upper !== undefined) {
+      put(root, F.upper, upper.root);
+      setFlag(root, FLAG.UPPER);
+      const marks = noteRootMarks(o, upper);
+      if (marks > 0 && marks & MARK.IMPURE) setFlag(root, FLAG.IMPURE);
+      if (marks > 0 && marks & MARK.DEFAULT_ACL) setFlag(root, FLAG.DEFAULT_ACL);
+    }
+    if (lowers.length > 0 && upper !== undefined) setFlag(root, FLAG.IMPURE);
+    for (const layer of lowers) {
+      noteRootMarks(o, layer);
+      retainDir(layer.root);
+    }
+    if (!setStack(root, lowers.map((layer) => layer.root))) throw new Error('too many layers');
+    const top = upper ?? lowers[0];
+    if (top === undefined) throw new Error('an overlay needs a layer');
+    const mode = top.statDir(top.root);
+    if (mode < 0) throw new Error(`${top.label}: cannot be read (errno ${-mode})`);
+    setInoFromStat(o, root, top);
+  }
+
+  stop(): void {
+    for (const layer of this.o.layers) layer?.close();
+  }
+
+  lookup(r: Request, name: number, nameLen: number, out: number): number {
+    const parent = nodeOf(r);
+    return parent === 0 ? -E.STALE : lookup(this.o, parent, name, nameLen, out);
+  }
+
+  forget(nodeLo: number, nodeHi: number, count: number): void {
+    const slot = slotOf(nodeLo, nodeHi);
+    if (slot !== 0) forget(this.o, slot, count);
+  }
+
+  getattr(r: Request, _hasFh: boolean, _fhLo: number, _fhHi: number, out: number): number {
+    const slot = nodeOf(r);
+    return slot === 0 ? -E.STALE : attrOf(this.o, slot, out);
+  }
+
+  setattr(r: Request, set: SetAttr, out: number): number {
+    return setattr(this.o, r, set, out);
+  }
+
+  readlink(r: Request, out: number, size: number): number {
+    const slot = nodeOf(r);
+    if (slot === 0) return -E.STALE;
+    const p = locate(this.o, slot);
+    if (p.fd >= 0) return readlinkAt(p.fd, p.name, out, size);
+    return p.layer === undefined ? -E.STALE : p.layer.readlink(p.dir, p.name, out, size);
+  }
+
+  statfs(_r: Request, out: number): number {
+    const { o } = this;
+    const top = o.upper ?? o.config.lowers[0];
+    const e = top === undefined ? -E.IO : top.statfs(RECORD);
+    if (e < 0) return e;
+    const s = RECORD >>> 2;
+    const k = out >>> 2;
+    u32.fill(0, k, k + KSTATFS_SIZE / 4);
+    // struct statfs: blocks, bfree, bavail, files, ffree as u64 from byte 16 on; fuse_kstatfs has the same five first.
+    for (let i = 0; i < 10; i++) u32[k + i] = u32[s + 4 + i] as number;
+    u32[(out + Kstatfs.bsize) >>> 2] = u32[s + 2] as number;
+    u32[(out + Kstatfs.namelen) >>> 2] = u32[s + 16] as number;
+    u32[(out + Kstatfs.frsize) >>> 2] = u32[s + 18] as number;
+    return KSTATFS_SIZE;
+  }
+
+  access(): number {
+    // Permissions are the kernel's to check (default_permissions).
+    return 0;
+  }
+
+  mknod(r: Request, name: number, nameLen: number, mode: number, rdev: number, out: number): number {
+    return mknod(this.o, r, name, nameLen, mode, rdev, out);
+  }
+
+  mkdir(r: Request, name: number, nameLen: number, mode: number, out: number): number {
+    return mkdir(this.o, r, name, nameLen, mode, out);
+  }
+
+  symlink(r: Request, name: number, nameLen: number, target: number, out: number): number {
+    return symlink(this.o, r, name, nameLen, target, out);
+  }
+
+  link(
+    r: Request,
+    oldLo: number,
+    oldHi: number,
+    name: number,
+    nameLen: number,
+    out: number,
+  ): number {
+    return link(this.o, r, slotOf(oldLo, oldHi), name, nameLen, out);
+  }
+
+  unlink(r: Request, name: number, nameLen: number): number {
+    return unlink(this.o, r, name, nameLen);
+  }
+
+  rmdir(r: Request, name: number, nameLen: number): number {
+    return rmdir(this.o, r, name, nameLen);
+  }
+
+  rename(
+    r: Request,
+    name: number,
+    nameLen: number,
+    newParentLo: number,
+    newParentHi: number,
+    newName: number,
+    newNameLen: number,
+    flags: number,
+  ): number {
+    return rename(
+      this.o,
+      r,
+      name,
+      nameLen,
+      newParentLo,
+      newParentHi,
+      newName,
+      newNameLen,
+      flags,
+    );
+  }
+
+  open(r: Request, flags: number, reply: OpenReply): number {
+    return io.open(this.o, r, flags, reply);
+  }
+
+  create(
+    r: Request,
+    name: number,
+    nameLen: number,
+    flags: number,
+    mode: number,
+    out: number,
+    reply: OpenReply,
+  ): number {
+    return create(this.o, r, name, nameLen, flags, mode, out, reply);
+  }
+
+  tmpfile(r: Request, flags: number, mode: number, out: number, reply: OpenReply): number {
+    return tmpfile(this.o, r, flags, mode, out, reply);
+  }
+
+  read(
+    _r: Request,
+    fhLo: number,
+    fhHi: number,
+    out: number,
+    size: number,
+    offset: number,
+  ): number {
+    return io.read(fhLo, fhHi, out, size, offset);
+  }
+
+  write(
+    _r: Request,
+    fhLo: number,
+    fhHi: number,
+    data: number,
+    size: number,
+    offset: number,
+    killPriv: boolean,
+  ): number {
+    return io.write(fhLo, fhHi, data, size, offset, killPriv);
+  }
+
+  flush(): number {
+    return 0;
+  }
+
+  release(_r: Request, fhLo: number, fhHi: number): number {
+    return io.release(this.o, fhLo, fhHi);
+  }
+
+  fsync(_r: Request, fhLo: number, fhHi: number, dataOnly: boolean): number {
+    return io.fsync(this.o, fhLo, fhHi, dataOnly);
+  }
+
+  fallocate(
+    _r: Request,
+    fhLo: number,
+    fhHi: number,
+    offset: number,
+    length: number,
+    mode: number,
+  ): number {
+    return io.fallocate(this.o, fhLo, fhHi, offset, length, mode);
+  }
+
+  lseek(_r: Request, fhLo: number, fhHi: number, offset: number, whence: number): number {
+    return io.lseek(fhLo, fhHi, offset, whence);
+  }
+
+  copyFileRange(
+    _r: Request,
+    fhLo: number,
+    fhHi: number,
+    offset: number,
+    _outNodeLo: number,
+    _outNodeHi: number,
+    outFhLo: number,
+    outFhHi: number,
+    outOffset: number,
+    length: number,
+  ): number {
+    return io.copyFileRange(this.o, fhLo, fhHi, offset, outFhLo, outFhHi, outOffset, length);
+  }
+
+  syncfs(): number {
+    return io.syncfs(this.o);
+  }
+
+  opendir(r: Request, flags: number, reply: OpenReply): number {
+    return opendir(this.o, r, flags, reply);
+  }
+
+  readdir(_r: Request, fhLo: number, fhHi: number, offset: number, sink: DirSink): number {
+    return readdir(this.o, fhLo, fhHi, offset, sink);
+  }
+
+  releasedir(_r: Request, fhLo: number, fhHi: number): number {
+    return releasedir(this.o, fhLo, fhHi);
+  }
+
+  fsyncdir(): number {
+    return io.syncfs(this.o);
+  }
+
+  getxattr(r: Request, name: number, nameLen: number, out: number, size: number): number {
+    return getxattr(this.o, r, name, nameLen, out, size);
+  }
+
+  listxattr(r: Request, out: number, size: number): number {
+    return listxattr(this.o, r, out, size);
+  }
+
+  setxattr(
+    r: Request,
+    name: number,
+    nameLen: number,
+    value: number,
+    size: number,
+    flags: number,
+  ): number {
+    return setxattr(this.o, r, name, nameLen, value, size, flags);
+  }
+
+  removexattr(r: Request, name: number, nameLen: number): number {
+    return removexattr(this.o, r, name, nameLen);
+  }
+}

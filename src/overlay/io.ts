@@ -1,0 +1,242 @@
+// Open files: open, read, write, and what is done through a descriptor.
+// The kernel reads and writes past this server where passthrough is possible; the rest ends in pread and pwrite here.
+// Follows: fs/fuse/iomode.c (cached and passthrough opens exclude each other, one backing id an inode).
+
+import { O, S, SEEK } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import {
+  chmodFd,
+  close,
+  copyFileRange as copyRange,
+  fallocate as allocate,
+  lseek as seek,
+  pread,
+  pwrite,
+  statFd,
+} from '../linux/files.js';
+import type { Layer } from '../layer/layer.js';
+import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
+import { allocHandle, freeHandle, get as handleGet, H, handleOf, KIND } from '../vfs/handles.js';
+import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { ensureUpper, openUpper } from './copy-up.js';
+import { freeUnused } from './forget.js';
+import { isDir, locateLower, nodeOf } from './objects.js';
+
+/** Flags for the server's own descriptor: never append (the kernel names the offset), never direct, never blocking. */
+export function serverFlags(o: Overlay, flags: number): number {
+  let access = flags & O.ACCMODE;
+  // The writeback cache reads pages around what is written.
+  if (o.host.writeback && access === O.WRONLY) access = O.RDWR;
+  return access | (flags & (O.DSYNC | O.SYNC)) | O.NONBLOCK;
+}
+
+export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  if (isDir(slot)) return -E.ISDIR;
+  const truncates = (flags & O.TRUNC) !== 0;
+  const writes = (flags & O.ACCMODE) !== O.RDONLY || truncates;
+  if (writes) {
+    const e = ensureUpper(o, slot, truncates ? 'nothing' : 'data');
+    if (e < 0) return e;
+  }
+  const upper = hasFlag(slot, FLAG.UPPER) && !hasFlag(slot, FLAG.METACOPY);
+  let fd: number;
+  if (upper) {
+    fd = openUpper(o, slot, serverFlags(o, flags) | (flags & O.TRUNC));
+    // Opened for reading only, by a caller that may, of a file that this server may not write: as it is.
+    if (fd === -E.ACCES && o.host.writeback && (flags & O.ACCMODE) === O.WRONLY) {
+      fd = openUpper(o, slot, O.WRONLY);
+    }
+  } else {
+    fd = openLower(o, slot);
+  }
+  if (fd < 0) return fd;
+  const e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
+  if (e < 0) close(fd);
+  return e < 0 ? e : 0;
+}
+
+function openLower(o: Overlay, slot: number): number {
+  const p = locateLower(o, slot);
+  return (p.layer as Layer).open(p.dir, p.name);
+}
+
+/** Makes the handle and chooses how the kernel reads and writes: past this server, or through its page cache. */
+export function attachHandle(
+  o: Overlay,
+  slot: number,
+  fd: number,
+  flags: number,
+  kind: number,
+  reply: OpenReply,
+): number {
+  const backing = passthroughId(o, slot, fd, kind);
+  const handle = allocHandle(slot, fd, flags, backing > 0 ? kind | KIND.PASSTHROUGH : kind);
+  if (handle === 0) return -E.MFILE;
+  reply.fhLo = handle;
+  reply.fhHi = handleGet(handle, H.generation);
+  reply.backingId = backing;
+  if (backing > 0) {
+    if ((flags & O.ACCMODE) !== O.RDONLY) setFlag(slot, FLAG.WRITTEN_BELOW);
+    reply.flags = OPEN.PASSTHROUGH | OPEN.NOFLUSH;
+  } else {
+    // Pages stay valid from one open to the next, for every change goes through them; unless one went past them.
+    reply.flags = OPEN.NOFLUSH | (hasFlag(slot, FLAG.WRITTEN_BELOW) ? 0 : OPEN.KEEP_CACHE);
+    if (get(slot, F.handles) === handle && handleGet(handle, H.next) === 0) {
+      put(slot, F.flags, get(slot, F.flags) & ~FLAG.WRITTEN_BELOW);
+    }
+  }
+  return 0;
+}
+
+/** The backing id for this open, or 0 for the page cache. */
+function passthroughId(o: Overlay, slot: number, fd: number, kind: number): number {
+  if (!o.host.passthrough || !o.config.passthrough) return 0;
+  // A lower file of a writable stack may be copied up while it is open; its backing could not follow.
+  if (kind & KIND.LOWER && o.upper !== undefined) return 0;
+  const first = get(slot, F.handles);
+  const shared = get(slot, F.backing);
+  if (first !== 0) return handleGet(first, H.kind) & KIND.PASSTHROUGH ? shared : 0;
+  if (shared !== 0) return shared;
+  const id = o.host.backingOpen(fd);
+  if (id <= 0) return 0;
+  put(slot, F.backing, id);
+  return id;
+}
+
+/** RELEASE: the last close of an open. */
+export function release(o: Overlay, fhLo: number, fhHi: number): number {
+  const handle = handleOf(fhLo, fhHi);
+  if (handle === 0) return -E.BADF;
+  const slot = handleGet(handle, H.node);
+  const fd = handleGet(handle, H.fd) - 1;
+  const last = handleGet(handle, H.next) === 0 && handleGet(handle, H.prev) === 0;
+  if (last && hasFlag(slot, FLAG.ORPHAN) && hasFlag(slot, FLAG.UPPER) && get(slot, F.fd) === 0) {
+    // The kernel may still ask for attributes of an unlinked file that it has forgotten to close; keep it reachable.
+    if (get(slot, F.nlookup) !== 0) {
+      const kept = openUpper(o, slot, O.PATH);
+      if (kept >= 0) put(slot, F.fd, kept + 1);
+    }
+  }
+  if (fd >= 0) close(fd);
+  freeHandle(handle);
+  if (last && get(slot, F.backing) !== 0) {
+    o.host.backingClose(get(slot, F.backing));
+    put(slot, F.backing, 0);
+  }
+  freeUnused(o, slot);
+  return 0;
+}
+
+/** The descriptor behind an open file, or -errno. */
+function fdOf(fhLo: number, fhHi: number): number {
+  const handle = handleOf(fhLo, fhHi);
+  if (handle === 0) return -E.BADF;
+  const fd = handleGet(handle, H.fd) - 1;
+  return fd < 0 ? -E.BADF : fd;
+}
+
+export function read(fhLo: number, fhHi: number, out: number, size: number, offset: number): number {
+  const fd = fdOf(fhLo, fhHi);
+  if (fd < 0) return fd;
+  let done = 0;
+  // A short read means the end of the file to the kernel, so it must be one.
+  while (done < size) {
+    const n = pread(fd, out + done, size - done, offset + done);
+    if (n < 0) return done > 0 ? done : n;
+    if (n === 0) break;
+    done += n;
+  }
+  return done;
+}
+
+export function write(
+  fhLo: number,
+  fhHi: number,
+  data: number,
+  size: number,
+  offset: number,
+  killPriv: boolean,
+): number {
+  const fd = fdOf(fhLo, fhHi);
+  if (fd < 0) return fd;
+  if (killPriv) {
+    const e = dropSetId(fd);
+    if (e < 0) return e;
+  }
+  return pwrite(fd, data, size, offset);
+}
+
+/** Clears set-user-id, and set-group-id where the group may execute, as the kernel does for writers without privilege. */
+export function dropSetId(fd: number): number {
+  const mode = statFd(fd);
+  if (mode < 0) return mode;
+  let kept = mode & 0o7777 & ~S.ISUID;
+  if ((mode & (S.ISGID | 0o010)) === (S.ISGID | 0o010)) kept &= ~S.ISGID;
+  return kept === (mode & 0o7777) ? 0 : chmodFd(fd, kept);
+}
+
+export function fsync(o: Overlay, fhLo: number, fhHi: number, dataOnly: boolean): number {
+  if (!o.config.fsync) return 0;
+  const fd = fdOf(fhLo, fhHi);
+  if (fd < 0) return fd;
+  const handle = handleOf(fhLo, fhHi);
+  // Nothing was written through a lower's descriptor.
+  if (handleGet(handle, H.kind) & KIND.LOWER) return 0;
+  return o.host.jobs.parkReply(JOB.FSYNC, fd, dataOnly ? 1 : 0, 0, 0, 0);
+}
+
+/** Above this length (bytes) an allocation runs on another thread. */
+const INLINE_LENGTH = 4 * 1024 * 1024;
+
+export function fallocate(
+  o: Overlay,
+  fhLo: number,
+  fhHi: number,
+  offset: number,
+  length: number,
+  mode: number,
+): number {
+  const fd = fdOf(fhLo, fhHi);
+  if (fd < 0) return fd;
+  const e = dropSetId(fd);
+  if (e < 0) return e;
+  if (length <= INLINE_LENGTH) return allocate(fd, mode, offset, length);
+  return o.host.jobs.parkReply(JOB.FALLOCATE, fd, mode, offset, length, 0);
+}
+
+export function lseek(fhLo: number, fhHi: number, offset: number, whence: number): number {
+  const fd = fdOf(fhLo, fhHi);
+  if (fd < 0) return fd;
+  if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
+  return seek(fd, offset, whence);
+}
+
+export function copyFileRange(
+  o: Overlay,
+  fhLo: number,
+  fhHi: number,
+  offset: number,
+  outFhLo: number,
+  outFhHi: number,
+  outOffset: number,
+  length: number,
+): number {
+  const from = fdOf(fhLo, fhHi);
+  if (from < 0) return from;
+  const to = fdOf(outFhLo, outFhHi);
+  if (to < 0) return to;
+  const e = dropSetId(to);
+  if (e < 0) return e;
+  if (length <= INLINE_LENGTH) return copyRange(from, offset, to, outOffset, length);
+  return o.host.jobs.parkReply(JOB.COPY_RANGE, from, offset, to, outOffset, length);
+}
+
+/** SYNCFS and fsync of a directory: the upper's filesystem as a whole. */
+export function syncfs(o: Overlay): number {
+  if (!o.config.fsync || o.upper === undefined) return 0;
+  return o.host.jobs.parkReply(JOB.SYNCFS, o.config.workFd, 0, 0, 0, 0);
+}
+

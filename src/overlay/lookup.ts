@@ -1,0 +1,689 @@
+// From a name in a directory node to a child node: which layers have it, what they merge to, which number it shows.
+// The first thing every path walk needs; everything it learns is kept in the node tables.
+// Follows: fs/overlayfs/namei.c (ovl_lookup, ovl_lookup_layer, ovl_check_redirect), without its dentries.
+
+import { DT, O, S } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import { emptyPath, openAt, statAt, statBuffer, Statx } from '../linux/files.js';
+import { getBytes, putBytes, u8, u32 } from '../linux/memory.js';
+import { type Layer, retainDir } from '../layer/layer.js';
+import { attrFromStat, Entry, ENTRY_SIZE } from '../vfs/attr.js';
+import { ABSENT } from '../vfs/filesystem.js';
+import { allocName } from '../vfs/names.js';
+import {
+  allocNode,
+  F,
+  findIno,
+  findName,
+  FLAG,
+  freeNode,
+  get,
+  hasFlag,
+  insertIno,
+  insertName,
+  put,
+  rec,
+  setFlag,
+} from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { DirIndex } from './dir-index.js';
+import { dropNode } from './forget.js';
+import { readUnionLinks } from './links.js';
+import { MARK } from './marks.js';
+import {
+  finishAttr,
+  isWhiteout,
+  resolve,
+  setInoFromStat,
+  showAttr,
+  shownInoHi,
+  statNlink,
+  statNode,
+} from './objects.js';
+import { encodeOrigin, found, indexName, originIno, originLayer } from './origin.js';
+import { layerFor, setStack, stackAt, stackLength } from './stacks.js';
+import { INDEX_NAME, LONG_NAME, ORIGIN, PATH, XATTR_VALUE } from './work.js';
+
+/** Fills the ENTRY record at `out` for a node and counts the kernel's new reference. @returns ENTRY_SIZE. */
+export function answerEntry(slot: number, out: number): number {
+  const k = rec(slot);
+  u32[k + F.nlookup] = (u32[k + F.nlookup] as number) + 1;
+  const e = out >>> 2;
+  u32[e] = slot;
+  u32[e + 1] = u32[k + F.generation] as number;
+  u32[e + 2] = 0;
+  u32[e + 3] = 0;
+  return ENTRY_SIZE;
+}
+
+/** LOOKUP: the child's entry at `out`, counted. @returns ENTRY_SIZE, ABSENT or -errno. */
+export function lookup(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  out: number,
+): number {
+  const slot = lookupChild(o, parent, name, nameLen, out + Entry.attr);
+  return slot < 0 ? slot : answerEntry(slot, out);
+}
+
+/**
+ * Finds or makes the child node, and writes its ATTR record to `attr`; counts no reference.
+ * @returns slot, ABSENT or -errno.
+ */
+export function lookupChild(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  attr: number,
+): number {
+  const known = findName(parent, name, nameLen);
+  if (known !== 0) {
+    const slot = resolve(known);
+    const mode = statNode(o, slot);
+    if (mode >= 0) {
+      showAttr(o, slot, attr);
+      return slot;
+    }
+    if (mode !== -E.NOENT && mode !== -E.STALE && mode !== -E.NOTDIR) return mode;
+    dropNode(o, known);
+  }
+  if (o.config.aufsWhiteouts && isAufsName(name, nameLen)) return ABSENT;
+  if (hasFlag(parent, FLAG.ORPHAN)) return ABSENT;
+  return lookupLayers(o, parent, name, nameLen, attr);
+}
+
+function isAufsName(name: number, nameLen: number): boolean {
+  return (
+    nameLen >= 4 &&
+    u8[name] === 0x2e &&
+    u8[name + 1] === 0x77 &&
+    u8[name + 2] === 0x68 &&
+    u8[name + 3] === 0x2e
+  );
+}
+
+/** Lookups in one directory, times its layers, that justify listing it. */
+const INDEX_AFTER = 32;
+
+/** The directory's index; built when enough lookups have asked for it; undefined when there is none. */
+function indexFor(o: Overlay, parent: number, lowers: number): DirIndex | undefined {
+  const index = o.indexes.get(parent);
+  if (index !== undefined || lowers === 0) return index;
+  if (lowers === 1 && get(parent, F.upper) === 0 && !o.config.aufsWhiteouts) return undefined;
+  const misses = (o.misses.get(parent) ?? 0) + lowers;
+  if (misses < INDEX_AFTER) {
+    o.misses.set(parent, misses);
+    return undefined;
+  }
+  o.misses.delete(parent);
+  const stack: [Layer, number][] = [];
+  for (let i = 0; i < lowers; i++) {
+    const dir = stackAt(parent, i);
+    stack.push([layerFor(o, dir), dir]);
+  }
+  const built = DirIndex.build(o.upper, get(parent, F.upper), stack);
+  if (built !== undefined) o.indexes.set(parent, built);
+  else o.misses.set(parent, -0x7fffffff);
+  return built;
+}
+
+// The name being looked for in the lower layers, and where: changed by redirects on the way down.
+const search = {
+  /** Bytes of the name; in PATH after a redirect. */
+  name: 0,
+  nameLen: 0,
+  /** Absolute redirect without its leading slash, as Latin-1; undefined: `name` in the parent's own stack. */
+  path: undefined as string | undefined,
+};
+
+/** Lower directories found for a merged directory. */
+let merged: number[] = [];
+
+function lookupLayers(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  attr: number,
+): number {
+  const upperDir = get(parent, F.upper);
+  const lowers = stackLength(parent);
+  const index = indexFor(o, parent, lowers);
+  const hash = index === undefined ? 0 : DirIndex.hash(name, nameLen);
+
+  search.name = name;
+  search.nameLen = nameLen;
+  search.path = undefined;
+  merged = [];
+
+  if (upperDir !== 0 && (index === undefined || index.upperNames.has(hash))) {
+    const upper = o.upper as Layer;
+    const mode = upper.stat(upperDir, name);
+    if (mode >= 0) {
+      if (isWhiteout(mode)) {
+        setFlag(parent, FLAG.WHITEOUTS);
+        return ABSENT;
+      }
+      return (mode & S.IFMT) === S.IFDIR
+        ? foundUpperDir(o, parent, name, nameLen, attr)
+        : foundUpperFile(o, parent, name, nameLen, mode, attr);
+    }
+    if (mode !== -E.NOENT) return mode;
+    if (o.config.aufsWhiteouts && hasAufsWhiteout(upper, upperDir, name, nameLen)) return ABSENT;
+  }
+
+  const first = index === undefined ? -1 : index.find(hash);
+  if (index !== undefined && first < 0 && !o.config.aufsWhiteouts) return ABSENT;
+  for (let i = 0; i < lowers; i++) {
+    if (index !== undefined && !o.config.aufsWhiteouts && !index.has(first, hash, i)) continue;
+    const dir = stackAt(parent, i);
+    const layer = layerFor(o, dir);
+    const mode = layer.stat(dir, name);
+    if (mode < 0) {
+      if (mode !== -E.NOENT) return mode;
+      if (o.config.aufsWhiteouts && hasAufsWhiteout(layer, dir, name, nameLen)) return ABSENT;
+      continue;
+    }
+    if (isWhiteout(mode) || isXattrWhiteout(o, layer, dir, name, mode)) return ABSENT;
+    return (mode & S.IFMT) === S.IFDIR
+      ? foundLowerDir(o, parent, i, name, nameLen, attr)
+      : foundLowerFile(o, parent, layer, dir, name, nameLen, mode, attr);
+  }
+  return ABSENT;
+}
+
+/** `.wh.NAME` beside a missing NAME hides the layers below. */
+function hasAufsWhiteout(layer: Layer, dir: number, name: number, nameLen: number): boolean {
+  if (nameLen > 251) return false;
+  putBytes(LONG_NAME, '.wh.');
+  u8.copyWithin(LONG_NAME + 4, name, name + nameLen);
+  u8[LONG_NAME + 4 + nameLen] = 0;
+  return layer.stat(dir, LONG_NAME) >= 0;
+}
+
+const AUFS_OPAQUE = '.wh..wh..opq';
+
+function hasAufsOpaque(layer: Layer, dir: number): boolean {
+  putBytes(LONG_NAME, AUFS_OPAQUE);
+  return layer.stat(dir, LONG_NAME) >= 0;
+}
+
+/** A whiteout in xattr form: an empty regular file with overlay.whiteout, in a directory whose opaque mark is "x". */
+export function isXattrWhiteout(
+  o: Overlay,
+  layer: Layer,
+  dir: number,
+  name: number,
+  mode: number,
+): boolean {
+  if ((mode & S.IFMT) !== S.IFREG) return false;
+  const s = (statBuffer() + Statx.size) >>> 2;
+  if (u32[s] !== 0 || u32[s + 1] !== 0 || !xattrWhiteoutDirs.has(dir)) return false;
+  const kept = u8.slice(statBuffer(), statBuffer() + 256);
+  const marks = o.marks.read(layer, dir, name);
+  u8.set(kept, statBuffer());
+  return marks > 0 && (marks & MARK.WHITEOUT) !== 0;
+}
+
+/** Layer directories whose opaque mark is "x". */
+const xattrWhiteoutDirs = new Set<number>();
+
+/** Whether a layer directory may hold whiteouts in xattr form. */
+export function hidesBelow(dir: number): boolean {
+  return xattrWhiteoutDirs.size > 0 && xattrWhiteoutDirs.has(dir);
+}
+
+/** Notes what the marks of a layer's root directory say; called once a layer when the overlay starts. */
+export function noteRootMarks(o: Overlay, layer: Layer): number {
+  const marks = o.marks.read(layer, layer.root, emptyPath());
+  if (marks > 0 && marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(layer.root);
+  return marks;
+}
+
+/** Allocates the child with its name; frees it again when the name table is full. */
+function newNode(parent: number, name: number, nameLen: number, type: number): number {
+  const slot = allocNode(type);
+  if (slot === 0) return -E.NOMEM;
+  if (!insertName(slot, parent, name, nameLen)) {
+    freeNode(slot);
+    return -E.NOMEM;
+  }
+  return slot;
+}
+
+/**
+ * Reads the redirect of an object; sets search.* for the layers below.
+ * @returns false when it is malformed or escapes (the caller treats the directory as unreadable).
+ */
+function readRedirect(o: Overlay, layer: Layer, dir: number, name: number): boolean {
+  const n = layer.getxattr(dir, name, o.marks.redirect, XATTR_VALUE, 4096);
+  if (n <= 0) return n === -E.NODATA;
+  const text = getBytes(XATTR_VALUE, n).replace(/\0+$/, '');
+  if (text.startsWith('/')) {
+    const parts = text.split('/').slice(1);
+    if (parts.some((p) => p === '' || p === '.' || p === '..' || p.length > 255)) return false;
+    search.path = text.slice(1);
+    return true;
+  }
+  if (text.includes('/') || text === '.' || text === '..' || text.length > 255) return false;
+  if (search.path !== undefined) {
+    const cut = search.path.lastIndexOf('/');
+    search.path = cut < 0 ? text : `${search.path.slice(0, cut)}/${text}`;
+  } else {
+    search.nameLen = putBytes(PATH, text);
+    search.name = PATH;
+  }
+  return true;
+}
+
+/** A directory in the upper layer; statBuffer() holds its attributes. */
+function foundUpperDir(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  attr: number,
+): number {
+  const upper = o.upper as Layer;
+  attrFromStat(attr);
+  const slot = newNode(parent, name, nameLen, DT.DIR);
+  if (slot < 0) return slot;
+  setInoFromStat(o, slot, upper);
+  const upperDir = upper.enter(get(parent, F.upper), name, nameLen);
+  put(slot, F.upper, upperDir);
+  setFlag(slot, FLAG.UPPER);
+  const r = readUpperDirMarks(o, parent, slot, upperDir);
+  if (r < 0) {
+    dropNode(o, slot);
+    return r;
+  }
+  finishAttr(o, slot, attr);
+  return slot;
+}
+
+/** Opaque, redirect, origin, impure of a new upper directory node; finds the lowers it merges. */
+function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: number): number {
+  const upper = o.upper as Layer;
+  const marks = o.marks.read(upper, upperDir, emptyPath());
+  if (marks < 0) return marks;
+  if (marks & MARK.IMPURE) setFlag(slot, FLAG.IMPURE);
+  if (marks & MARK.DEFAULT_ACL) setFlag(slot, FLAG.DEFAULT_ACL);
+  if (marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(upperDir);
+  const aufsOpaque = o.config.aufsWhiteouts && hasAufsOpaque(upper, upperDir);
+  if (marks & MARK.OPAQUE || aufsOpaque) {
+    setFlag(slot, FLAG.OPAQUE);
+  } else {
+    if (marks & MARK.REDIRECT) {
+      if (!o.config.redirectFollow) return -E.PERM;
+      if (!readRedirect(o, upper, upperDir, emptyPath())) return -E.INVAL;
+      setFlag(slot, FLAG.REDIRECT);
+    }
+    const r = collectLowerDirs(o, parent, 0);
+    if (r < 0) return r;
+    if (merged.length > 0) setFlag(slot, FLAG.IMPURE);
+    if (!setStack(slot, merged)) return -E.NOMEM;
+  }
+  if (marks & MARK.ORIGIN) setInoFromOrigin(o, slot, upper, upperDir, emptyPath());
+  return 0;
+}
+
+/** Appends to `merged` the directories that `search` finds in the parent's lowers from stack position `from` on. */
+function collectLowerDirs(o: Overlay, parent: number, from: number): number {
+  let position = from;
+  const lowers = stackLength(parent);
+  while (search.path === undefined && position < lowers) {
+    const dir = stackAt(parent, position++);
+    const r = mergeLowerDir(o, layerFor(o, dir), dir, search.name, search.nameLen);
+    if (r === STOP) return 0;
+    if (r < 0) return r;
+    if (search.path !== undefined) return collectByPath(o, layerFor(o, dir).index + 1);
+  }
+  return search.path === undefined ? 0 : collectByPath(o, 1);
+}
+
+/** As collectLowerDirs(), for an absolute redirect: from layer `index` on, each from its root. */
+function collectByPath(o: Overlay, index: number): number {
+  for (let i = index; i <= o.bottom; i++) {
+    const layer = o.layer(i);
+    const parts = (search.path as string).split('/');
+    const walked = walkPath(layer, parts.slice(0, -1));
+    if (walked === -E.NOENT || walked === -E.NOTDIR) continue;
+    if (walked < 0) return walked;
+    const length = putBytes(PATH, parts[parts.length - 1] as string);
+    const r = mergeLowerDir(o, layer, walked, PATH, length);
+    layer.release(walked);
+    if (r === STOP) return 0;
+    if (r < 0) return r;
+  }
+  return 0;
+}
+
+/** Not an errno: a whiteout, an opaque directory or something else than a directory ends the search. */
+const STOP = 1;
+
+/** Adds one lower directory to `merged`, and reads its marks. @returns 0, STOP or -errno. */
+function mergeLowerDir(
+  o: Overlay,
+  layer: Layer,
+  dir: number,
+  name: number,
+  nameLen: number,
+): number {
+  const mode = layer.stat(dir, name);
+  if (mode < 0) {
+    if (mode !== -E.NOENT) return mode;
+    return o.config.aufsWhiteouts && hasAufsWhiteout(layer, dir, name, nameLen) ? STOP : 0;
+  }
+  if ((mode & S.IFMT) !== S.IFDIR) return STOP;
+  const child = layer.enter(dir, name, nameLen);
+  if (child === 0) return -E.NOMEM;
+  merged.push(child);
+  if (layer.index === o.bottom) {
+    // The bottom layer: nothing below that its marks could hide, but xattr whiteouts may lie in it.
+    return 0;
+  }
+  const marks = o.marks.read(layer, child, emptyPath());
+  if (marks < 0) return marks === -E.ACCES || marks === -E.PERM ? 0 : marks;
+  if (marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(child);
+  if (marks & MARK.OPAQUE) return STOP;
+  if (o.config.aufsWhiteouts && hasAufsOpaque(layer, child)) return STOP;
+  if (marks & MARK.REDIRECT && o.config.redirectFollow) {
+    return readRedirect(o, layer, child, emptyPath()) ? 0 : -E.INVAL;
+  }
+  return 0;
+}
+
+/**
+ * Walks directory names from a layer's root, symlinks refused.
+ * @returns a directory record with one reference, or -errno.
+ */
+function walkPath(layer: Layer, parts: readonly string[]): number {
+  let dir = layer.root;
+  for (let i = 0; i < parts.length; i++) {
+    const length = putBytes(PATH, parts[i] as string);
+    const mode = layer.stat(dir, PATH);
+    if (mode < 0 || (mode & S.IFMT) !== S.IFDIR) {
+      if (i > 0) layer.release(dir);
+      return mode < 0 ? mode : -E.NOTDIR;
+    }
+    const child = layer.enter(dir, PATH, length);
+    if (i > 0) layer.release(dir);
+    if (child === 0) return -E.NOMEM;
+    dir = child;
+  }
+  if (parts.length === 0) retainDir(layer.root);
+  return dir;
+}
+
+/** The topmost object is a directory in the lower at stack `position`; statBuffer() holds its attributes. */
+function foundLowerDir(
+  o: Overlay,
+  parent: number,
+  position: number,
+  name: number,
+  nameLen: number,
+  attr: number,
+): number {
+  attrFromStat(attr);
+  const slot = newNode(parent, name, nameLen, DT.DIR);
+  if (slot < 0) return slot;
+  setInoFromStat(o, slot, layerFor(o, stackAt(parent, position)));
+  const r = collectLowerDirs(o, parent, position);
+  if (r < 0 || !setStack(slot, merged)) {
+    for (const dir of merged) layerFor(o, dir).release(dir);
+    dropNode(o, slot);
+    return r < 0 ? r : -E.NOMEM;
+  }
+  finishAttr(o, slot, attr);
+  return slot;
+}
+
+/** Something else than a directory in the upper layer; statBuffer() holds its attributes. */
+function foundUpperFile(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  mode: number,
+  attr: number,
+): number {
+  const upper = o.upper as Layer;
+  const upperDir = get(parent, F.upper);
+  attrFromStat(attr);
+  const links = statNlink();
+  const type = (mode & S.IFMT) >>> 12;
+  let inoLo = u32[(statBuffer() + Statx.ino) >>> 2] as number;
+  let inoHi = shownInoHi(o, upper.fsId, u32[((statBuffer() + Statx.ino) >>> 2) + 1] as number);
+  let marks = 0;
+  if (hasFlag(parent, FLAG.IMPURE)) {
+    marks = o.marks.read(upper, upperDir, name);
+    if (marks < 0) return marks;
+    if (marks & MARK.WHITEOUT && xattrWhiteoutDirs.has(upperDir)) return ABSENT;
+    if (marks & MARK.ORIGIN && readOrigin(o, upper, upperDir, name)) {
+      inoLo = found.lo;
+      inoHi = found.hi;
+    }
+  }
+  const known = links > 1 ? findIno(inoLo, inoHi) : 0;
+  if (known !== 0) return addAlias(o, parent, known, name, nameLen, FLAG.UPPER, attr);
+  const slot = newNode(parent, name, nameLen, type);
+  if (slot < 0) return slot;
+  put(slot, F.inoLo, inoLo);
+  put(slot, F.inoHi, inoHi);
+  setFlag(slot, FLAG.UPPER);
+  if (links > 1) insertIno(slot);
+  if (marks & MARK.NLINK) readUnionLinks(o, slot, links);
+  if (marks & MARK.METACOPY) {
+    const r = findMetacopyData(o, parent, slot, upper, upperDir, name, nameLen, marks);
+    if (r < 0) {
+      dropNode(o, slot);
+      return r;
+    }
+  }
+  finishAttr(o, slot, attr);
+  return slot;
+}
+
+/** Number of a copied-up object: that of its origin. Sets `found`. @returns false when the mark does not tell. */
+function readOrigin(o: Overlay, layer: Layer, dir: number, name: number): boolean {
+  const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
+  if (n <= 0 || !originIno(ORIGIN, n)) return false;
+  const from = originLayer(o.config.lowers, ORIGIN) ?? o.config.lowers[0];
+  if (from === undefined) return false;
+  found.hi = shownInoHi(o, from.fsId, found.hi);
+  return true;
+}
+
+function setInoFromOrigin(o: Overlay, slot: number, layer: Layer, dir: number, name: number): void {
+  if (!readOrigin(o, layer, dir, name)) return;
+  put(slot, F.inoLo, found.lo);
+  put(slot, F.inoHi, found.hi);
+}
+
+/** Another name of a node that is already known. */
+export function addAlias(
+  o: Overlay,
+  parent: number,
+  target: number,
+  name: number,
+  nameLen: number,
+  flags: number,
+  attr: number,
+): number {
+  const slot = newNode(parent, name, nameLen, get(target, F.flags) & 15);
+  if (slot < 0) return slot;
+  setFlag(slot, FLAG.ALIAS | flags);
+  put(slot, F.upper, target);
+  put(slot, F.children, get(target, F.upper));
+  put(target, F.upper, slot);
+  const mode = statNode(o, target);
+  if (mode < 0) return mode;
+  showAttr(o, target, attr);
+  return target;
+}
+
+/** Something else than a directory in a lower layer; statBuffer() holds its attributes. */
+function foundLowerFile(
+  o: Overlay,
+  parent: number,
+  layer: Layer,
+  dir: number,
+  name: number,
+  nameLen: number,
+  mode: number,
+  attr: number,
+): number {
+  const links = statNlink();
+  attrFromStat(attr);
+  const inoLo = u32[(statBuffer() + Statx.ino) >>> 2] as number;
+  const inoHi = shownInoHi(o, layer.fsId, u32[((statBuffer() + Statx.ino) >>> 2) + 1] as number);
+  if (links > 1) {
+    const known = findIno(inoLo, inoHi);
+    if (known !== 0) return addAlias(o, parent, known, name, nameLen, 0, attr);
+  }
+  const slot = newNode(parent, name, nameLen, (mode & S.IFMT) >>> 12);
+  if (slot < 0) return slot;
+  put(slot, F.inoLo, inoLo);
+  put(slot, F.inoHi, inoHi);
+  put(slot, F.lower, dir);
+  retainDir(dir);
+  if (links > 1) {
+    insertIno(slot);
+    if (o.config.indexFd >= 0) {
+      setFlag(slot, FLAG.LOWER_LINKS);
+      o.links.set(slot, links);
+      if (findIndexed(o, slot, layer, dir, name)) {
+        const r = statNode(o, slot);
+        if (r < 0) return r;
+        attrFromStat(attr);
+        readUnionLinks(o, slot, statNlink());
+      }
+    }
+  }
+  if (
+    (mode & S.IFMT) === S.IFREG &&
+    (o.config.metacopy || o.config.dataLayers.length > 0) &&
+    (layer.index < o.bottom || o.config.dataLayers.length > 0)
+  ) {
+    const marks = o.marks.read(layer, dir, name);
+    if (marks > 0 && marks & MARK.METACOPY) {
+      const r = findMetacopyData(o, parent, slot, layer, dir, name, nameLen, marks);
+      if (r < 0) {
+        dropNode(o, slot);
+        return r;
+      }
+    }
+  }
+  finishAttr(o, slot, attr);
+  return slot;
+}
+
+/** A lower object with several names may have been copied up under another one: the index tells. */
+function findIndexed(o: Overlay, slot: number, layer: Layer, dir: number, name: number): boolean {
+  const length = encodeOrigin(layer, dir, name);
+  if (length < 0) return false;
+  indexName(length);
+  const mode = statAt(o.config.indexFd, INDEX_NAME);
+  if (mode < 0 || isWhiteout(mode)) return false;
+  const fd = openAt(o.config.indexFd, INDEX_NAME, O.PATH | O.NOFOLLOW);
+  if (fd < 0) return false;
+  put(slot, F.fd, fd + 1);
+  setFlag(slot, FLAG.UPPER | FLAG.INDEXED);
+  return true;
+}
+
+/**
+ * Finds the data of a metacopy file in the layers below its metadata and makes it the node's lower object.
+ * @returns 0 or -errno (EIO when there is none).
+ */
+function findMetacopyData(
+  o: Overlay,
+  parent: number,
+  slot: number,
+  layer: Layer,
+  dir: number,
+  name: number,
+  nameLen: number,
+  marks: number,
+): number {
+  if (layer.index === 0 && !o.config.metacopy && o.config.dataLayers.length === 0) {
+    // As the kernel: a metacopy file in a stack that does not expect one is refused, not shown empty.
+    return -E.PERM;
+  }
+  search.name = name;
+  search.nameLen = nameLen;
+  search.path = undefined;
+  let mark = marks;
+  let at = layer;
+  let atDir = dir;
+  let atName = name;
+  for (;;) {
+    if (mark & MARK.REDIRECT && !readRedirect(o, at, atDir, atName)) return -E.INVAL;
+    const below = nextBelow(o, parent, at.index);
+    if (below < 0) return below;
+    const next = dataPlace.layer as Layer;
+    mark = next.index > o.bottom ? 0 : o.marks.read(next, dataPlace.dir, search.name);
+    if (mark > 0 && mark & MARK.METACOPY) {
+      at = next;
+      atDir = dataPlace.dir;
+      atName = search.name;
+      continue;
+    }
+    break;
+  }
+  const old = get(slot, F.lower);
+  if (old !== 0) layerFor(o, old).release(old);
+  if (layer.index !== 0) {
+    // Metadata in a lower: keep its place in an fd, since the node's lower object is the data.
+    const fd = layer.openPath(dir, name);
+    if (fd < 0) return fd;
+    put(slot, F.fd, fd + 1);
+  }
+  put(slot, F.lower, dataPlace.dir);
+  put(slot, F.lowerName, allocName(search.name, search.nameLen));
+  setFlag(slot, FLAG.METACOPY);
+  return 0;
+}
+
+const dataPlace = { layer: undefined as Layer | undefined, dir: 0 };
+
+/** The next object below layer `index` that `search` names: layer and directory (one reference) in dataPlace. */
+function nextBelow(o: Overlay, parent: number, index: number): number {
+  if (search.path === undefined) {
+    const lowers = stackLength(parent);
+    for (let i = 0; i < lowers; i++) {
+      const dir = stackAt(parent, i);
+      const layer = layerFor(o, dir);
+      if (layer.index <= index) continue;
+      const mode = layer.stat(dir, search.name);
+      if (mode === -E.NOENT) continue;
+      if (mode < 0) return mode;
+      if ((mode & S.IFMT) !== S.IFREG) return -E.IO;
+      retainDir(dir);
+      dataPlace.layer = layer;
+      dataPlace.dir = dir;
+      return 0;
+    }
+    return -E.IO;
+  }
+  const parts = search.path.split('/');
+  const candidates = [...o.config.lowers.filter((l) => l.index > index), ...o.config.dataLayers];
+  for (const layer of candidates) {
+    const dir = walkPath(layer, parts.slice(0, -1));
+    if (dir < 0) continue;
+    search.nameLen = putBytes(PATH, parts[parts.length - 1] as string);
+    search.name = PATH;
+    const mode = layer.stat(dir, PATH);
+    if (mode >= 0 && (mode & S.IFMT) === S.IFREG) {
+      dataPlace.layer = layer;
+      dataPlace.dir = dir;
+      return 0;
+    }
+    layer.release(dir);
+  }
+  return -E.IO;
+}
+

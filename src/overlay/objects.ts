@@ -1,0 +1,173 @@
+// Where a node's object really lies, and its attributes as the mount shows them.
+// Every operation starts here: from a nodeid to a descriptor and a name below it.
+// Attribute rules follow fs/overlayfs/inode.c (ovl_getattr): nlink of merged directories is 1, st_ino is the origin's.
+
+import { E } from '../linux/errno.js';
+import { DT } from '../linux/constants.js';
+import { emptyPath, statBuffer, statFd, Statx } from '../linux/files.js';
+import { u16, u32 } from '../linux/memory.js';
+import { Attr, attrFromStat, ATTR_SIZE } from '../vfs/attr.js';
+import type { Request } from '../vfs/filesystem.js';
+import { get as handleGet, H } from '../vfs/handles.js';
+import { nameAt } from '../vfs/names.js';
+import { clearFlag, F, FLAG, get, hasFlag, put, setFlag, slotOf, TYPE_MASK } from '../vfs/nodes.js';
+import type { Layer } from '../layer/layer.js';
+import type { Overlay } from './context.js';
+import { applyOverrideStat } from './override-stat.js';
+import { layerFor, stackAt, stackLength } from './stacks.js';
+
+/** The node of the current request, or 0 when its nodeid is stale. */
+export function nodeOf(r: Request): number {
+  return slotOf(r.nodeLo, r.nodeHi);
+}
+
+/** The node that a found slot stands for: itself, or an alias's target. */
+export function resolve(slot: number): number {
+  return hasFlag(slot, FLAG.ALIAS) ? get(slot, F.upper) : slot;
+}
+
+export function isDir(slot: number): boolean {
+  return (get(slot, F.flags) & TYPE_MASK) === DT.DIR;
+}
+
+export function typeOfNode(slot: number): number {
+  return get(slot, F.flags) & TYPE_MASK;
+}
+
+/** Where an object is: a layer, a directory record there and a name; filled by locate(). */
+export interface Place {
+  layer: Layer | undefined;
+  dir: number;
+  name: number;
+  /** >= 0: an fd that is the object itself; layer, dir and name do not count then. */
+  fd: number;
+}
+
+const place: Place = { layer: undefined, dir: 0, name: 0, fd: -1 };
+
+/** Fills the shared Place for a node's topmost object; valid until the next call. */
+export function locate(o: Overlay, slot: number): Place {
+  place.fd = get(slot, F.fd) - 1;
+  if (place.fd >= 0) return place;
+  if (hasFlag(slot, FLAG.ORPHAN) && hasFlag(slot, FLAG.UPPER)) {
+    // An unlinked upper file is reached through one of its open handles.
+    const handle = get(slot, F.handles);
+    place.fd = handle === 0 ? -1 : handleGet(handle, H.fd) - 1;
+    place.layer = undefined;
+  } else if (isDir(slot)) {
+    const upper = get(slot, F.upper);
+    place.dir = upper !== 0 ? upper : stackAt(slot, 0);
+    place.layer = upper !== 0 ? o.upper : layerFor(o, place.dir);
+    place.name = emptyPath();
+  } else if (hasFlag(slot, FLAG.UPPER)) {
+    place.layer = o.upper;
+    place.dir = get(get(slot, F.parent), F.upper);
+    place.name = nameAt(get(slot, F.name));
+  } else {
+    locateLower(o, slot);
+  }
+  return place;
+}
+
+/** As locate(), for the lower object of a file (the data of a metacopy file, the source of a copy-up). */
+export function locateLower(o: Overlay, slot: number): Place {
+  place.fd = -1;
+  place.dir = get(slot, F.lower);
+  place.layer = layerFor(o, place.dir);
+  place.name = nameAt(get(slot, F.lowerName) || get(slot, F.name));
+  return place;
+}
+
+/** Attributes of the node's object to statBuffer(). @returns st_mode or -errno. */
+export function statNode(o: Overlay, slot: number): number {
+  const p = locate(o, slot);
+  if (p.fd >= 0) return statFd(p.fd);
+  const { layer } = p;
+  if (layer === undefined) return -E.STALE;
+  return isDir(slot) ? layer.statDir(p.dir) : layer.stat(p.dir, p.name);
+}
+
+/** Mixes a filesystem's number into an inode number when the layers lie on several; see OverlayConfig.manyFilesystems. */
+export function shownInoHi(o: Overlay, fsId: number, hi: number): number {
+  // The top 16 bits, as kernel overlayfs with xino=on; a filesystem that uses them itself gets them mixed.
+  return o.config.manyFilesystems ? (hi ^ ((fsId + 1) << 16)) >>> 0 : hi;
+}
+
+/** Sets a new node's st_ino from the struct statx in statBuffer(), which came from `layer`. */
+export function setInoFromStat(o: Overlay, slot: number, layer: Layer): void {
+  const s = (statBuffer() + Statx.ino) >>> 2;
+  put(slot, F.inoLo, u32[s] as number);
+  put(slot, F.inoHi, shownInoHi(o, layer.fsId, u32[s + 1] as number));
+}
+
+/** The ATTR record at `out` from statBuffer(), as the mount shows node `slot`. */
+export function showAttr(o: Overlay, slot: number, out: number): void {
+  attrFromStat(out);
+  finishAttr(o, slot, out);
+}
+
+/** Replaces what differs between the object's own attributes (at `out`) and what the mount shows. */
+export function finishAttr(o: Overlay, slot: number, out: number): void {
+  const k = out >>> 2;
+  const { config } = o;
+  u32[k] = get(slot, F.inoLo);
+  u32[k + 1] = get(slot, F.inoHi);
+  const flags = get(slot, F.flags);
+  if ((flags & TYPE_MASK) === DT.DIR) {
+    const mode = u32[k + (Attr.mode >>> 2)] as number;
+    if (mode & 0o2000) setFlag(slot, FLAG.SETGID);
+    else if (flags & FLAG.SETGID) clearFlag(slot, FLAG.SETGID);
+    const lowers = stackLength(slot);
+    if (config.staticNlink || lowers > 1 || (lowers === 1 && get(slot, F.upper) !== 0)) {
+      u32[k + (Attr.nlink >>> 2)] = 1;
+    }
+  } else {
+    if (flags & (FLAG.LOWER_LINKS | FLAG.INDEXED)) {
+      const links = o.links.get(slot);
+      if (links !== undefined) u32[k + (Attr.nlink >>> 2)] = links;
+    }
+    if (flags & FLAG.METACOPY) showDataBlocks(o, slot, out);
+  }
+  if (config.overrideStat !== undefined) applyOverrideStat(o, slot, out);
+  if (config.squashUid !== undefined) u32[k + (Attr.uid >>> 2)] = config.squashUid;
+  else if (config.uids !== undefined) {
+    u32[k + (Attr.uid >>> 2)] = config.uids.show(u32[k + (Attr.uid >>> 2)] as number);
+  }
+  if (config.squashGid !== undefined) u32[k + (Attr.gid >>> 2)] = config.squashGid;
+  else if (config.gids !== undefined) {
+    u32[k + (Attr.gid >>> 2)] = config.gids.show(u32[k + (Attr.gid >>> 2)] as number);
+  }
+}
+
+/** Blocks of a metacopy file are those of its data. */
+function showDataBlocks(o: Overlay, slot: number, out: number): void {
+  const p = locateLower(o, slot);
+  if ((p.layer as Layer).stat(p.dir, p.name) < 0) return;
+  const s = (statBuffer() + Statx.blocks) >>> 2;
+  u32[(out + Attr.blocks) >>> 2] = u32[s] as number;
+  u32[((out + Attr.blocks) >>> 2) + 1] = u32[s + 1] as number;
+}
+
+/** statNode() and showAttr() in one. @returns ATTR_SIZE or -errno. */
+export function attrOf(o: Overlay, slot: number, out: number): number {
+  const mode = statNode(o, slot);
+  if (mode < 0) return mode === -E.NOENT ? -E.STALE : mode;
+  showAttr(o, slot, out);
+  return ATTR_SIZE;
+}
+
+/** Whether the struct statx in statBuffer() is a whiteout: a character device 0/0. */
+export function isWhiteout(mode: number): boolean {
+  const s = statBuffer() >>> 2;
+  return (mode & 0o170000) === 0o020000 && u32[s + 32] === 0 && u32[s + 33] === 0;
+}
+
+/** st_nlink in statBuffer(). */
+export function statNlink(): number {
+  return u32[(statBuffer() + Statx.nlink) >>> 2] as number;
+}
+
+/** st_mode in statBuffer(). */
+export function statMode(): number {
+  return u16[(statBuffer() + Statx.mode) >>> 1] as number;
+}

@@ -1,0 +1,260 @@
+// Removal: unlink and rmdir, whiteouts over what lies below, and what stays reachable because it is still in use.
+// Rename uses the same steps for the object it replaces.
+// Follows: fs/overlayfs/dir.c (ovl_do_remove, ovl_remove_and_whiteout, ovl_check_empty_and_clear).
+
+import { AT, DT, O, S } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import { mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
+import { getBytes } from '../linux/memory.js';
+import type { Layer } from '../layer/layer.js';
+import { ABSENT, type Request } from '../vfs/filesystem.js';
+import { nameAt, nameLength } from '../vfs/names.js';
+import {
+  clearFlag,
+  F,
+  FLAG,
+  findName,
+  get,
+  hasFlag,
+  insertName,
+  put,
+  removeName,
+  setFlag,
+} from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { ensureUpperDir, noteUpperName, openUpper } from './copy-up.js';
+import { DirIndex } from './dir-index.js';
+import { freeAlias, freeUnused } from './forget.js';
+import { changeUnionLinks } from './links.js';
+import { lookupChild } from './lookup.js';
+import { isDir, isWhiteout, locateLower, nodeOf, resolve, typeOfNode } from './objects.js';
+import { encodeOrigin, indexName } from './origin.js';
+import { isEmptyDir } from './readdir.js';
+import { layerFor, stackAt, stackLength } from './stacks.js';
+import { INDEX_NAME, RECORD } from './work.js';
+import { exchangeForWhiteout, removeTree, stageWhiteout } from './workdir.js';
+
+/**
+ * The record (a node or an alias) with this name; looked up when it is not known.
+ * @returns slot, ABSENT or -errno.
+ */
+export function nameRecord(o: Overlay, parent: number, name: number, nameLen: number): number {
+  const known = findName(parent, name, nameLen);
+  if (known !== 0) return known;
+  const r = lookupChild(o, parent, name, nameLen, RECORD);
+  return r < 0 ? r : findName(parent, name, nameLen);
+}
+
+/** Whether a lower layer of `parent` shows something under this name, so that removing it needs a whiteout. */
+export function coversLower(
+  o: Overlay,
+  parent: number,
+  record: number,
+  name: number,
+  nameLen: number,
+): boolean {
+  if (record > 0 && hasFlag(record, FLAG.FRESH)) return false;
+  const lowers = stackLength(parent);
+  if (lowers === 0) return false;
+  const index = o.config.aufsWhiteouts ? undefined : o.indexes.get(parent);
+  const hash = index === undefined ? 0 : DirIndex.hash(name, nameLen);
+  const first = index === undefined ? -1 : index.find(hash);
+  for (let i = 0; i < lowers; i++) {
+    if (index !== undefined && !index.has(first, hash, i)) continue;
+    const dir = stackAt(parent, i);
+    const mode = layerFor(o, dir).stat(dir, name);
+    if (mode === -E.NOENT) continue;
+    return mode < 0 || !isWhiteout(mode);
+  }
+  return false;
+}
+
+/** Whether this very name exists in the upper layer. */
+export function nameIsUpper(record: number): boolean {
+  const target = resolve(record);
+  if (target !== record) return hasFlag(record, FLAG.UPPER);
+  if (isDir(record)) return get(record, F.upper) !== 0;
+  return hasFlag(record, FLAG.UPPER) && get(record, F.fd) === 0;
+}
+
+/**
+ * Keeps an upper object reachable that is about to lose its last known name: a directory may still be somebody's
+ * working directory, a special file somebody's open file. Regular files are reached through their handles.
+ */
+export function keepReachable(o: Overlay, record: number): void {
+  if (hasFlag(record, FLAG.ALIAS) || get(record, F.nlookup) === 0) return;
+  if (!hasFlag(record, FLAG.UPPER) || get(record, F.fd) !== 0) return;
+  if (isDir(record)) {
+    const upper = o.upper as NonNullable<Overlay['upper']>;
+    const fd = openAt(upper.fd(get(get(record, F.parent), F.upper)), nameAt(get(record, F.name)), O.PATH | O.NOFOLLOW);
+    if (fd >= 0) put(record, F.fd, fd + 1);
+    return;
+  }
+  if (get(record, F.upper) !== 0) return;
+  const severalNames = hasFlag(record, FLAG.HASHED_INO);
+  if (typeOfNode(record) === DT.REG && !severalNames) return;
+  const fd = openUpper(o, record, O.PATH);
+  if (fd >= 0) put(record, F.fd, fd + 1);
+}
+
+/** The table's side of a removal: the name is gone; the node lives on under another name, or unnamed. */
+export function forgetName(o: Overlay, record: number): void {
+  const target = resolve(record);
+  changeUnionLinks(o, target, -1);
+  if (target !== record) {
+    freeAlias(o, record);
+    return;
+  }
+  const parent = get(record, F.parent);
+  if (!isDir(record)) {
+    const alias = get(record, F.upper);
+    if (alias !== 0) {
+      promoteAlias(o, record, alias);
+      return;
+    }
+  }
+  const lower = get(record, F.lower);
+  const ref = removeName(record, lower !== 0 && !isDir(record) && get(record, F.lowerName) === 0);
+  if (ref !== 0) put(record, F.lowerName, ref);
+  setFlag(record, FLAG.ORPHAN);
+  if (o.links.get(record) === 0) dropIndexEntry(o, record);
+  freeUnused(o, record);
+  if (parent !== 0) freeUnused(o, parent);
+}
+
+/** Another known name becomes the node's own. */
+function promoteAlias(o: Overlay, record: number, alias: number): void {
+  const parent = get(alias, F.parent);
+  const name = nameAt(get(alias, F.name));
+  const nameLen = nameLength(get(alias, F.name));
+  const aliasUpper = hasFlag(alias, FLAG.UPPER);
+  const aliasFresh = hasFlag(alias, FLAG.FRESH);
+  const oldParent = get(record, F.parent);
+  const keepsLower = get(record, F.lower) !== 0 && get(record, F.lowerName) === 0;
+  const ref = removeName(record, keepsLower);
+  if (ref !== 0) put(record, F.lowerName, ref);
+  insertName(record, parent, name, nameLen);
+  freeAlias(o, alias);
+  clearFlag(record, FLAG.FRESH);
+  if (aliasFresh) setFlag(record, FLAG.FRESH);
+  if (hasFlag(record, FLAG.UPPER) && !aliasUpper && get(record, F.fd) === 0) {
+    reachThroughIndex(o, record);
+  }
+  if (oldParent !== 0) freeUnused(o, oldParent);
+}
+
+/** The remaining name has no link in the upper yet: the object is reached by its index entry. */
+function reachThroughIndex(o: Overlay, record: number): void {
+  if (o.config.indexFd < 0 || get(record, F.lower) === 0) return;
+  const p = locateLower(o, record);
+  const length = encodeOrigin(p.layer as Layer, p.dir, p.name);
+  if (length < 0) return;
+  indexName(length);
+  const fd = openAt(o.config.indexFd, INDEX_NAME, O.PATH | O.NOFOLLOW);
+  if (fd >= 0) put(record, F.fd, fd + 1);
+}
+
+/** No name of an indexed object is left: its index entry goes too. */
+function dropIndexEntry(o: Overlay, record: number): void {
+  if (!hasFlag(record, FLAG.INDEXED) || o.config.indexFd < 0) return;
+  const p = locateLower(o, record);
+  const length = encodeOrigin(p.layer as Layer, p.dir, p.name);
+  if (length < 0) return;
+  indexName(length);
+  unlinkAt(o.config.indexFd, INDEX_NAME);
+}
+
+/** Makes a whiteout where nothing is in the upper. */
+function putWhiteout(o: Overlay, parent: number, dirfd: number, name: number): number {
+  const r = mknodAt(dirfd, name, S.IFCHR, 0);
+  if (r < 0 && r !== -E.EXIST) return r;
+  setFlag(parent, FLAG.WHITEOUTS);
+  noteUpperName(o, parent, name);
+  return 0;
+}
+
+export function unlink(o: Overlay, r: Request, name: number, nameLen: number): number {
+  const parent = nodeOf(r);
+  if (parent === 0) return -E.STALE;
+  const record = nameRecord(o, parent, name, nameLen);
+  if (record < 0) return record === ABSENT ? -E.NOENT : record;
+  if (isDir(resolve(record))) return -E.ISDIR;
+  const e = ensureUpperDir(o, parent);
+  if (e < 0) return e;
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  const dirfd = upper.fd(get(parent, F.upper));
+  const covers = coversLower(o, parent, record, name, nameLen);
+  const inUpper = nameIsUpper(record);
+  keepReachable(o, record);
+  let done: number;
+  if (!covers) done = inUpper ? unlinkAt(dirfd, name) : 0;
+  else if (!inUpper) done = putWhiteout(o, parent, dirfd, name);
+  else done = replaceByWhiteout(o, parent, dirfd, name);
+  if (done < 0) return done;
+  forgetName(o, record);
+  return 0;
+}
+
+/** Puts a staged whiteout over a file of the upper, in one rename. */
+function replaceByWhiteout(o: Overlay, parent: number, dirfd: number, name: number): number {
+  const temp = stageWhiteout(o);
+  if (temp < 0) return temp;
+  const r = renameAt(o.config.workFd, temp, dirfd, name);
+  if (r < 0) unlinkAt(o.config.workFd, temp);
+  else setFlag(parent, FLAG.WHITEOUTS);
+  return r;
+}
+
+export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): number {
+  const parent = nodeOf(r);
+  if (parent === 0) return -E.STALE;
+  const record = nameRecord(o, parent, name, nameLen);
+  if (record < 0) return record === ABSENT ? -E.NOENT : record;
+  if (!isDir(record)) return -E.NOTDIR;
+  const pure = stackLength(record) === 0;
+  if (!pure) {
+    const empty = isEmptyDir(o, record);
+    if (empty <= 0) return empty < 0 ? empty : -E.NOTEMPTY;
+  }
+  const e = ensureUpperDir(o, parent);
+  if (e < 0) return e;
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  const dirfd = upper.fd(get(parent, F.upper));
+  const covers = coversLower(o, parent, record, name, nameLen);
+  keepReachable(o, record);
+  let done = 0;
+  if (get(record, F.upper) === 0) {
+    if (covers) done = putWhiteout(o, parent, dirfd, name);
+  } else if (covers) {
+    done = removeAndWhiteout(o, parent, dirfd, name);
+  } else {
+    done = unlinkAt(dirfd, name, AT.REMOVEDIR);
+    if (done === -E.NOTEMPTY) done = removeHiding(o, record, dirfd, name);
+  }
+  if (done < 0) return done;
+  forgetName(o, record);
+  return 0;
+}
+
+/** Swaps an upper directory for a whiteout, then clears away what it held. */
+function removeAndWhiteout(o: Overlay, parent: number, dirfd: number, name: number): number {
+  const temp = exchangeForWhiteout(o, dirfd, name);
+  if (temp < 0) return temp;
+  setFlag(parent, FLAG.WHITEOUTS);
+  removeTree(o.config.workFd, textAt(temp));
+  return 0;
+}
+
+/** An upper directory that shows nothing but still holds whiteouts. */
+function removeHiding(o: Overlay, record: number, dirfd: number, name: number): number {
+  const empty = isEmptyDir(o, record);
+  if (empty <= 0) return empty < 0 ? empty : -E.NOTEMPTY;
+  const temp = exchangeForWhiteout(o, dirfd, name);
+  if (temp < 0) return temp;
+  removeTree(o.config.workFd, textAt(temp));
+  return unlinkAt(dirfd, name);
+}
+
+function textAt(at: number): string {
+  return getBytes(at, 16).replace(/\0.*$/s, '');
+}

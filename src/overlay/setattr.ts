@@ -1,0 +1,136 @@
+// Changes of attributes: mode, owner, size, times; copied up first when the object is a lower one.
+// Called for SETATTR.
+// Follows: fs/overlayfs/inode.c (ovl_setattr); FATTR_KILL_SUIDGID of FUSE_HANDLE_KILLPRIV_V2.
+
+import { DT, O } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import {
+  chmodAt,
+  chmodFd,
+  chownAt,
+  close,
+  emptyPath,
+  ftruncate,
+  UTIME_NOW,
+  UTIME_OMIT,
+  utimensAt,
+} from '../linux/files.js';
+import { ATTR_SIZE, Attr } from '../vfs/attr.js';
+import { type Request, SETATTR, type SetAttr } from '../vfs/filesystem.js';
+import { get as handleGet, H, handleOf, KIND } from '../vfs/handles.js';
+import { u32 } from '../linux/memory.js';
+import type { Overlay } from './context.js';
+import { ensureUpper, openUpper } from './copy-up.js';
+import { dropSetId } from './io.js';
+import { attrOf, locate, nodeOf, typeOfNode } from './objects.js';
+import { storeOverrideStat } from './override-stat.js';
+
+export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const resizes = (set.valid & SETATTR.SIZE) !== 0;
+  let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
+  if (e < 0) return e;
+  if (resizes) e = resize(o, slot, set);
+  if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE)) e = changeMode(o, slot, set, out);
+  if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
+  if (e < 0) return e;
+  e = attrOf(o, slot, out);
+  return e < 0 ? e : ATTR_SIZE;
+}
+
+function resize(o: Overlay, slot: number, set: SetAttr): number {
+  if (typeOfNode(slot) === DT.DIR) return -E.ISDIR;
+  const handle = set.valid & SETATTR.FH ? handleOf(set.fhLo, set.fhHi) : 0;
+  const usable =
+    handle !== 0 &&
+    (handleGet(handle, H.flags) & O.ACCMODE) !== O.RDONLY &&
+    (handleGet(handle, H.kind) & KIND.LOWER) === 0;
+  const fd = usable ? handleGet(handle, H.fd) - 1 : openUpper(o, slot, O.WRONLY | O.NONBLOCK);
+  if (fd < 0) return fd;
+  let e = set.valid & SETATTR.KILL_SUIDGID ? dropSetId(fd) : 0;
+  if (e >= 0) e = ftruncate(fd, set.size);
+  if (!usable) close(fd);
+  return e;
+}
+
+/** The descriptor and name of an upper object, for the calls that take both. */
+const at = { fd: 0, name: 0 };
+
+function locateUpper(o: Overlay, slot: number): number {
+  const p = locate(o, slot);
+  if (p.fd >= 0) {
+    at.fd = p.fd;
+    at.name = emptyPath();
+    return 0;
+  }
+  if (p.layer === undefined) return -E.STALE;
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  at.name = p.name;
+  at.fd = upper.fd(p.dir);
+  return at.fd < 0 ? at.fd : 0;
+}
+
+function changeMode(o: Overlay, slot: number, set: SetAttr, out: number): number {
+  let e = locateUpper(o, slot);
+  if (e < 0) return e;
+  const { config } = o;
+  if (config.overrideStat !== undefined) return overrideMode(o, slot, set, out);
+  if (set.valid & (SETATTR.UID | SETATTR.GID)) {
+    const uid = set.valid & SETATTR.UID ? (config.uids?.store(set.uid) ?? set.uid) : 0xffffffff;
+    const gid = set.valid & SETATTR.GID ? (config.gids?.store(set.gid) ?? set.gid) : 0xffffffff;
+    e = chownAt(at.fd, at.name, uid, gid);
+    // Where every file appears to have one owner, giving it to that owner is no change.
+    if (e === -E.PERM && (config.squashUid !== undefined || config.squashGid !== undefined)) e = 0;
+  }
+  if (e >= 0 && set.valid & SETATTR.MODE) {
+    if (typeOfNode(slot) === DT.LNK) return -E.OPNOTSUPP;
+    const mode = set.mode & 0o7777;
+    e = at.name === emptyPath() ? chmodFd(at.fd, mode) : chmodAt(at.fd, at.name, mode);
+  }
+  return e;
+}
+
+function overrideMode(o: Overlay, slot: number, set: SetAttr, out: number): number {
+  const e = attrOf(o, slot, out);
+  if (e < 0) return e;
+  const r = locateUpper(o, slot);
+  if (r < 0) return r;
+  const k = out >>> 2;
+  return storeOverrideStat(
+    o,
+    at.fd,
+    at.name,
+    set.valid & SETATTR.UID ? set.uid : (u32[k + (Attr.uid >>> 2)] as number),
+    set.valid & SETATTR.GID ? set.gid : (u32[k + (Attr.gid >>> 2)] as number),
+    set.valid & SETATTR.MODE ? set.mode : (u32[k + (Attr.mode >>> 2)] as number),
+  );
+}
+
+function changeTimes(o: Overlay, slot: number, set: SetAttr): number {
+  const e = locateUpper(o, slot);
+  if (e < 0) return e;
+  const { valid } = set;
+  const atime =
+    (valid & SETATTR.ATIME) === 0
+      ? UTIME_OMIT
+      : valid & SETATTR.ATIME_NOW
+        ? UTIME_NOW
+        : set.atimeNsec;
+  const mtime =
+    (valid & SETATTR.MTIME) === 0
+      ? UTIME_OMIT
+      : valid & SETATTR.MTIME_NOW
+        ? UTIME_NOW
+        : set.mtimeNsec;
+  return utimensAt(
+    at.fd,
+    at.name,
+    set.atimeLo,
+    set.atimeHi,
+    atime,
+    set.mtimeLo,
+    set.mtimeHi,
+    mtime,
+  );
+}

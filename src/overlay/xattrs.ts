@@ -1,0 +1,110 @@
+// Users' extended attributes: read where the object is, changed after copy-up; the overlay's own never show.
+// Called for GETXATTR, LISTXATTR, SETXATTR and REMOVEXATTR.
+// Follows: fs/overlayfs/xattrs.c; a name that looks like the overlay's own is stored in its escaped form.
+
+import { XATTR_SIZE_MAX } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import { emptyPath } from '../linux/files.js';
+import { u8 } from '../linux/memory.js';
+import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
+import type { Request } from '../vfs/filesystem.js';
+import { clearFlag, FLAG, setFlag } from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { ensureUpper } from './copy-up.js';
+import { isDir, locate, nodeOf } from './objects.js';
+import { LONG_NAME, XATTR_LIST } from './work.js';
+
+/** The name to use on the layers for a user's name; itself unless it must be escaped. */
+function storedName(o: Overlay, name: number, nameLen: number): number {
+  if (!o.marks.isOwn(name)) return name;
+  o.marks.escape(name, nameLen, LONG_NAME);
+  return LONG_NAME;
+}
+
+export function getxattr(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  out: number,
+  size: number,
+): number {
+  if (!o.config.xattrs) return -E.NOSYS;
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const attr = storedName(o, name, nameLen);
+  const p = locate(o, slot);
+  if (p.fd >= 0) return getxattrAt(p.fd, emptyPath(), attr, out, size);
+  if (p.layer === undefined) return -E.STALE;
+  return p.layer.getxattr(p.dir, p.name, attr, out, size);
+}
+
+export function listxattr(o: Overlay, r: Request, out: number, size: number): number {
+  if (!o.config.xattrs) return -E.NOSYS;
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const p = locate(o, slot);
+  let length: number;
+  if (p.fd >= 0) length = listxattrAt(p.fd, emptyPath(), XATTR_LIST, XATTR_SIZE_MAX);
+  else if (p.layer === undefined) return -E.STALE;
+  else length = p.layer.listxattr(p.dir, p.name, XATTR_LIST, XATTR_SIZE_MAX);
+  if (length <= 0) return length;
+  length = o.marks.filterList(XATTR_LIST, length, o.config.userxattr);
+  if (size === 0) return length;
+  if (length > size) return -E.RANGE;
+  u8.copyWithin(out, XATTR_LIST, XATTR_LIST + length);
+  return length;
+}
+
+export function setxattr(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  value: number,
+  size: number,
+  flags: number,
+): number {
+  if (!o.config.xattrs) return -E.NOSYS;
+  return change(o, r, name, nameLen, (fd, at, attr) => setxattrAt(fd, at, attr, value, size, flags));
+}
+
+export function removexattr(o: Overlay, r: Request, name: number, nameLen: number): number {
+  if (!o.config.xattrs) return -E.NOSYS;
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  // What is not there needs no copy-up to be refused.
+  const there = getxattr(o, r, name, nameLen, XATTR_LIST, 0);
+  if (there < 0) return there;
+  return change(o, r, name, nameLen, removexattrAt);
+}
+
+function change(
+  o: Overlay,
+  r: Request,
+  name: number,
+  nameLen: number,
+  apply: (fd: number, at: number, attr: number) => number,
+): number {
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  let e = ensureUpper(o, slot, 'metadata');
+  if (e < 0) return e;
+  const attr = storedName(o, name, nameLen);
+  const p = locate(o, slot);
+  if (p.fd >= 0) return apply(p.fd, emptyPath(), attr);
+  if (p.layer === undefined || o.upper === undefined) return -E.STALE;
+  const fd = o.upper.fd(p.dir);
+  e = fd < 0 ? fd : apply(fd, p.name, attr);
+  if (e >= 0 && isDir(slot)) noteDefaultAcl(o, slot);
+  return e;
+}
+
+/** New objects inherit a default ACL by staging in a folder that has it; the node remembers whether there is one. */
+function noteDefaultAcl(o: Overlay, slot: number): void {
+  const p = locate(o, slot);
+  const n = p.layer?.getxattr(p.dir, p.name, o.marks.aclDefault, XATTR_LIST, 0) ?? 0;
+  if (n > 0) setFlag(slot, FLAG.DEFAULT_ACL);
+  else clearFlag(slot, FLAG.DEFAULT_ACL);
+}
+

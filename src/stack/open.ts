@@ -1,0 +1,187 @@
+// Opens the layers that a spec names and makes the overlay filesystem of them.
+// Called once by stack/server.ts before the session starts, after the upper has been claimed.
+// Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
+
+import { setFdLimit, DirectoryLayer } from '../layer/directory.js';
+import { O } from '../linux/constants.js';
+import { check, E, errnoName } from '../linux/errno.js';
+import {
+  close,
+  fstatfs,
+  mkdirAt,
+  openAt,
+  statAt,
+  statBuffer,
+  statFd,
+  Statx,
+} from '../linux/files.js';
+import { filesystemUuid, nameToHandle } from '../linux/handles.js';
+import { putBytes, scratch, u32 } from '../linux/memory.js';
+import { cloneReadOnly } from '../linux/mount-api.js';
+import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
+import type { IdMap, OverlayConfig } from '../overlay/config.js';
+import { OverlayFileSystem } from '../overlay/filesystem.js';
+import { sweep } from '../overlay/workdir.js';
+import type { FileSystem } from '../vfs/filesystem.js';
+import { MountError } from './errors.js';
+import type { IdRange, MountSpec } from './spec.js';
+
+// Scratch of this thread that no system call wrapper uses: a path, a struct statfs, a file handle.
+const PATH_AT = 0x20000;
+const STATFS_AT = 0x22000;
+const HANDLE_AT = 0x23000;
+
+/** File descriptors left for open files when layer directories take theirs. */
+const FD_SHARE = 4;
+
+/**
+ * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared.
+ */
+export function openOverlay(spec: MountSpec): FileSystem {
+  setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
+  const full = hasCapability(CAP.SYS_ADMIN);
+  const filesystems: string[] = [];
+  const open = (path: string, index: number, lower: boolean): DirectoryLayer =>
+    openLayer(path, index, lower && full, filesystems);
+
+  const writable = spec.upperdir !== undefined && !spec.readOnly;
+  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1, true));
+  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i, true));
+  const upper = writable ? open(spec.upperdir as string, 0, false) : undefined;
+  if (!writable && spec.upperdir !== undefined) {
+    // Read-only with an upper: it is one more layer to read, the topmost.
+    return openOverlay({
+      ...spec,
+      lowerdirs: [spec.upperdir, ...spec.lowerdirs],
+      upperdir: undefined,
+      workdir: undefined,
+    });
+  }
+  const folders = upper === undefined ? undefined : openWorkdir(spec, lowers);
+  const config: OverlayConfig = {
+    upper,
+    lowers,
+    dataLayers,
+    workFd: folders?.work ?? -1,
+    indexFd: folders?.index ?? -1,
+    redirectFollow: spec.redirectDir !== 'nofollow',
+    redirectCreate: spec.redirectDir === 'on',
+    metacopy: spec.metacopy,
+    userxattr: spec.userxattr,
+    aufsWhiteouts: spec.whiteouts === 'aufs',
+    manyFilesystems: filesystems.length > 1,
+    sync: !spec.volatile && spec.fsync && syncMatters(upper),
+    fsync: !spec.volatile && spec.fsync,
+    xattrs: spec.xattrs,
+    staticNlink: spec.staticNlink,
+    uids: idMap(spec.uidMapping),
+    gids: idMap(spec.gidMapping),
+    squashUid: spec.squashUid,
+    squashGid: spec.squashGid,
+    privileged: hasCapability(CAP.CHOWN),
+    passthrough: true,
+    overrideStat:
+      spec.xattrPermissions === 1
+        ? 'security.fuseoverlayfs.override_stat'
+        : spec.xattrPermissions === 2
+          ? 'user.fuseoverlayfs.override_stat'
+          : undefined,
+  };
+  return new OverlayFileSystem(config);
+}
+
+const TMPFS_MAGIC = 0x01021994;
+
+/** On tmpfs nothing survives a crash, so nothing has to be synced before it is published. */
+function syncMatters(upper: DirectoryLayer | undefined): boolean {
+  return upper !== undefined && upper.magic !== TMPFS_MAGIC;
+}
+
+function putPath(path: string): number {
+  const at = scratch + PATH_AT;
+  putBytes(at, Buffer.from(path, 'utf8').toString('latin1'));
+  return at;
+}
+
+/** Opens a directory as a layer; lowers through a read-only clone of their mount where this process may make one. */
+function openLayer(
+  path: string,
+  index: number,
+  clone: boolean,
+  filesystems: string[],
+): DirectoryLayer {
+  const at = putPath(path);
+  let root = clone ? cloneReadOnly(at) : -E.PERM;
+  if (root < 0) root = openAt(-100, at, O.PATH | O.DIRECTORY);
+  if (root < 0) {
+    throw new MountError('layer', `${path}: cannot be opened (${errnoName(root)}): check the path and its permissions`);
+  }
+  check(statFd(root), 'statx', path);
+  const s = statBuffer() >>> 2;
+  const device = `${u32[s + (Statx.dev_major >>> 2)]}:${u32[s + (Statx.dev_minor >>> 2)]}`;
+  let fsId = filesystems.indexOf(device);
+  if (fsId < 0) fsId = filesystems.push(device) - 1;
+  check(fstatfs(root, scratch + STATFS_AT), 'statfs', path);
+  const magic = u32[(scratch + STATFS_AT) >>> 2] as number;
+  const real = openAt(root, putPath('.'), O.RDONLY | O.DIRECTORY);
+  const uuid = real < 0 ? new Uint8Array(16) : filesystemUuid(real);
+  if (real >= 0) close(real);
+  return new DirectoryLayer({ index, label: path, rootFd: root, fsId, device, uuid, magic });
+}
+
+/** Prepares `work` (emptied of what an interrupted operation left) and `index`. */
+function openWorkdir(
+  spec: MountSpec,
+  lowers: readonly DirectoryLayer[],
+): { work: number; index: number } {
+  const path = spec.workdir as string;
+  const workdir = openAt(-100, putPath(path), O.PATH | O.DIRECTORY);
+  if (workdir < 0) throw new MountError('layer', `workdir: ${path}: cannot be opened (${errnoName(workdir)})`);
+  if (statAt(workdir, putPath('work/incompat/volatile')) >= 0) {
+    throw new MountError(
+      'layer',
+      `upperdir: ${spec.upperdir}: was used with the option volatile and not unmounted cleanly: discard it, or remove ${path}/work/incompat if its content may be incomplete`,
+    );
+  }
+  const work = folder(workdir, 'work', path);
+  sweep(work);
+  if (spec.volatile) {
+    folder(work, 'incompat', path);
+    folder(work, 'incompat/volatile', path);
+  }
+  const indexed = spec.index && lowers.length > 0 && lowers.every(hasHandles);
+  const index = indexed ? folder(workdir, 'index', path) : -1;
+  close(workdir);
+  return { work, index };
+}
+
+function folder(parent: number, name: string, path: string): number {
+  const made = mkdirAt(parent, putPath(name), 0o700);
+  const fd = openAt(parent, putPath(name), O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  if (fd < 0) {
+    const reason = errnoName(made < 0 && made !== -E.EXIST ? made : fd);
+    throw new MountError('layer', `workdir: ${path}/${name}: cannot be made (${reason})`);
+  }
+  return fd;
+}
+
+/** Whether the layer's filesystem gives file handles, which the index is keyed by. */
+function hasHandles(layer: DirectoryLayer): boolean {
+  return nameToHandle(layer.fd(layer.root), putPath(''), scratch + HANDLE_AT) > 0;
+}
+
+/** A mapping of ids, or undefined when there is none; ids outside of it are shown as the overflow id. */
+function idMap(ranges: readonly IdRange[]): IdMap | undefined {
+  if (ranges.length === 0) return undefined;
+  const OVERFLOW = 65534;
+  return {
+    show(id) {
+      const r = ranges.find((range) => id >= range.outside && id < range.outside + range.count);
+      return r === undefined ? OVERFLOW : r.inside + (id - r.outside);
+    },
+    store(id) {
+      const r = ranges.find((range) => id >= range.inside && id < range.inside + range.count);
+      return r === undefined ? OVERFLOW : r.outside + (id - r.inside);
+    },
+  };
+}

@@ -1,0 +1,69 @@
+// A mount as data: what the command line understood, what the supervisor keeps, what the server starts from (JSON).
+// Made by stack/options.ts, read by stack/open.ts (layers and overlay) and stack/server.ts (session).
+// Options follow Documentation/filesystems/overlayfs.rst and the manual page fuse-overlayfs(1).
+
+/** One range of a uid or gid mapping: `count` ids from `inside` (as seen on the mount) to `outside` (on disk). */
+export interface IdRange {
+  readonly inside: number;
+  readonly outside: number;
+  readonly count: number;
+}
+
+/** How a mounted stack behaves; absent keys mean the documented default. Plain JSON. */
+export interface MountSpec {
+  /** Absolute path of the mount point. */
+  readonly mountpoint: string;
+  /** Absolute paths, topmost first. */
+  readonly lowerdirs: readonly string[];
+  /** Data-only layers (after `::`), topmost first. */
+  readonly datadirs: readonly string[];
+  readonly upperdir?: string;
+  readonly workdir?: string;
+
+  /** Default `on`: directories of lowers are renamed by a redirect. */
+  readonly redirectDir: 'on' | 'off' | 'follow' | 'nofollow';
+  /** Default false: a metadata change copies the data up too. */
+  readonly metacopy: boolean;
+  /** Default true: hard links of lowers stay hard links after copy-up. */
+  readonly index: boolean;
+  readonly xino: 'on' | 'off' | 'auto';
+  readonly uuid: 'on' | 'off' | 'auto' | 'null';
+  readonly volatile: boolean;
+  /** `user.overlay.*` instead of `trusted.overlay.*`; always so without CAP_SYS_ADMIN in the initial namespace. */
+  readonly userxattr: boolean;
+  /** `aufs`: `.wh.NAME` files and `.wh..wh..opq` are whiteouts too. */
+  readonly whiteouts: 'kernel' | 'aufs';
+  readonly nfsExport: boolean;
+
+  readonly uidMapping: readonly IdRange[];
+  readonly gidMapping: readonly IdRange[];
+  /** Every file appears to belong to this uid. */
+  readonly squashUid?: number;
+  readonly squashGid?: number;
+  /** Directories report nlink 1. */
+  readonly staticNlink: boolean;
+  readonly acl: boolean;
+  /** false: fsync is answered without doing it. */
+  readonly fsync: boolean;
+  readonly xattrs: boolean;
+  /** 1: mode and owner live in `security.fuseoverlayfs.override_stat`, 2: `user.fuseoverlayfs.override_stat`. */
+  readonly xattrPermissions: 0 | 1 | 2;
+
+  /** Seconds the kernel may keep names and attributes. */
+  readonly timeout: number;
+  /** undefined: writeback cache where passthrough is not permitted. */
+  readonly writeback?: boolean;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  readonly readOnly: boolean;
+  readonly nosuid: boolean;
+  readonly nodev: boolean;
+  readonly noexec: boolean;
+  readonly noatime: boolean;
+  /** SELinux label for the whole mount. */
+  readonly context?: string;
+  readonly fsname: string;
+  readonly subtype: string;
+  /** Print every request, readable, to the server's log. */
+  readonly trace: boolean;
+}

@@ -1,0 +1,40 @@
+// Counters of one mount in the arena's header, written by the server, read by the supervisor for `varve status`.
+// Plain stores by the one server thread; readers may see a counter one request late.
+// Layout: u64 each, little endian, from HEADER.
+
+import { u32 } from '../linux/memory.js';
+import { HEADER } from './layout.js';
+
+/** Byte offsets from HEADER. Opcode counters: OPCODES + 8 * opcode, opcodes 0..63. */
+export const Counter = {
+  /** Non-zero once INIT was answered. */
+  ready: 0,
+  requests: 8,
+  errors: 16,
+  lookupsCached: 24,
+  copyUps: 32,
+  copyUpBytes: 40,
+  nodes: 48,
+  handles: 56,
+  layerDirFds: 64,
+  parked: 72,
+  opcodes: 512,
+} as const;
+
+/** Adds one to the counter at byte offset `which`. */
+export function count(which: number): void {
+  add(which, 1);
+}
+
+/** Adds `n` (below 2^32). */
+export function add(which: number, n: number): void {
+  const k = (HEADER + which) >>> 2;
+  const sum = (u32[k] as number) + n;
+  u32[k] = sum >>> 0;
+  if (sum > 0xffffffff) u32[k + 1] = (u32[k + 1] as number) + 1;
+}
+
+/** Sets a counter to `n` (below 2^32). */
+export function set(which: number, n: number): void {
+  u32[(HEADER + which) >>> 2] = n >>> 0;
+}
