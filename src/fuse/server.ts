@@ -122,8 +122,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       const length = host.takeReady();
       if (length > 0) serveOne(length);
     }
-    let n = channel.tryRead();
-    if (n === -E.AGAIN) n = channel.spin();
+    const n = channel.next();
     if (n > 0) {
       count(Counter.requests);
       serveOne(n);

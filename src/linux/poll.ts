@@ -11,6 +11,7 @@ const c = {
   poll: func(`int poll(${P} fds, uint64_t n, int timeout)`),
   pipe2: func(`int pipe2(${P} fds, int flags)`),
   eventfd: func('int eventfd(uint32_t value, int flags)'),
+  schedYield: func('int sched_yield()'),
   read: func(`int64_t read(int fd, ${P} buf, size_t n)`),
   write: func(`int64_t write(int fd, ${P} buf, size_t n)`),
 };
@@ -41,6 +42,18 @@ export function pollIn(fds: readonly number[], timeout: number): number {
   let mask = 0;
   for (let i = 0; i < n; i++) if ((u32[k + 2 * i + 1] as number) >>> 16 !== 0) mask |= 1 << i;
   return mask;
+}
+
+/** Lets another thread that waits for this processor run; returns at once when there is none. */
+export function yieldProcessor(): void {
+  c.schedYield();
+}
+
+/**
+ * read(2) for a polling loop: -1 stands for every failure, so that one in vain costs one crossing into C.
+ */
+export function pollRead(fd: number, at: number, n: number): number {
+  return c.read(fd, base + at, n);
 }
 
 /** @returns [read end, write end], close-on-exec, or -errno. @param flags O_NONBLOCK for both ends. */
