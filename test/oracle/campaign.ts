@@ -2,6 +2,7 @@
 // Cases come from a seed (newCase) or from a file; oracle.test.ts runs many, main.ts any of them.
 // The differences that are allowed, and why, stand in allowed.ts.
 
+import type { Subject } from '../support/subjects.js';
 import { AT, asUser, S, stat, sys } from '../support/sys.js';
 import { allowed } from './allowed.js';
 import { dataKinds } from './kinds-data.js';
@@ -11,7 +12,6 @@ import { type LayerStep, makeLayers } from './layers.js';
 import { type Args, Choices, type Kind, type Op } from './op.js';
 import { Random } from './random.js';
 import { type Filesystems, type Placement, Stack } from './stack.js';
-import type { Subject } from './subjects.js';
 import { differences, printable, readTree, type Tree } from './tree.js';
 import { World } from './world.js';
 

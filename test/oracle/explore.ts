@@ -6,10 +6,10 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { detachBelow } from '../support/mounts.js';
+import { kernel, subjectNamed } from '../support/subjects.js';
 import { type Bench, type Case, type Failure, newCase, runCase, showOp } from './campaign.js';
 import { minimise } from './minimise.js';
 import type { Filesystems } from './stack.js';
-import { kernel, subjectNamed } from './subjects.js';
 
 export interface Plan {
   subject: string;

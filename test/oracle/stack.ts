@@ -4,9 +4,9 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { StackFolders, Subject } from '../support/subjects.js';
 import { AT, must, O, sys } from '../support/sys.js';
 import { buildLayer, type LayerStep } from './layers.js';
-import type { StackFolders, Subject } from './subjects.js';
 import { readTree, type Tree } from './tree.js';
 
 /** Where layers and upper live: all on one filesystem, or the upper on one of its own. */

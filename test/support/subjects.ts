@@ -1,5 +1,5 @@
 // How a stack is mounted and unmounted by each implementation: the subject of a campaign or its oracle.
-// Used by test/oracle and test/integrity; chosen by `VARVE_TEST_SUBJECT` or the flag --subject.
+// Used by test/oracle, test/integrity and test/conformance; chosen by `VARVE_TEST_SUBJECT` or the flag --subject.
 // Follows: the options of Documentation/filesystems/overlayfs.rst.
 
 import { spawnSync } from 'node:child_process';
