@@ -1,0 +1,190 @@
+// Every command as data: its flags, operands, description and examples.
+// Read by main.ts (to run one), help.ts, man.ts and completion.ts, so that they cannot disagree.
+// Holds text only; main.ts knows which file runs a command.
+
+import type { FlagRecord } from './args.js';
+
+export interface CommandRecord {
+  readonly name: string;
+  /** One line, without a full stop. */
+  readonly summary: string;
+  /** What stands behind the flags: `MOUNTPOINT`, `[MOUNTPOINT]`, `PATH...`. */
+  readonly operands: string;
+  /** Least and most operands. */
+  readonly count: readonly [number, number];
+  /** Paragraphs. */
+  readonly description: readonly string[];
+  readonly flags: readonly FlagRecord[];
+  /** Command and what it is for. */
+  readonly examples: readonly (readonly [string, string])[];
+  /** What an operand is, for completion. */
+  readonly completes: 'directory' | 'mount' | 'path' | 'command' | 'shell' | 'nothing';
+}
+
+export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
+const JSON_FLAG: FlagRecord = { name: 'json', help: 'Print JSON for programs instead of text.' };
+
+export const COMMANDS: readonly CommandRecord[] = [
+  {
+    name: 'mount',
+    summary: 'stack layers and mount the union',
+    operands: 'MOUNTPOINT',
+    count: [1, 1],
+    description: [
+      'Stacks the layers named in lowerdir, topmost first, puts the upper on top of them, and shows the union at MOUNTPOINT. Everything that is changed there goes to the upper; the layers below stay as they are. Without an upper the mount is read-only.',
+      'The command returns when the mount answers. A process of its own then serves it until it is unmounted.',
+      "With --backend=auto the kernel's overlayfs does the work where nothing is lost by it (a read-only stack, permitted, on one filesystem); varve's own FUSE server does it everywhere else, and the command says which was taken.",
+    ],
+    flags: [
+      {
+        name: 'options',
+        short: 'o',
+        value: 'OPTIONS',
+        many: true,
+        help: 'Mount options, separated by commas; see OPTIONS below.',
+      },
+      { name: 'foreground', short: 'f', help: 'Stay until the mount is gone; Ctrl-C unmounts.' },
+      { name: 'backend', value: 'auto|fuse|kernel', help: 'Who does the union (default auto).' },
+      {
+        name: 'trace',
+        help: "Print every request to the server's log (with -f: to the terminal).",
+      },
+      { name: 'quiet', short: 'q', help: 'Say nothing on success.' },
+      JSON_FLAG,
+    ],
+    examples: [
+      [
+        'varve mount -o lowerdir=/usr,upperdir=/tmp/u,workdir=/tmp/w /mnt',
+        'a writable copy of /usr that costs nothing',
+      ],
+      ['varve mount -o lowerdir=/b:/a /mnt', 'two trees as one, read-only; /b wins'],
+      ['varve mount -f --trace -o lowerdir=/a,upperdir=/u,workdir=/w /mnt', 'watch every request'],
+    ],
+    completes: 'directory',
+  },
+  {
+    name: 'umount',
+    summary: 'unmount, when everything is safely stored',
+    operands: 'MOUNTPOINT...',
+    count: [1, Number.POSITIVE_INFINITY],
+    description: [
+      'Writes out what is still cached, unmounts, waits until the server is gone and the filesystem of the upper has stored everything.',
+      'Plain umount(8) and fusermount3 -u work as well; they do not wait.',
+    ],
+    flags: [
+      { name: 'lazy', short: 'l', help: 'Detach now; the mount ends when its last user is gone.' },
+      {
+        name: 'force',
+        short: 'f',
+        help: 'End the server at once. Programs that use the mount get errors.',
+      },
+      { name: 'quiet', short: 'q', help: 'Say nothing on success.' },
+      JSON_FLAG,
+    ],
+    examples: [['varve umount /mnt', 'done, and everything is stored']],
+    completes: 'mount',
+  },
+  {
+    name: 'status',
+    summary: 'show the mounts, their layers, requests and memory',
+    operands: '[MOUNTPOINT]',
+    count: [0, 1],
+    description: [
+      'Without MOUNTPOINT: one line a mount. With it: its layers, who serves it, how many requests of each kind were answered, what was copied up, what the server takes of the memory, and why it ended if it did.',
+    ],
+    flags: [JSON_FLAG],
+    examples: [
+      ['varve status', 'all mounts of this user'],
+      ['varve status --json /mnt', 'everything about one, for a program'],
+    ],
+    completes: 'mount',
+  },
+  {
+    name: 'why',
+    summary: 'tell which layer owns a path, and what it hides',
+    operands: 'PATH...',
+    count: [1, Number.POSITIVE_INFINITY],
+    description: [
+      'Walks the layers of the mount that holds PATH, topmost first, and tells what each of them has to say about it: the file itself, a whiteout, an opaque directory, a redirect. The first that decides owns the path; what lies below is hidden (for a directory: merged).',
+      'The layers themselves are read, not the mount: it works for paths that were deleted, too.',
+    ],
+    flags: [JSON_FLAG],
+    examples: [['varve why /mnt/etc/hosts', 'upper or lower?']],
+    completes: 'path',
+  },
+  {
+    name: 'demo',
+    summary: 'show everything once, on layers made in a temporary folder',
+    operands: '',
+    count: [0, 0],
+    description: [
+      'Makes two layers, stacks them, writes, deletes and renames on the mount, asks who owns what, unmounts, and shows that the layers are untouched. Works as root, and for a plain user with fusermount3 or user namespaces. Leaves nothing behind.',
+    ],
+    flags: [{ name: 'keep', help: 'Keep the temporary folder.' }],
+    examples: [['varve demo', 'half a minute that explains the rest']],
+    completes: 'nothing',
+  },
+  {
+    name: 'doctor',
+    summary: 'list what this machine offers and what varve does without it',
+    operands: '[DIRECTORY...]',
+    count: [0, Number.POSITIVE_INFINITY],
+    description: [
+      'Tries the kernel features that varve uses, and says for each missing one what is done instead. For each DIRECTORY (default: the temporary folder) it also tries what the filesystem there can do, as an upper.',
+    ],
+    flags: [JSON_FLAG],
+    examples: [['varve doctor /var/lib/containers', 'is this a good place for uppers?']],
+    completes: 'directory',
+  },
+  {
+    name: 'setup',
+    summary: 'link varve into the system, or show how',
+    operands: '',
+    count: [0, 0],
+    description: [
+      "Installs links and files so that the system finds varve: the command itself, mount.fuse.varve for mount(8) and fstab(5), a fuse-overlayfs for programs that call it by name (only with --fuse-overlayfs), completions for bash, zsh and fish, and manual pages. Nothing that exists and is not varve's own is replaced.",
+    ],
+    flags: [
+      {
+        name: 'prefix',
+        value: 'DIR',
+        help: 'Where to install (default /usr/local for root, ~/.local otherwise).',
+      },
+      { name: 'fuse-overlayfs', help: 'Also link PREFIX/bin/fuse-overlayfs.' },
+      { name: 'print', help: 'Only print what would be done.' },
+      { name: 'uninstall', help: 'Remove what setup installed.' },
+      JSON_FLAG,
+    ],
+    examples: [
+      ['varve setup --print', 'see first'],
+      ['varve setup --prefix ~/.local', 'without root'],
+    ],
+    completes: 'nothing',
+  },
+  {
+    name: 'completion',
+    summary: 'print the completion script of a shell',
+    operands: 'bash|zsh|fish',
+    count: [1, 1],
+    description: [
+      'Prints a script that completes commands, flags, mount options and mount points.',
+    ],
+    flags: [],
+    examples: [['varve completion bash > ~/.local/share/bash-completion/completions/varve', '']],
+    completes: 'shell',
+  },
+  {
+    name: 'help',
+    summary: 'explain a command',
+    operands: '[COMMAND]',
+    count: [0, 1],
+    description: ['Prints the manual of COMMAND, or the overview.'],
+    flags: [],
+    examples: [['varve help mount', 'every mount option']],
+    completes: 'command',
+  },
+];
+
+export function commandNamed(name: string): CommandRecord | undefined {
+  return COMMANDS.find((command) => command.name === name);
+}

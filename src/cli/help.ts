@@ -1,0 +1,157 @@
+// `varve help`: the overview, and the manual of one command, as text for a terminal.
+// Everything is taken from commands.ts, stack/options.ts and exit-codes.ts; man.ts makes manual pages of the same.
+// Run by main.ts.
+
+import { MountError } from '../stack/errors.js';
+import { OPTIONS, type OptionGroup, type OptionRecord } from '../stack/options.js';
+import type { Arguments, FlagRecord } from './args.js';
+import { COMMANDS, type CommandRecord, commandNamed, HELP } from './commands.js';
+import { EXIT, EXIT_MEANING } from './exit-codes.js';
+
+const WIDTH = 78;
+
+/** Titles of the option groups, in the order of the manual. */
+export const OPTION_GROUPS: readonly (readonly [OptionGroup, string])[] = [
+  ['layers', 'Layers'],
+  ['overlay', "As the kernel's overlayfs"],
+  ['fuse-overlayfs', 'As fuse-overlayfs'],
+  ['mount', 'As any mount'],
+  ['varve', 'Of varve'],
+];
+
+/** Environment variables that change something. */
+export const ENVIRONMENT: readonly (readonly [string, string])[] = [
+  [
+    'VARVE_RUNTIME_DIR',
+    'Folder of the control socket, instead of $XDG_RUNTIME_DIR/varve, /run/varve or /tmp/varve-UID.',
+  ],
+  ['VARVE_DEBUG', 'Print where a failure comes from.'],
+];
+
+export function run(given: Arguments): number {
+  const [name] = given.operands;
+  if (name === undefined) {
+    process.stdout.write(overview());
+    return EXIT.ok;
+  }
+  const command = commandNamed(name);
+  if (command === undefined) {
+    const names = COMMANDS.map((c) => c.name).join(', ');
+    throw new MountError('option', `no command ${name}: one of ${names}`);
+  }
+  process.stdout.write(manual(command));
+  return EXIT.ok;
+}
+
+export function overview(): string {
+  return [
+    'varve - stack directories and mount the union',
+    '',
+    section('Usage', ['varve COMMAND [flags] [operands]']),
+    section('Commands', pairs(COMMANDS.map((c) => [c.name, `${c.summary}.`]))),
+    section('In short', [
+      ...wrap(
+        "Layers are directories. The lowers are only read; the upper takes every change. A name is searched from the top down, directories are merged, and what was deleted is remembered in the upper as a whiteout, in the form of the kernel's overlayfs.",
+      ),
+      '',
+      'mkdir up work union',
+      'varve mount -o lowerdir=/usr,upperdir=up,workdir=work union',
+      'varve why union/bin/sh',
+      'varve umount union',
+    ]),
+    section('Exit codes', pairs(EXIT_MEANING.map(([code, text]) => [String(code), text]))),
+    section('Environment', pairs(ENVIRONMENT)),
+    section('More', [
+      '`varve help COMMAND` explains one; `varve help mount` lists every mount option.',
+      '`varve demo` shows everything once. `varve doctor` tells what this machine can do.',
+    ]),
+  ].join('\n');
+}
+
+export function manual(command: CommandRecord): string {
+  const parts = [
+    `varve ${command.name} - ${command.summary}`,
+    '',
+    section('Usage', [`varve ${command.name} [flags] ${command.operands}`.trimEnd()]),
+    section(
+      'What it does',
+      command.description.flatMap((text, i) => [...(i > 0 ? [''] : []), ...wrap(text)]),
+    ),
+    section('Flags', pairs([...command.flags, HELP].map((flag) => [flagForm(flag), flag.help]))),
+  ];
+  if (command.name === 'mount') parts.push(optionsText());
+  if (command.examples.length > 0) {
+    parts.push(
+      section(
+        'Examples',
+        command.examples.flatMap(([line, text]) => (text === '' ? [line] : [line, `    ${text}`])),
+      ),
+    );
+  }
+  return parts.join('\n');
+}
+
+function optionsText(): string {
+  const groups = OPTION_GROUPS.map(([group, title]) => {
+    const rows = OPTIONS.filter((o) => o.group === group).map(
+      (o) => [optionForm(o), o.help] as const,
+    );
+    return `${title}:\n${pairs(rows)
+      .map((line) => `  ${line}`)
+      .join('\n')}\n`;
+  });
+  const ignored = OPTIONS.filter((o) => o.group === 'ignored').map((o) => o.name);
+  return section('Mount options', [
+    ...wrap(
+      'Given by -o, separated by commas; `\\,` is a comma inside a value, and empty options are passed over.',
+    ),
+    '',
+    ...groups.join('\n').split('\n'),
+    ...wrap(`Accepted and without effect: ${ignored.join(', ')}.`),
+  ]);
+}
+
+/** `-o, --options OPTIONS`. */
+export function flagForm(flag: FlagRecord): string {
+  const long = flag.value === undefined ? `--${flag.name}` : `--${flag.name} ${flag.value}`;
+  return flag.short === undefined ? long : `-${flag.short}, ${long}`;
+}
+
+/** `lowerdir=A:B:C`. */
+export function optionForm(option: OptionRecord): string {
+  if (option.value === undefined) return option.name;
+  return option.optional === true
+    ? `${option.name}[=${option.value}]`
+    : `${option.name}=${option.value}`;
+}
+
+function section(title: string, lines: readonly string[]): string {
+  return `${title.toUpperCase()}\n${lines.map((line) => (line === '' ? '' : `  ${line}`)).join('\n')}\n`;
+}
+
+/** Terms with their explanations beside them, or below them when the term is long. */
+function pairs(rows: readonly (readonly [string, string])[]): string[] {
+  const longest = Math.max(...rows.map(([term]) => term.length));
+  const column = Math.min(longest, 26) + 2;
+  return rows.flatMap(([term, text]) => {
+    const lines = wrap(text, WIDTH - 2 - column);
+    const indented = lines.map((line) => ' '.repeat(column) + line);
+    if (term.length + 2 > column) return [term, ...indented];
+    return [term.padEnd(column) + (lines[0] ?? ''), ...indented.slice(1)];
+  });
+}
+
+function wrap(text: string, width = WIDTH - 2): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  lines.push(line);
+  return lines;
+}

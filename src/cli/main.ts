@@ -1,0 +1,83 @@
+// The entry of every command line: `varve COMMAND`, and by their hidden names the two that replace other programs.
+// Run by bin/varve.js and the launchers; loads the one command that was asked for and nothing else.
+// Whatever fails becomes one line on stderr and an exit code of exit-codes.ts.
+
+import { MountError } from '../stack/errors.js';
+import { type Arguments, parseArguments } from './args.js';
+import { COMMANDS, commandNamed, HELP } from './commands.js';
+import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
+
+/** What a command's file exports. @returns the exit code. */
+interface CommandModule {
+  run(given: Arguments): Promise<number> | number;
+}
+
+const MODULES: Record<string, () => Promise<CommandModule>> = {
+  mount: () => import('./mount.js'),
+  umount: () => import('./umount.js'),
+  status: () => import('./status.js'),
+  why: () => import('./why.js'),
+  demo: () => import('./demo.js'),
+  doctor: () => import('./doctor.js'),
+  setup: () => import('./setup.js'),
+  completion: () => import('./completion.js'),
+  help: () => import('./help.js'),
+};
+
+/** @param argv without node and script. @returns the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const [first, ...rest] = argv;
+  switch (first) {
+    // bin/varve-overlayfs and bin/mount.fuse.varve call so.
+    case 'fuse-overlayfs':
+      return (await import('./overlayfs.js')).overlayfs(rest);
+    case 'mount.fuse':
+      return (await import('./mount-helper.js')).mountHelper(rest);
+    case '-V':
+    case '--version': {
+      const { version } = await import('./version.js');
+      process.stdout.write(`varve ${version()}\n`);
+      return EXIT.ok;
+    }
+    case undefined:
+    case '-h':
+    case '--help': {
+      const { overview } = await import('./help.js');
+      (first === undefined ? process.stderr : process.stdout).write(overview());
+      return first === undefined ? EXIT.usage : EXIT.ok;
+    }
+    default:
+      return runCommand(first, rest);
+  }
+}
+
+async function runCommand(name: string, argv: readonly string[]): Promise<number> {
+  try {
+    const command = commandNamed(name);
+    const load = MODULES[name];
+    if (command === undefined || load === undefined) {
+      const names = COMMANDS.map((c) => c.name).join(', ');
+      throw new MountError('option', `unknown command ${name}: one of ${names}`);
+    }
+    const given = parseArguments(argv, [...command.flags, HELP]);
+    if (given.has('help')) {
+      const { manual } = await import('./help.js');
+      process.stdout.write(manual(command));
+      return EXIT.ok;
+    }
+    const [least, most] = command.count;
+    if (given.operands.length < least || given.operands.length > most) {
+      const usage = `varve ${name} [flags] ${command.operands}`.trimEnd();
+      const what = given.operands.length < least ? 'something is missing' : 'too many operands';
+      throw new MountError('option', `${what}: write: ${usage}`);
+    }
+    const module = await load();
+    return await module.run(given);
+  } catch (error) {
+    process.stderr.write(`varve: ${lineOf(error)}\n`);
+    if (process.env['VARVE_DEBUG'] !== undefined) console.error(error);
+    return exitCodeOf(error);
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

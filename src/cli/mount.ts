@@ -1,0 +1,69 @@
+// `varve mount`: options to a mount that answers; with -f it stays until the mount is gone.
+// Run by main.ts. The work is done by stack/mount.ts; this file parses, says what was done, and waits.
+// Manual: commands.ts.
+
+import { MountError } from '../stack/errors.js';
+import { type Mounted, mountStack, throwRefusal } from '../stack/mount.js';
+import { type Backend, parseOptions } from '../stack/options.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { print, remark } from './output.js';
+
+/** Root's mounts are for everybody, as any mount; permissions are always checked. */
+export function defaultOptions(): string {
+  return process.geteuid?.() === 0 ? 'allow_other' : '';
+}
+
+export async function run(given: Arguments): Promise<number> {
+  const mountpoint = given.operands[0] as string;
+  const parsed = parseOptions(given.values('options'), { defaults: defaultOptions() });
+  const options = given.has('trace') ? { ...parsed, trace: true } : parsed;
+  const mounted = await mountStack(options, mountpoint, backendOf(given) ?? options.backend);
+  announce(given, mounted);
+  if (!given.has('foreground')) {
+    mounted.served?.supervisor.close();
+    return EXIT.ok;
+  }
+  return stay(mounted);
+}
+
+function backendOf(given: Arguments): Backend | undefined {
+  const value = given.value('backend');
+  if (value === undefined || value === 'auto' || value === 'fuse' || value === 'kernel')
+    return value;
+  throw new MountError('option', `--backend=${value}: must be one of auto, fuse, kernel`);
+}
+
+function announce(given: Arguments, { spec, plan, served }: Mounted): void {
+  const by =
+    plan.backend === 'kernel'
+      ? "the kernel's overlayfs"
+      : `varve's server (process ${served?.status.pid})`;
+  if (given.has('json')) {
+    print(
+      given,
+      {
+        mountpoint: spec.mountpoint,
+        backend: plan.backend,
+        reason: plan.reason,
+        pid: served?.status.pid,
+        spec,
+      },
+      () => '',
+    );
+  } else {
+    remark(given, `${spec.mountpoint} is served by ${by}: ${plan.reason}`);
+  }
+}
+
+/** Waits for the end of a mount and shows what its server prints; Ctrl-C unmounts. */
+async function stay({ spec, served }: Mounted): Promise<number> {
+  const { unmount } = await import('./umount.js');
+  const { watchGone } = await import('./foreground.js');
+  return watchGone({
+    served,
+    mountpoint: spec.mountpoint,
+    unmount: (lazy) => unmount(spec.mountpoint, { lazy, force: false }),
+    throwRefusal,
+  });
+}

@@ -1,0 +1,60 @@
+// How commands print: JSON or text, tables with aligned columns, sizes and counts for people.
+// Used by every command; everything goes to stdout, remarks to stderr.
+// Holds no decisions about what is printed.
+
+import type { Arguments } from './args.js';
+
+/** Prints `value` as JSON when --json was given, else the text. */
+export function print(given: Arguments, value: unknown, text: () => string): void {
+  const out = given.has('json') ? JSON.stringify(value, undefined, 2) : text();
+  if (out !== '') process.stdout.write(out.endsWith('\n') ? out : `${out}\n`);
+}
+
+/** A remark that is no result: to stderr, unless --quiet. */
+export function remark(given: Arguments, text: string): void {
+  if (!given.has('quiet')) process.stderr.write(`varve: ${text}\n`);
+}
+
+/** Rows as columns two spaces apart; the last column keeps its width. */
+export function table(rows: readonly (readonly string[])[], indent = ''): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, cell.length);
+    });
+  }
+  return rows
+    .map((row) =>
+      (
+        indent +
+        row.map((cell, i) => (i + 1 < row.length ? cell.padEnd(widths[i] ?? 0) : cell)).join('  ')
+      ).trimEnd(),
+    )
+    .join('\n');
+}
+
+/** Bytes for people: `41.2 MiB`. */
+export function size(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let n = bytes;
+  let unit = 0;
+  while (n >= 1024 && unit + 1 < units.length) {
+    n /= 1024;
+    unit++;
+  }
+  return unit === 0 ? `${n} B` : `${n.toFixed(1)} ${units[unit]}`;
+}
+
+/** A number with its noun: `1 file`, `3 files`. */
+export function counted(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+/** How long ago, roughly: `3 min`. */
+export function age(milliseconds: number): string {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} d`;
+}

@@ -1,0 +1,87 @@
+// `varve status`: all mounts as a table, or everything about one.
+// Run by main.ts; the facts come from stack/status.ts.
+// Manual: commands.ts.
+
+import { mountpointPath } from '../stack/check.js';
+import { MountError } from '../stack/errors.js';
+import { knownMounts } from '../stack/mounts-known.js';
+import { type MountReport, reportOf } from '../stack/status.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { age, counted, print, size, table } from './output.js';
+
+export async function run(given: Arguments): Promise<number> {
+  const mounts = await knownMounts();
+  const [path] = given.operands;
+  if (path === undefined) {
+    const reports = mounts.map(reportOf);
+    print(given, reports, () => listText(reports));
+    return EXIT.ok;
+  }
+  const mountpoint = mountpointPath(path);
+  const found = mounts.findLast((mount) => mount.mountpoint === mountpoint);
+  if (found === undefined) {
+    throw new MountError('absent', `${mountpoint}: not a varve mount: \`varve status\` lists them`);
+  }
+  const report = reportOf(found);
+  print(given, report, () => statusText(report));
+  return EXIT.ok;
+}
+
+function listText(reports: readonly MountReport[]): string {
+  if (reports.length === 0) return 'No mounts.';
+  const rows = reports.map((r) => [
+    r.mountpoint,
+    r.backend,
+    r.state,
+    layerCount(r),
+    r.pid === undefined ? '-' : String(r.pid),
+    r.memory === undefined ? '-' : size(r.memory.pss),
+    r.counters === undefined ? '-' : String(r.counters.requests),
+  ]);
+  const head = ['MOUNTPOINT', 'BACKEND', 'STATE', 'LAYERS', 'PID', 'MEMORY', 'REQUESTS'];
+  const whys = reports.filter((r) => r.why !== undefined).map((r) => `${r.mountpoint}: ${r.why}`);
+  return [table([head, ...rows]), ...whys].join('\n');
+}
+
+function layerCount({ layers }: MountReport): string {
+  if (layers === undefined) return '-';
+  const lowers = layers.lowerdirs.length + layers.datadirs.length;
+  return layers.upperdir === undefined ? String(lowers) : `${lowers}+1`;
+}
+
+/** Everything about one mount; also used by the demo. */
+export function statusText(r: MountReport): string {
+  const who =
+    r.backend === 'kernel'
+      ? "the kernel's overlayfs"
+      : `varve's server${r.pid === undefined ? '' : `, process ${r.pid}`}`;
+  const lines = [`${r.mountpoint}: ${r.state}, ${who}`];
+  if (r.why !== undefined) lines.push(`  ${r.why}`);
+  if (r.state === 'lost') lines.push('  its supervisor is gone; `varve umount` still works');
+  if (r.layers !== undefined) {
+    const rows: string[][] = [];
+    if (r.layers.upperdir !== undefined) rows.push(['upper', r.layers.upperdir]);
+    r.layers.lowerdirs.forEach((path, i) => {
+      rows.push([`lower ${i + 1}`, path]);
+    });
+    r.layers.datadirs.forEach((path, i) => {
+      rows.push([`data ${i + 1}`, path]);
+    });
+    if (r.layers.workdir !== undefined) rows.push(['work', r.layers.workdir]);
+    lines.push(table(rows, '  '));
+  }
+  if (r.since !== undefined) lines.push(`  up for ${age(Date.now() - Date.parse(r.since))}`);
+  if (r.memory !== undefined)
+    lines.push(`  memory ${size(r.memory.pss)} (PSS), ${size(r.memory.rss)} (RSS)`);
+  const c = r.counters;
+  if (c !== undefined) {
+    lines.push(
+      `  ${counted(c.requests, 'request')}, ${c.lookupsCached} lookups answered from memory, ${counted(c.errors, 'error')}`,
+      `  ${counted(c.copyUps, 'copy-up')} (${size(c.copyUpBytes)}), ${counted(c.nodes, 'node')}, ${counted(c.handles, 'open file')}, ${c.parked} handed to other threads`,
+    );
+    const names = Object.entries(c.opcodes).sort(([, a], [, b]) => b - a);
+    if (names.length > 0) lines.push(`  ${names.map(([name, n]) => `${name} ${n}`).join(', ')}`);
+  }
+  return lines.join('\n');
+}

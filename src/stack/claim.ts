@@ -1,0 +1,57 @@
+// What a server does to its upper before it uses it: makes sure that nobody else does, and that it can hold attributes.
+// Called by stack/server.ts before the layers are opened; the lock lasts as long as the process.
+// Follows ovl_make_workdir() and ovl_inuse_trylock(), fs/overlayfs/super.c and util.c (Linux 6.18).
+
+import { openSync } from 'node:fs';
+import { E, errnoName } from '../linux/errno.js';
+import { emptyPath } from '../linux/files.js';
+import { putBytes, scratch } from '../linux/memory.js';
+import { lockFile } from '../linux/peer.js';
+import { removexattrAt, setxattrAt } from '../linux/xattr.js';
+import { MountError } from './errors.js';
+import type { MountSpec } from './spec.js';
+
+// Scratch of this thread that no system call wrapper uses meanwhile: an attribute's name, its value.
+const NAME_AT = 0x2e100;
+const VALUE_AT = 0x2e180;
+
+/**
+ * Locks the upper and the work directory of a writable mount and tries to set a mark there.
+ * @throws MountError `busy` when another live mount has one of them, `layer` when the filesystem keeps no attributes.
+ */
+export function claimUpper(spec: MountSpec): void {
+  if (spec.upperdir === undefined || spec.workdir === undefined || spec.readOnly) return;
+  claim('upperdir', spec.upperdir);
+  const work = claim('workdir', spec.workdir);
+  tryAttributes(spec, work);
+}
+
+/** The descriptor is never closed: it is the claim. */
+function claim(role: string, path: string): number {
+  const fd = openSync(path, 'r');
+  const r = lockFile(fd);
+  if (r === -E.AGAIN) {
+    throw new MountError(
+      'busy',
+      `${role}: ${path}: in use by another mount: unmount that, or take another directory`,
+    );
+  }
+  if (r < 0) throw new MountError('layer', `${role}: ${path}: cannot be locked (${errnoName(r)})`);
+  return fd;
+}
+
+function tryAttributes(spec: MountSpec, work: number): void {
+  const prefix = spec.userxattr ? 'user' : 'trusted';
+  const name = scratch + NAME_AT;
+  const value = scratch + VALUE_AT;
+  putBytes(name, `${prefix}.overlay.varve-try`);
+  putBytes(value, '0');
+  const r = setxattrAt(work, emptyPath(), name, value, 1, 0);
+  if (r < 0) {
+    throw new MountError(
+      r === -E.ROFS || r === -E.OPNOTSUPP ? 'layer' : 'permission',
+      `upperdir: ${spec.upperdir}: its filesystem takes no ${prefix}.* attributes (${errnoName(r)}): take another one`,
+    );
+  }
+  removexattrAt(work, emptyPath(), name);
+}

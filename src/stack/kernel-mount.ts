@@ -1,0 +1,93 @@
+// Mounts a stack with the kernel's overlayfs: the options of a MountSpec in the kernel's words.
+// Called by stack/mount.ts when the plan says so. Nothing of varve runs afterwards; the mount's source is `varve`.
+// Follows ovl_parse_param(), fs/overlayfs/params.c (Linux 6.18); mount(2) takes one page of options.
+
+import { MS } from '../linux/constants.js';
+import { E, errnoName } from '../linux/errno.js';
+import { mount } from '../linux/mount.js';
+import { MountError } from './errors.js';
+import { escapeLayer, escapePath } from './option-text.js';
+import type { MountOptions } from './options.js';
+import type { MountSpec } from './spec.js';
+
+const PAGE = 4096;
+
+/**
+ * The text that the kernel gets.
+ * @param empty an empty directory: overlayfs wants two layers where there is no upper.
+ */
+export function kernelOptions(
+  spec: MountSpec,
+  verity: MountOptions['verity'],
+  empty: string,
+): string {
+  const single =
+    spec.upperdir === undefined && spec.lowerdirs.length === 1 && spec.datadirs.length === 0;
+  const lowers = single ? [...spec.lowerdirs, empty] : spec.lowerdirs;
+  const data = spec.datadirs.map((path) => `::${escapeLayer(path)}`).join('');
+  const options = [`lowerdir=${lowers.map(escapeLayer).join(':')}${data}`];
+  if (spec.upperdir !== undefined && spec.workdir !== undefined) {
+    options.push(`upperdir=${escapePath(spec.upperdir)}`, `workdir=${escapePath(spec.workdir)}`);
+    if (!spec.userxattr) options.push(`index=${spec.index ? 'on' : 'off'}`);
+    if (spec.volatile || !spec.fsync) options.push('volatile');
+  }
+  if (spec.userxattr) {
+    // Redirects and metacopy files are never trusted with user.* marks: the kernel refuses the options.
+    options.push('userxattr');
+  } else {
+    options.push(`redirect_dir=${spec.redirectDir}`);
+    if (spec.metacopy) options.push('metacopy=on');
+  }
+  // With the empty layer elsewhere, xino keeps one st_dev for all files.
+  if (single && spec.xino === 'auto') options.push('xino=on');
+  else if (spec.xino !== 'auto') options.push(`xino=${spec.xino}`);
+  if (spec.uuid !== 'auto') options.push(`uuid=${spec.uuid}`);
+  if (spec.nfsExport) options.push('nfs_export=on');
+  if (verity !== 'off') options.push(`verity=${verity}`);
+  if (spec.context !== undefined) options.push(`context="${spec.context}"`);
+  return options.join(',');
+}
+
+/** Mount flags of a spec, bits of MS. */
+export function mountFlags(spec: MountSpec): number {
+  return (
+    (spec.readOnly ? MS.RDONLY : 0) |
+    (spec.nosuid ? MS.NOSUID : 0) |
+    (spec.nodev ? MS.NODEV : 0) |
+    (spec.noexec ? MS.NOEXEC : 0) |
+    (spec.noatime ? MS.NOATIME : 0)
+  );
+}
+
+/** Mounts. @throws MountError that names the kernel's reason. */
+export function mountByKernel(
+  spec: MountSpec,
+  verity: MountOptions['verity'],
+  empty: string,
+): void {
+  const options = kernelOptions(spec, verity, empty);
+  if (Buffer.byteLength(options) >= PAGE) {
+    throw new MountError(
+      'option',
+      'backend=kernel: too many or too long layer names: take --backend=fuse',
+    );
+  }
+  const r = mount('varve', spec.mountpoint, 'overlay', mountFlags(spec), options);
+  if (r >= 0) return;
+  if (r === -E.PERM || r === -E.ACCES) {
+    throw new MountError(
+      'permission',
+      `mount: ${spec.mountpoint}: the kernel refuses overlayfs here: take --backend=fuse`,
+    );
+  }
+  if (r === -E.BUSY) {
+    throw new MountError(
+      'busy',
+      `mount: ${spec.mountpoint}: the upperdir or workdir is in use: unmount the other overlay`,
+    );
+  }
+  throw new MountError(
+    'server',
+    `mount: ${spec.mountpoint}: overlayfs says ${errnoName(r)}: dmesg has the reason; --backend=fuse may work`,
+  );
+}

@@ -1,0 +1,84 @@
+// Mounts a stack: checks its layers, plans the backend, and hands the work to the kernel or to the supervisor.
+// Called by the three command lines (varve mount, varve-overlayfs, mount.fuse.varve); returns when the mount answers.
+// Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { askSupervisor, SMALL_PROCESS, type Supervisor } from '../supervisor/client.js';
+import { makeRuntime } from '../supervisor/folder.js';
+import type { MountStatus, Reply } from '../supervisor/protocol.js';
+import { checkLayers } from './check.js';
+import { MountError } from './errors.js';
+import type { MountOptions } from './options.js';
+import { type Plan, planMount } from './plan.js';
+import { privilege } from './privilege.js';
+import type { MountSpec } from './spec.js';
+
+/** A mount that stands. */
+export interface Mounted {
+  readonly spec: MountSpec;
+  readonly plan: Plan;
+  /** With the FUSE backend: the open connection and what is known of the server. */
+  readonly served?: { readonly supervisor: Supervisor; readonly status: MountStatus };
+}
+
+/** @throws MountError; then nothing is mounted. */
+export async function mountStack(
+  options: MountOptions,
+  mountpoint: string,
+  backend: MountOptions['backend'] = options.backend,
+): Promise<Mounted> {
+  const rights = privilege();
+  const spec = checkLayers(options, mountpoint, !rights.full);
+  const plan = planMount(options, spec, rights, backend);
+  if (plan.backend === 'kernel') {
+    try {
+      await viaKernel(spec, options.verity);
+      return { spec, plan };
+    } catch (error) {
+      // The wish was only to lose nothing; FUSE does the same.
+      if (backend === 'kernel' || !(error instanceof MountError)) throw error;
+      return viaServer(spec, { backend: 'fuse', reason: 'the kernel refuses' });
+    }
+  }
+  return viaServer(spec, plan);
+}
+
+async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promise<void> {
+  const { mountByKernel } = await import('./kernel-mount.js');
+  const empty = join(makeRuntime(process.env, process.geteuid?.() ?? 0).folder, 'empty');
+  mkdirSync(empty, { recursive: true, mode: 0o755 });
+  mountByKernel(spec, verity, empty);
+}
+
+async function viaServer(spec: MountSpec, plan: Plan): Promise<Mounted> {
+  const { supervisor, reply } = await askSupervisor({
+    op: 'mount',
+    mount: {
+      mountpoint: spec.mountpoint,
+      fsname: spec.fsname,
+      subtype: spec.subtype,
+      readOnly: spec.readOnly,
+      nosuid: spec.nosuid,
+      nodev: spec.nodev,
+      noexec: spec.noexec,
+      noatime: spec.noatime,
+      allowOther: spec.allowOther,
+      defaultPermissions: spec.defaultPermissions,
+      ...(spec.context === undefined ? {} : { context: spec.context }),
+    },
+    program: [...SMALL_PROCESS, fileURLToPath(new URL('./server.js', import.meta.url))],
+    spec,
+  });
+  throwRefusal(reply);
+  const status = reply.mounts?.[0];
+  if (status === undefined)
+    throw new MountError('server', 'the supervisor answered without a mount');
+  return { spec, plan, served: { supervisor, status } };
+}
+
+/** @throws MountError when the reply is a refusal. */
+export function throwRefusal(reply: Reply): void {
+  if (reply.error !== undefined) throw new MountError(reply.error.kind, reply.error.message);
+}

@@ -1,0 +1,132 @@
+// Everything that is known of varve's mounts: from the supervisor, and from the mount table where no supervisor is needed.
+// Used by status, why and the completion of mount points.
+// A kernel mount keeps its layers in the mount table; a server's mount is described by its supervisor.
+
+import { resolve } from 'node:path';
+import { type MountEntry, mountOf, mountTable } from '../linux/mountinfo.js';
+import { findSupervisor } from '../supervisor/client.js';
+import type { MountStatus } from '../supervisor/protocol.js';
+import { mountpointPath } from './check.js';
+import { splitLayers, splitOptions, unescapeValue } from './option-text.js';
+import { isOurs } from './ours.js';
+import type { MountSpec } from './spec.js';
+
+/** What the layers of a mount are, wherever that is written down. */
+export type Layers = Pick<
+  MountSpec,
+  'lowerdirs' | 'datadirs' | 'upperdir' | 'workdir' | 'userxattr' | 'whiteouts' | 'redirectDir'
+>;
+
+export interface KnownMount {
+  readonly mountpoint: string;
+  readonly backend: 'fuse' | 'kernel';
+  /** `lost`: it is mounted, but no supervisor knows its server. */
+  readonly state: MountStatus['state'] | 'lost';
+  /** undefined for a lost one. */
+  readonly layers?: Layers;
+  readonly entry?: MountEntry;
+  readonly status?: MountStatus;
+}
+
+/** All of them, in the order in which they were made. */
+export async function knownMounts(): Promise<KnownMount[]> {
+  const table = mountTable();
+  const statuses = await supervisedMounts();
+  const known: KnownMount[] = [];
+  for (const entry of table) {
+    const status = statuses.find((s) => s.mountpoint === entry.mountpoint && s.state !== 'failed');
+    if (status !== undefined && entry.type.startsWith('fuse')) known.push(served(status, entry));
+    else if (isOurs(entry)) known.push(fromTable(entry));
+  }
+  for (const status of statuses) {
+    if (!known.some((mount) => mount.status === status)) known.push(served(status));
+  }
+  return known;
+}
+
+async function supervisedMounts(): Promise<readonly MountStatus[]> {
+  const supervisor = await findSupervisor();
+  if (supervisor === undefined) return [];
+  try {
+    return (await supervisor.ask({ op: 'list' })).mounts ?? [];
+  } catch {
+    return [];
+  } finally {
+    supervisor.close();
+  }
+}
+
+function served(status: MountStatus, entry?: MountEntry): KnownMount {
+  return {
+    mountpoint: status.mountpoint,
+    backend: 'fuse',
+    state: status.state,
+    layers: status.spec as MountSpec,
+    entry,
+    status,
+  };
+}
+
+function fromTable(entry: MountEntry): KnownMount {
+  const { mountpoint } = entry;
+  if (entry.type !== 'overlay') return { mountpoint, backend: 'fuse', state: 'lost', entry };
+  return { mountpoint, backend: 'kernel', state: 'mounted', layers: layersOf(entry), entry };
+}
+
+/** Layers of a kernel overlay, from its options in the mount table. */
+export function layersOf(entry: MountEntry): Layers {
+  const lowerdirs: string[] = [];
+  const datadirs: string[] = [];
+  const single = new Map<string, string>();
+  for (const { name, value } of splitOptions(entry.superOptions)) {
+    if (value === undefined) single.set(name, '');
+    else if (name === 'lowerdir') {
+      const list = splitLayers(value);
+      if (typeof list !== 'string') {
+        lowerdirs.push(...list.lowers);
+        datadirs.push(...list.data);
+      }
+    } else if (name === 'lowerdir+') lowerdirs.push(unescapeValue(value));
+    else if (name === 'datadir+') datadirs.push(unescapeValue(value));
+    else single.set(name, unescapeValue(value));
+  }
+  const redirect = single.get('redirect_dir');
+  return {
+    lowerdirs,
+    datadirs,
+    upperdir: single.get('upperdir'),
+    workdir: single.get('workdir'),
+    userxattr: single.has('userxattr'),
+    whiteouts: 'kernel',
+    redirectDir:
+      redirect === 'on' || redirect === 'off' || redirect === 'nofollow' ? redirect : 'follow',
+  };
+}
+
+/** A path and the stacked mount that holds it. */
+export interface Located {
+  readonly mount: KnownMount;
+  readonly layers: Layers;
+  /** Path inside the mount; empty for its root. */
+  readonly inside: string;
+}
+
+/**
+ * Finds the mount of a path, varve's or any kernel overlay. The mount itself is not touched.
+ * @returns undefined when the path lies in none.
+ */
+export async function locate(path: string): Promise<Located | undefined> {
+  const known = await knownMounts();
+  const table = mountTable();
+  for (const absolute of [resolve(path), mountpointPath(path)]) {
+    const entry = mountOf(absolute, table);
+    if (entry === undefined) continue;
+    const mount =
+      known.find((m) => m.entry?.id === entry.id) ??
+      (entry.type === 'overlay' ? fromTable(entry) : undefined);
+    if (mount?.layers === undefined) continue;
+    const inside = absolute.slice(entry.mountpoint === '/' ? 0 : entry.mountpoint.length);
+    return { mount, layers: mount.layers, inside: inside.replace(/^\/+|\/+$/g, '') };
+  }
+  return undefined;
+}

@@ -1,0 +1,89 @@
+// Decides who does the union of a mount: the kernel's overlayfs or varve's FUSE server, and says why.
+// Called by stack/mount.ts once the layers are known to exist.
+// What the kernel can express: Documentation/filesystems/overlayfs.rst (Linux 6.18).
+
+import { statSync } from 'node:fs';
+import { MountError } from './errors.js';
+import type { MountOptions } from './options.js';
+import type { Privilege } from './privilege.js';
+import type { MountSpec } from './spec.js';
+
+export interface Plan {
+  readonly backend: 'fuse' | 'kernel';
+  /** Half a sentence: `read-only and on one filesystem`. */
+  readonly reason: string;
+}
+
+/**
+ * @param wanted the command line's wish. `kernel` is refused where it cannot do what the options ask.
+ * @throws MountError of kind `option` or `permission`.
+ */
+export function planMount(
+  options: MountOptions,
+  spec: MountSpec,
+  rights: Privilege,
+  wanted: MountOptions['backend'],
+): Plan {
+  if (wanted === 'fuse') {
+    refuseVerity(options);
+    return { backend: 'fuse', reason: 'as asked' };
+  }
+  const unable = kernelLacks(spec);
+  if (wanted === 'kernel') {
+    if (unable !== undefined) {
+      throw new MountError(
+        'option',
+        `backend=kernel: the kernel has no ${unable}: take --backend=fuse`,
+      );
+    }
+    if (!rights.mayMount) {
+      throw new MountError(
+        'permission',
+        'backend=kernel: only root, or root of a user namespace, may mount it: take --backend=fuse',
+      );
+    }
+    return { backend: 'kernel', reason: 'as asked' };
+  }
+  const why = whyFuse(spec, rights, unable);
+  if (why === undefined) return { backend: 'kernel', reason: 'read-only and on one filesystem' };
+  refuseVerity(options);
+  return { backend: 'fuse', reason: why };
+}
+
+/** The first reason not to take the kernel, if there is one. */
+function whyFuse(
+  spec: MountSpec,
+  rights: Privilege,
+  unable: string | undefined,
+): string | undefined {
+  if (spec.upperdir !== undefined) return 'it is writable';
+  if (!rights.mayMount) return 'mounting is not permitted here';
+  if (unable !== undefined) return `the kernel has no ${unable}`;
+  if (spec.trace) return 'requests are to be traced';
+  if (spec.datadirs.length > 0) return 'it has data-only layers';
+  const devices = new Set(spec.lowerdirs.map((path) => statSync(path).dev));
+  if (devices.size > 1) return 'the layers are on several filesystems';
+  return undefined;
+}
+
+/** The first thing asked for that kernel overlayfs does not know. */
+function kernelLacks(spec: MountSpec): string | undefined {
+  if (spec.uidMapping.length > 0 || spec.gidMapping.length > 0) return 'uidmapping or gidmapping';
+  if (spec.squashUid !== undefined || spec.squashGid !== undefined)
+    return 'squash_to_uid or squash_to_gid';
+  if (spec.whiteouts === 'aufs') return 'whiteouts=aufs';
+  if (spec.staticNlink) return 'static_nlink';
+  if (!spec.acl) return 'noacl';
+  if (!spec.xattrs) return 'noxattrs';
+  if (spec.xattrPermissions !== 0) return 'xattr_permissions';
+  return undefined;
+}
+
+function refuseVerity(options: MountOptions): void {
+  if (options.verity !== 'off') {
+    throw new MountError(
+      'option',
+      `verity=${options.verity}: only the kernel checks fs-verity digests: take --backend=kernel`,
+    );
+  }
+}

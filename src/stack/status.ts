@@ -1,0 +1,115 @@
+// What a mount has done and what it takes: counters of the server's arena, its memory, as one record.
+// Called by `varve status`, the demo and tests; reads the arena through /proc, never asks the server.
+// Counters: vfs/counters.ts. Memory: /proc/PID/smaps_rollup (proc_pid_smaps(5)).
+
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { OPCODES } from '../fuse/opcodes.js';
+import { SERVER_FDS } from '../supervisor/orders.js';
+import { Counter } from '../vfs/counters.js';
+import { HEADER } from '../vfs/layout.js';
+import type { KnownMount } from './mounts-known.js';
+
+/** Counts since the mount was made. */
+export interface Counters {
+  readonly requests: number;
+  readonly errors: number;
+  /** Lookups answered from the server's own tables. */
+  readonly lookupsCached: number;
+  readonly copyUps: number;
+  readonly copyUpBytes: number;
+  /** How many there are now. */
+  readonly nodes: number;
+  readonly handles: number;
+  readonly layerDirFds: number;
+  /** Requests handed to another thread. */
+  readonly parked: number;
+  /** Requests by name, those that occurred. */
+  readonly opcodes: Readonly<Record<string, number>>;
+}
+
+/** Bytes. */
+export interface Memory {
+  readonly pss: number;
+  readonly rss: number;
+}
+
+export interface MountReport {
+  readonly mountpoint: string;
+  readonly backend: 'fuse' | 'kernel';
+  readonly state: KnownMount['state'];
+  readonly why?: string;
+  readonly pid?: number;
+  readonly mountedBy?: string;
+  /** ISO 8601. */
+  readonly since?: string;
+  readonly log?: string;
+  readonly layers?: KnownMount['layers'];
+  readonly counters?: Counters;
+  readonly memory?: Memory;
+}
+
+export function reportOf(mount: KnownMount): MountReport {
+  const { mountpoint, backend, state, layers, status } = mount;
+  const alive = status !== undefined && status.state !== 'failed';
+  return {
+    mountpoint,
+    backend,
+    state,
+    why: status?.why,
+    pid: alive ? status.pid : undefined,
+    mountedBy: status?.mountedBy,
+    since: status === undefined ? undefined : new Date(status.since).toISOString(),
+    log: status?.log,
+    layers,
+    counters: alive ? readCounters(status.pid) : undefined,
+    memory: alive ? memoryOf(status.pid) : undefined,
+  };
+}
+
+/** Bytes of the header that hold counters. */
+const SIZE = Counter.opcodes + 64 * 8;
+
+/** @returns undefined when the process is gone or not ours to look into. */
+export function readCounters(pid: number): Counters | undefined {
+  const bytes = Buffer.alloc(SIZE);
+  try {
+    const fd = openSync(`/proc/${pid}/fd/${SERVER_FDS.arena}`, 'r');
+    try {
+      readSync(fd, bytes, 0, SIZE, HEADER);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return undefined;
+  }
+  const at = (offset: number): number => Number(bytes.readBigUInt64LE(offset));
+  const opcodes: Record<string, number> = {};
+  for (const { name, number } of OPCODES) {
+    const n = at(Counter.opcodes + 8 * number);
+    if (n > 0) opcodes[name] = n;
+  }
+  return {
+    requests: at(Counter.requests),
+    errors: at(Counter.errors),
+    lookupsCached: at(Counter.lookupsCached),
+    copyUps: at(Counter.copyUps),
+    copyUpBytes: at(Counter.copyUpBytes),
+    nodes: at(Counter.nodes),
+    handles: at(Counter.handles),
+    layerDirFds: at(Counter.layerDirFds),
+    parked: at(Counter.parked),
+    opcodes,
+  };
+}
+
+/** @returns undefined when the process is gone or not ours to look into. */
+export function memoryOf(pid: number): Memory | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+    const field = (name: string): number =>
+      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024;
+    return { pss: field('Pss'), rss: field('Rss') };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,355 @@
+// Which layer owns a path of a stack, what that hides, and which marks on the way decided it.
+// Called by `varve why`; reads the layers themselves, so that the answer does not depend on a server.
+// Follows ovl_lookup() of fs/overlayfs/namei.c (Linux 6.18): whiteouts, opaque, redirect, metacopy.
+
+import { closeSync, constants, lstatSync, openSync, type Stats } from 'node:fs';
+import { basename, dirname, join, posix } from 'node:path';
+import { O } from '../linux/constants.js';
+import { getBytes, mapMemory, putBytes, scratch } from '../linux/memory.js';
+import { getxattrAt } from '../linux/xattr.js';
+import type { Layers } from './mounts-known.js';
+
+/** What a layer has at a path. */
+export type Found = 'file' | 'directory' | 'symlink' | 'other' | 'whiteout' | 'nothing';
+
+/**
+ * What it means for the union. owner: this is what is seen. merged: its entries are seen among others. data: only the
+ * content comes from here. whiteout: deletes what is below. hidden: something above decided. absent: nothing here.
+ */
+export type Effect = 'owner' | 'merged' | 'data' | 'whiteout' | 'hidden' | 'absent';
+
+export interface LayerAnswer {
+  /** `upper`, `lower 1`, `data 1`... */
+  readonly role: string;
+  /** The layer's directory. */
+  readonly layer: string;
+  /** Where the path lies in it, absolute; a redirect may have led elsewhere. */
+  readonly path: string;
+  readonly found: Found;
+  readonly effect: Effect;
+  /** Bytes, of a file. */
+  readonly size?: number;
+  /** Marks on this object: `opaque`, `redirect=/a/b`, `metacopy`, `origin`. */
+  readonly marks: readonly string[];
+  /** For hidden: what decided, in words. */
+  readonly because?: string;
+}
+
+/** A mark met on the way to the path. */
+export interface WayMark {
+  /** Path inside the mount. */
+  readonly at: string;
+  readonly role: string;
+  readonly mark: string;
+}
+
+export interface WhyAnswer {
+  /** Path inside the mount, empty for its root. */
+  readonly path: string;
+  readonly exists: boolean;
+  /** Role and place of the owner, when it exists. */
+  readonly owner?: { readonly role: string; readonly path: string };
+  readonly layers: readonly LayerAnswer[];
+  readonly way: readonly WayMark[];
+}
+
+/** One layer while the path is walked. */
+interface Walker {
+  readonly role: string;
+  readonly root: string;
+  readonly dataOnly: boolean;
+  /** Directory inside the layer in which the next name is looked for; undefined: the way ended here. */
+  directory: string | undefined;
+  /** What cut this layer off, in words. */
+  cut: string | undefined;
+}
+
+interface Seen {
+  readonly found: Found;
+  readonly path: string;
+  readonly stat?: Stats;
+  readonly opaque: boolean;
+  readonly redirect?: string;
+  readonly metacopy: boolean;
+  readonly marks: readonly string[];
+}
+
+/** @param inside path inside the mount, without leading slash; `.` and `..` are resolved as text. */
+export function explain(layers: Layers, inside: string): WhyAnswer {
+  mapMemory();
+  const walkers = walkersOf(layers);
+  const names = posix
+    .normalize(`/${inside}`)
+    .split('/')
+    .filter((name) => name !== '');
+  const way: WayMark[] = [];
+  let answers: LayerAnswer[] = [];
+  const last = Math.max(names.length, 1);
+  for (let i = 0; i < last; i++) {
+    answers = step(
+      layers,
+      walkers,
+      names[i] ?? '',
+      names.slice(0, i + 1).join('/'),
+      i + 1 === last,
+      way,
+    );
+  }
+  const owner = answers.find((answer) => answer.effect === 'owner');
+  return {
+    path: names.join('/'),
+    exists: owner !== undefined,
+    ...(owner === undefined ? {} : { owner: { role: owner.role, path: owner.path } }),
+    layers: answers,
+    way,
+  };
+}
+
+function walkersOf(layers: Layers): Walker[] {
+  const walker = (role: string, root: string, dataOnly = false): Walker => ({
+    role,
+    root,
+    dataOnly,
+    directory: '',
+    cut: undefined,
+  });
+  return [
+    ...(layers.upperdir === undefined ? [] : [walker('upper', layers.upperdir)]),
+    ...layers.lowerdirs.map((path, i) => walker(`lower ${i + 1}`, path)),
+    ...layers.datadirs.map((path, i) => walker(`data ${i + 1}`, path, true)),
+  ];
+}
+
+/** Looks one name up in all layers, and moves every layer on to it. */
+function step(
+  layers: Layers,
+  walkers: readonly Walker[],
+  name: string,
+  at: string,
+  final: boolean,
+  way: WayMark[],
+): LayerAnswer[] {
+  const answers: LayerAnswer[] = [];
+  // As in the kernel, `off` only keeps redirects from being made.
+  const follows = layers.redirectDir !== 'nofollow';
+  let owner = false;
+  /** What a mark above says about the layers below. */
+  let decided: string | undefined;
+  let lookFor = name;
+  let wantsData = false;
+
+  for (const walker of walkers) {
+    if (walker.dataOnly && !wantsData) continue;
+    const seen = look(layers, walker, lookFor);
+    const cut = walker.cut ?? decided;
+    const answer = (effect: Effect): void => {
+      answers.push({
+        role: walker.role,
+        layer: walker.root,
+        path: seen.path,
+        found: seen.found,
+        effect,
+        ...(seen.found === 'file' ? { size: seen.stat?.size } : {}),
+        marks: seen.marks,
+        ...(effect === 'hidden' ? { because: cut } : {}),
+      });
+    };
+    const note = (mark: string): void => {
+      if (!final) way.push({ at, role: walker.role, mark });
+    };
+
+    walker.cut = cut;
+    walker.directory = seen.found === 'directory' ? relative(walker, seen.path) : undefined;
+    if (seen.found === 'nothing') {
+      answer('absent');
+      continue;
+    }
+    if (wantsData && seen.found === 'file') {
+      answer(seen.metacopy ? 'hidden' : 'data');
+      if (!seen.metacopy) wantsData = false;
+      continue;
+    }
+    if (cut !== undefined || walker.dataOnly) {
+      answer('hidden');
+      continue;
+    }
+    if (seen.found === 'whiteout') {
+      answer('whiteout');
+      note('whiteout');
+      decided = `whiteout of /${at} in ${walker.role}`;
+      continue;
+    }
+    if (seen.found !== 'directory') {
+      // A file under a directory of a layer above is not seen; a file on top ends the search.
+      if (owner) {
+        decided = `a directory above covers a ${seen.found} in ${walker.role}`;
+        walker.cut = decided;
+        answers.push(covered(walker, seen, decided));
+        continue;
+      }
+      answer('owner');
+      owner = true;
+      if (seen.metacopy) {
+        wantsData = true;
+        if (seen.redirect !== undefined)
+          lookFor = redirectWalkers(walkers, walker, seen.redirect, lookFor);
+      } else {
+        decided = `${seen.found} in ${walker.role}`;
+      }
+      continue;
+    }
+    answer(owner ? 'merged' : 'owner');
+    owner = true;
+    if (seen.opaque) {
+      note('opaque');
+      decided = `opaque directory /${at} in ${walker.role}`;
+    } else if (seen.redirect !== undefined && follows) {
+      note(`redirect to ${seen.redirect}`);
+      lookFor = redirectWalkers(walkers, walker, seen.redirect, lookFor);
+    }
+  }
+  return answers;
+}
+
+function covered(walker: Walker, seen: Seen, because: string): LayerAnswer {
+  return {
+    role: walker.role,
+    layer: walker.root,
+    path: seen.path,
+    found: seen.found,
+    effect: 'hidden',
+    marks: seen.marks,
+    because,
+  };
+}
+
+/**
+ * An absolute redirect starts again at the root of every layer below; a relative one changes only the name.
+ * @returns the name to look for below.
+ */
+function redirectWalkers(
+  walkers: readonly Walker[],
+  from: Walker,
+  redirect: string,
+  name: string,
+): string {
+  const parts = redirect.split('/').filter((part) => part !== '');
+  // What no writer makes is not followed: the kernel refuses it as well.
+  if (parts.includes('..') || parts.includes('.') || parts.length === 0) return name;
+  if (!redirect.startsWith('/')) return parts.length === 1 ? (parts[0] as string) : name;
+  for (const walker of walkers.slice(walkers.indexOf(from) + 1)) {
+    walker.directory = parts.slice(0, -1).join('/');
+    walker.cut = undefined;
+  }
+  return parts.at(-1) as string;
+}
+
+function relative(walker: Walker, path: string): string {
+  return path.slice(walker.root === '/' ? 1 : walker.root.length + 1);
+}
+
+/** What one layer has under one name. */
+function look(layers: Layers, walker: Walker, name: string): Seen {
+  const none = (path: string): Seen => ({
+    found: 'nothing',
+    path,
+    opaque: false,
+    metacopy: false,
+    marks: [],
+  });
+  if (walker.directory === undefined) return none('');
+  const folder = join(walker.root, walker.directory);
+  const path = name === '' ? folder : join(folder, name);
+  const aufs = layers.whiteouts === 'aufs';
+  if (aufs && name !== '' && exists(join(folder, `.wh.${name}`))) {
+    return { ...none(join(folder, `.wh.${name}`)), found: 'whiteout' };
+  }
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || crossesSymlink(walker.root, walker.directory)) return none(path);
+  const marks = readMarks(layers, path, stat);
+  if (isWhiteout(stat, marks)) return { ...none(path), found: 'whiteout', stat };
+  if (aufs && stat.isDirectory() && exists(join(path, '.wh..wh..opq'))) marks.set('opaque', 'y');
+  const opaque = marks.get('opaque') === 'y';
+  return {
+    found: foundOf(stat),
+    path,
+    stat,
+    opaque,
+    redirect: marks.get('redirect'),
+    metacopy: marks.has('metacopy') && stat.isFile(),
+    marks: [...marks]
+      .filter(([mark, value]) => mark !== 'opaque' || value === 'y')
+      .map(([mark, value]) => (mark === 'redirect' ? `${mark}=${value}` : mark)),
+  };
+}
+
+/** A redirect may name a path that leads over a symlink; a layer is never walked through one. */
+function crossesSymlink(root: string, directory: string): boolean {
+  let path = root;
+  for (const part of directory.split('/')) {
+    if (part === '') continue;
+    path = join(path, part);
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return true;
+  }
+  return false;
+}
+
+function exists(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function foundOf(stat: Stats): Found {
+  if (stat.isDirectory()) return 'directory';
+  if (stat.isFile()) return 'file';
+  return stat.isSymbolicLink() ? 'symlink' : 'other';
+}
+
+/** A 0/0 character device, or an empty file with the whiteout attribute. */
+function isWhiteout(stat: Stats, marks: ReadonlyMap<string, string>): boolean {
+  if ((stat.mode & constants.S_IFMT) === constants.S_IFCHR) return stat.rdev === 0;
+  return stat.isFile() && stat.size === 0 && marks.has('whiteout');
+}
+
+// Scratch of this thread: file name, attribute name, value.
+const FILE_AT = 0x20000;
+const ATTR_AT = 0x20200;
+const VALUE_AT = 0x20400;
+const VALUE_SIZE = 4096;
+
+/** The overlay's attributes of an object: name without prefix, value as text. */
+function readMarks(layers: Layers, path: string, stat: Stats): Map<string, string> {
+  const marks = new Map<string, string>();
+  const prefix = layers.userxattr ? 'user.overlay.' : 'trusted.overlay.';
+  const folder = stat.isDirectory() ? path : dirname(path);
+  let fd: number;
+  try {
+    fd = openSync(folder, O.PATH | O.DIRECTORY);
+  } catch {
+    return marks;
+  }
+  try {
+    // Names are bytes; Node gives and takes them as UTF-8.
+    const file = stat.isDirectory() ? '' : Buffer.from(basename(path)).toString('latin1');
+    putBytes(scratch + FILE_AT, file);
+    for (const name of ['opaque', 'redirect', 'metacopy', 'origin', 'whiteout']) {
+      const value = readAttribute(fd, `${prefix}${name}`);
+      if (value !== undefined) marks.set(name, value);
+    }
+    if (layers.userxattr && readAttribute(fd, 'user.fuseoverlayfs.opaque') === 'y')
+      marks.set('opaque', 'y');
+  } finally {
+    closeSync(fd);
+  }
+  return marks;
+}
+
+function readAttribute(fd: number, attribute: string): string | undefined {
+  putBytes(scratch + ATTR_AT, attribute);
+  const n = getxattrAt(fd, scratch + FILE_AT, scratch + ATTR_AT, scratch + VALUE_AT, VALUE_SIZE);
+  if (n < 0) return undefined;
+  return Buffer.from(getBytes(scratch + VALUE_AT, n), 'latin1').toString();
+}

@@ -1,0 +1,149 @@
+// The supervisor: one small process a user (and user and mount namespace) that owns all mounts of that user.
+// Started by client.ts with the starter's connection as fd 3 and the runtime folder as argument; ends by itself.
+// Protocol: protocol.ts. It serves no file, so it stays small and hardly ever changes.
+
+import { openSync, rmSync } from 'node:fs';
+import { createServer, Socket } from 'node:net';
+import { mapMemory } from '../linux/memory.js';
+import { lockFile, peerUid } from '../linux/peer.js';
+import { runtimeIn } from './folder.js';
+import { Mounts, RefusedError } from './mounts.js';
+import {
+  ANOTHER,
+  lineReader,
+  PROTOCOL_VERSION,
+  type Reply,
+  type Request,
+  toLine,
+} from './protocol.js';
+
+/** Milliseconds without a mount or a client after which it ends. */
+const IDLE = Number(process.env['VARVE_SUPERVISOR_IDLE'] ?? 2000);
+
+/** The same while a failed mount is remembered, so that `varve status` can say why. */
+const IDLE_WITH_FAILURE = 10 * 60_000;
+
+const runtime = runtimeIn(process.argv[2] as string);
+const starter = new Socket({ fd: 3 });
+
+mapMemory();
+// Held for life: whoever has it is the supervisor. Its socket is stale if it exists now.
+const lock = openSync(runtime.lock, 'w', 0o600);
+if (lockFile(lock) < 0) {
+  starter.end(toLine({ state: ANOTHER }), () => process.exit(0));
+} else {
+  run();
+}
+
+function run(): void {
+  let clients = 0;
+  let idle: NodeJS.Timeout | undefined;
+  let ending = false;
+
+  const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
+  const server = createServer({ allowHalfOpen: false }, (socket) => {
+    if (peerUid(fdOf(socket)) === process.geteuid?.()) serve(socket);
+    else socket.destroy();
+  });
+
+  function restartIdle(): void {
+    clearTimeout(idle);
+    if (clients > 0 || mounts.live > 0 || ending) return;
+    idle = setTimeout(leave, mounts.failed > 0 ? IDLE_WITH_FAILURE : IDLE);
+  }
+
+  function leave(): void {
+    ending = true;
+    // The socket goes before the lock does: whoever connects from now on starts a new supervisor.
+    rmSync(runtime.socket, { force: true });
+    server.close();
+    for (const status of mounts.list()) rmSync(status.log, { force: true });
+    rmSync(runtime.log, { force: true });
+    process.exit(0);
+  }
+
+  function serve(socket: Socket): void {
+    clients++;
+    restartIdle();
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      clients--;
+      restartIdle();
+    });
+    const reply = (message: Reply): void => {
+      if (!socket.destroyed) socket.write(toLine({ supervisor: process.pid, ...message }));
+    };
+    socket.on(
+      'data',
+      lineReader(
+        (line) => void answer(line as unknown as Request & { v: number; id: number }, reply),
+        () => socket.destroy(),
+      ),
+    );
+  }
+
+  async function answer(
+    request: Request & { v: number; id: number },
+    reply: (message: Reply) => void,
+  ): Promise<void> {
+    const { id } = request;
+    try {
+      reply({ id, ...(await perform(request)) });
+    } catch (error) {
+      const kind = error instanceof RefusedError ? error.kind : 'server';
+      reply({
+        id,
+        error: { kind, message: error instanceof Error ? error.message : String(error) },
+      });
+    }
+  }
+
+  async function perform(request: Request & { v: number }): Promise<Omit<Reply, 'id'>> {
+    if (request.v !== PROTOCOL_VERSION) {
+      throw new RefusedError(
+        'server',
+        `the running supervisor (process ${process.pid}) is of another version: unmount its mounts, then try again`,
+      );
+    }
+    switch (request.op) {
+      case 'mount':
+        return { mounts: [await mounts.mount(request)] };
+      case 'list':
+        return { mounts: mounts.list() };
+      case 'status':
+        return { mounts: [mounts.find(request.mountpoint).status()] };
+      case 'wait':
+        return { why: await mounts.find(request.mountpoint).gone };
+      case 'umount':
+        mounts.find(request.mountpoint).umount(request.force);
+        return {};
+      default:
+        throw new RefusedError(
+          'server',
+          `unknown request ${JSON.stringify((request as { op: unknown }).op)}`,
+        );
+    }
+  }
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      ending = true;
+      void mounts.end().then(leave);
+    });
+  }
+  // A terminal that closes takes no mount with it.
+  process.on('SIGHUP', () => {});
+  setInterval(() => mounts.trimLogs(), 60_000).unref();
+
+  serve(starter);
+  rmSync(runtime.socket, { force: true });
+  server.listen(runtime.socket);
+  server.on('error', (error) => {
+    console.error(`listen on ${runtime.socket}: ${error.message}`);
+  });
+}
+
+/** libuv's descriptor of a connected socket; Node has no public name for it. */
+function fdOf(socket: Socket): number {
+  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
+}

@@ -1,0 +1,28 @@
+// A server for tests of the supervisor: the memory filesystem of test/fuse, started as stack/server.ts is.
+// Spawned by the supervisor under test. What its orders say of `fail` it does instead of serving.
+// Protocol: src/supervisor/orders.ts.
+
+import { serve } from '../../src/fuse/server.js';
+import { awaitMount, reportError, reportReady, takeOrders } from '../../src/supervisor/orders.js';
+import { MemoryFileSystem } from '../fuse/memfs.js';
+
+/** Where to go wrong; absent: nowhere. */
+export interface FakeSpec {
+  readonly fail?: 'refuse' | 'crash-before' | 'crash-after';
+}
+
+const { fail } = takeOrders().spec as FakeSpec;
+if (fail === 'refuse') {
+  reportError({ kind: 'layer', message: 'lowerdir: /nowhere: no such directory: create it' });
+  process.exit(1);
+}
+if (fail === 'crash-before') throw new Error('broken on purpose');
+const fd = awaitMount();
+const reason = serve(new MemoryFileSystem(), {
+  fd,
+  onReady: () => {
+    reportReady();
+    if (fail === 'crash-after') process.kill(process.pid, 'SIGKILL');
+  },
+});
+process.exit(reason === 'unmounted' ? 0 : 3);
