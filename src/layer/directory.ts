@@ -3,17 +3,9 @@
 // Follows: openat(2) with O_NOFOLLOW from held descriptors, so that no name inside a layer can lead out of it.
 
 import { O } from '../linux/constants.js';
-import { E } from '../linux/errno.js';
-import {
-  close,
-  dotPath,
-  fstatfs,
-  openAt,
-  readlinkAt,
-  statAt,
-  statFd,
-} from '../linux/files.js';
 import { type EntryCallback, readEntries } from '../linux/dirents.js';
+import { E } from '../linux/errno.js';
+import { close, dotPath, fstatfs, openAt, readlinkAt, statAt, statFd } from '../linux/files.js';
 import { nameToHandle } from '../linux/handles.js';
 import { getxattrAt, listxattrAt } from '../linux/xattr.js';
 import * as counters from '../vfs/counters.js';
@@ -24,9 +16,18 @@ import type { UpperLayer } from './layer.js';
 
 /** Descriptors of layer directories that may be open at once, over all layers of the mount. */
 let fdLimit = 4096;
+
+/** Descriptors that a caller may hold at the same time: an operation names four directories at most. */
+const HELD = 8;
+
+/** @param limit at least four times what callers hold, so that the clock always finds one to close. */
 export function setFdLimit(limit: number): void {
-  fdLimit = limit;
+  fdLimit = Math.max(limit, 4 * HELD);
 }
+
+// Records whose descriptors were handed out last: the clock passes them by, for their callers still use them.
+const held = new Uint32Array(HELD);
+let heldNext = 0;
 
 // Records with an open descriptor, as a clock: the hand closes those not used since it passed.
 let clock = new Uint32Array(1024);
@@ -51,6 +52,7 @@ function remember(dir: number): void {
       put(other, D.used, 0);
       continue;
     }
+    if (held.includes(other)) continue;
     close(get(other, D.fd) - 1);
     put(other, D.fd, 0);
     clock[hand] = dir;
@@ -108,13 +110,21 @@ export class DirectoryLayer implements UpperLayer {
   }
 
   fd(dir: number): number {
+    const fd = this.reach(dir);
+    held[heldNext] = dir;
+    heldNext = (heldNext + 1) % HELD;
+    return fd;
+  }
+
+  /** The descriptor, opened from the nearest ancestor that has one. */
+  private reach(dir: number): number {
     if (dir === this.root) return this.rootFd;
     const open = get(dir, D.fd);
     if (open !== 0) {
       put(dir, D.used, 1);
       return open - 1;
     }
-    const parent = this.fd(get(dir, D.parent));
+    const parent = this.reach(get(dir, D.parent));
     if (parent < 0) return parent;
     const fd = openAt(parent, nameAt(get(dir, D.name)), OPEN_DIR);
     if (fd < 0) return fd;

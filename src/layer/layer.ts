@@ -51,7 +51,7 @@ export interface Layer {
 
 /** The layer that takes the changes: a directory whose descriptors the overlay may use itself. */
 export interface UpperLayer extends Layer {
-  /** An O_PATH descriptor of a directory, owned by the layer; valid until the next call of fd() on other records. */
+  /** An O_PATH descriptor of a directory, owned by the layer; it stays open while seven others are asked for. */
   fd(dir: number): number;
   /** After a rename of a directory inside the layer. */
   moved(dir: number, newParent: number, name: number, nameLen: number): void;
