@@ -475,7 +475,10 @@ function foundUpperFile(
   put(slot, F.inoHi, inoHi);
   setFlag(slot, FLAG.UPPER);
   if (links > 1) insertIno(slot);
-  if (marks & MARK.NLINK) readUnionLinks(o, slot, links);
+  if (marks & MARK.NLINK && o.config.indexFd >= 0) {
+    setFlag(slot, FLAG.INDEXED);
+    readUnionLinks(o, slot, links);
+  }
   if (marks & MARK.METACOPY) {
     const r = findMetacopyData(o, parent, slot, upper, upperDir, name, nameLen, marks);
     if (r < 0) {

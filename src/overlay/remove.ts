@@ -4,8 +4,9 @@
 
 import { AT, DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
+import { emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
 import { getBytes } from '../linux/memory.js';
+import { getxattrAt } from '../linux/xattr.js';
 import type { Layer } from '../layer/layer.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
 import { nameAt, nameLength } from '../vfs/names.js';
@@ -31,7 +32,7 @@ import { isDir, isWhiteout, locateLower, nodeOf, resolve, typeOfNode } from './o
 import { encodeOrigin, indexName } from './origin.js';
 import { isEmptyDir } from './readdir.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
-import { INDEX_NAME, RECORD } from './work.js';
+import { INDEX_NAME, ORIGIN, RECORD } from './work.js';
 import { exchangeForWhiteout, removeTree, stageWhiteout } from './workdir.js';
 
 /**
@@ -157,9 +158,16 @@ function reachThroughIndex(o: Overlay, record: number): void {
 /** No name of an indexed object is left: its index entry goes too. */
 function dropIndexEntry(o: Overlay, record: number): void {
   if (!hasFlag(record, FLAG.INDEXED) || o.config.indexFd < 0) return;
-  const p = locateLower(o, record);
-  const length = encodeOrigin(p.layer as Layer, p.dir, p.name);
-  if (length < 0) return;
+  let length: number;
+  if (get(record, F.lower) !== 0) {
+    const p = locateLower(o, record);
+    length = encodeOrigin(p.layer as Layer, p.dir, p.name);
+  } else {
+    // Found by its upper name: the lower object is known by the mark alone.
+    const fd = get(record, F.fd) - 1;
+    length = fd < 0 ? fd : getxattrAt(fd, emptyPath(), o.marks.origin, ORIGIN, 256);
+  }
+  if (length <= 0) return;
   indexName(length);
   unlinkAt(o.config.indexFd, INDEX_NAME);
 }
