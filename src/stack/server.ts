@@ -4,14 +4,17 @@
 
 import { passthroughPermitted, serve } from '../fuse/server.js';
 import { SysError } from '../linux/errno.js';
-import { awaitMount, reportError, reportReady, takeOrders } from '../supervisor/orders.js';
+import {
+  awaitMount,
+  reportEnded,
+  reportError,
+  reportReady,
+  takeOrders,
+} from '../supervisor/orders.js';
 import { claimUpper } from './claim.js';
 import { MountError } from './errors.js';
 import { openOverlay } from './open.js';
 import type { MountSpec } from './spec.js';
-
-/** Exit codes seen by the supervisor; 0 is an ordinary unmount. */
-const EXIT = { unmounted: 0, failed: 1, aborted: 3 } as const;
 
 function openAll(spec: MountSpec): ReturnType<typeof openOverlay> | undefined {
   try {
@@ -29,9 +32,12 @@ function openAll(spec: MountSpec): ReturnType<typeof openOverlay> | undefined {
 
 function main(): number {
   process.umask(0);
-  const spec = takeOrders().spec as MountSpec;
+  const orders = takeOrders();
+  // Another supervisor was faster, and starts a server of its own.
+  if (orders === undefined) return 1;
+  const spec = orders.spec as MountSpec;
   const filesystem = openAll(spec);
-  if (filesystem === undefined) return EXIT.failed;
+  if (filesystem === undefined) return 1;
   const reason = serve(filesystem, {
     fd: awaitMount(),
     timeout: spec.timeout,
@@ -41,9 +47,19 @@ function main(): number {
     trace: spec.trace,
     onReady: reportReady,
   });
-  if (reason === 'unmounted') return EXIT.unmounted;
-  console.error(`serving ended: ${reason}`);
-  return reason === 'aborted' ? EXIT.aborted : EXIT.failed;
+  if (reason === 'unmounted') {
+    reportEnded();
+    return 0;
+  }
+  const { mountpoint } = spec;
+  reportError({
+    kind: 'server',
+    message:
+      reason === 'aborted'
+        ? `${mountpoint}: its connection was aborted`
+        : `${mountpoint}: /dev/fuse could not be read any more`,
+  });
+  return 1;
 }
 
 process.exit(main());

@@ -4,7 +4,7 @@
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { OPCODES } from '../fuse/opcodes.js';
-import { SERVER_FDS } from '../supervisor/orders.js';
+import { SERVER_FDS } from '../supervisor/protocol.js';
 import { Counter } from '../vfs/counters.js';
 import { HEADER } from '../vfs/layout.js';
 import type { KnownMount } from './mounts-known.js';

@@ -3,7 +3,7 @@
 // Protocol: protocol.ts. A supervisor that this process starts gets its first request over an inherited socket.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { existingRuntimes, makeRuntime, type RuntimePaths } from './folder.js';
@@ -15,6 +15,7 @@ import {
   type Request,
   toLine,
 } from './protocol.js';
+import { startServer } from './server-process.js';
 
 /** Milliseconds after which starting a supervisor is given up. */
 const PATIENCE = 20_000;
@@ -109,12 +110,16 @@ export async function askSupervisor(
   const deadline = Date.now() + PATIENCE;
   for (let failures = 0; failures < 3 && Date.now() < deadline; ) {
     const running = await findSupervisor(env);
-    const supervisor = running ?? startSupervisor(env);
+    const { supervisor, asked } =
+      running === undefined ? startBoth(request, env) : { supervisor: running, asked: request };
     try {
-      return { reply: await supervisor.ask(request), supervisor };
+      return { reply: await supervisor.ask(asked), supervisor };
     } catch (error) {
       // It was about to end, or another one was faster: look again.
       if (!(error instanceof ConnectionLostError)) throw error;
+      if (asked.op === 'mount' && asked.started !== undefined) {
+        rmSync(asked.started.log, { force: true });
+      }
       if (running === undefined && !supervisor.foundAnother) failures++;
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -123,18 +128,42 @@ export async function askSupervisor(
   throw new Error(`the supervisor does not start: see ${log}`);
 }
 
-/** Starts a supervisor whose first client is this process. */
-function startSupervisor(env: NodeJS.ProcessEnv): Supervisor {
+/**
+ * Starts a supervisor whose first client is this process, and beside it the server of the mount that it will be asked
+ * for: both then start at the same time.
+ */
+function startBoth(
+  request: Request,
+  env: NodeJS.ProcessEnv,
+): { supervisor: Supervisor; asked: Request } {
   const runtime = makeRuntime(env, process.geteuid?.() ?? 0);
+  // Options meant for the command line's node (an inspector, a loader) are nobody else's.
+  const { NODE_OPTIONS: _, ...rest } = env;
+  if (request.op !== 'mount') {
+    return { supervisor: startSupervisor(runtime, rest), asked: request };
+  }
+  const log = runtime.serverLog(`s${process.pid}`);
+  const { child, orders } = startServer(request.program, log, undefined, rest);
+  child.on('error', () => {});
+  child.unref();
+  const supervisor = startSupervisor(runtime, rest, orders);
+  // Only the supervisor holds the other end: a supervisor that does not take the server on ends it so.
+  orders.destroy();
+  return { supervisor, asked: { ...request, started: { pid: child.pid ?? 0, log } } };
+}
+
+function startSupervisor(
+  runtime: RuntimePaths,
+  env: NodeJS.ProcessEnv,
+  orders?: Socket,
+): Supervisor {
   const log = openSync(runtime.log, 'a', 0o600);
   const script = fileURLToPath(new URL('./main.js', import.meta.url));
-  // Options meant for the command line's node (an inspector, a loader) are not the supervisor's.
-  const { NODE_OPTIONS: _, ...rest } = env;
   const child: ChildProcess = spawn(process.execPath, [...SMALL_PROCESS, script, runtime.folder], {
     cwd: '/',
     detached: true,
-    stdio: ['ignore', log, log, 'pipe'],
-    env: rest,
+    stdio: ['ignore', log, log, 'pipe', orders ?? 'ignore'],
+    env,
   });
   closeSync(log);
   child.on('error', () => {});

@@ -14,8 +14,10 @@ import {
   PROTOCOL_VERSION,
   type Reply,
   type Request,
+  STARTER_FD,
   toLine,
 } from './protocol.js';
+import { fdOf } from './server-process.js';
 
 /** Milliseconds without a mount or a client after which it ends. */
 const IDLE = Number(process.env['VARVE_SUPERVISOR_IDLE'] ?? 2000);
@@ -24,7 +26,7 @@ const IDLE = Number(process.env['VARVE_SUPERVISOR_IDLE'] ?? 2000);
 const IDLE_WITH_FAILURE = 10 * 60_000;
 
 const runtime = runtimeIn(process.argv[2] as string);
-const starter = new Socket({ fd: 3 });
+const starter = new Socket({ fd: STARTER_FD });
 
 mapMemory();
 // Held for life: whoever has it is the supervisor. Its socket is stale if it exists now.
@@ -141,9 +143,4 @@ function run(): void {
   server.on('error', (error) => {
     console.error(`listen on ${runtime.socket}: ${error.message}`);
   });
-}
-
-/** libuv's descriptor of a connected socket; Node has no public name for it. */
-function fdOf(socket: Socket): number {
-  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
 }

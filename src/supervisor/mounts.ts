@@ -2,29 +2,33 @@
 // Called by main.ts for every request; owns the descriptors, so that a mount outlives what happens to its server.
 // Order of a start: spawn, the server opens its layers, mount, hand over /dev/fuse, the server answers INIT.
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { E, SysError } from '../linux/errno.js';
 import { createArena } from '../linux/memory.js';
 import { type FuseMount, mountFuse, unmountFuse } from '../linux/mount.js';
 import { mountAt } from '../linux/mountinfo.js';
 import { sendFd } from '../linux/socket.js';
-import type { MountState, ServerReport } from './protocol.js';
 import {
   lineReader,
   type MountRequest,
+  type MountState,
   type MountStatus,
   type Refusal,
   type RefusalKind,
+  SERVER_FDS,
+  type ServerOrders,
+  type ServerReport,
+  STARTED_FD,
   toLine,
 } from './protocol.js';
-
-/** Fd of the orders socket in a server. 3 becomes /dev/fuse, 4 is the arena. */
-const ORDERS_FD = 5;
-
-/** Keeps fd 3 of a starting server taken: node would use a free one for itself. */
-const PLACEHOLDER = openSync('/dev/null', 'r');
+import {
+  adoptedServer,
+  childServer,
+  fdOf,
+  type ServerProcess,
+  startServer,
+} from './server-process.js';
 
 /** Bytes that a server may print before its log starts again. */
 const LOG_LIMIT = 4 << 20;
@@ -122,53 +126,41 @@ export class Mount {
   readonly #spec: object;
   readonly #log: string;
   readonly #since = Date.now();
-  readonly #child: ChildProcess;
-  readonly #logFd: number;
-  readonly #arena: number;
+  readonly #server: ServerProcess;
+  /** Held so that the counters and tables outlive the server. */
+  #arena = -1;
   #fuse = -1;
   #by: 'mount' | 'fusermount3' | undefined;
   /** `major:minor` of the mount: what is later found at the mount point is ours only if it has it. */
   #device = '';
   #why: string | undefined;
   #refusal: Refusal | undefined;
+  /** The server said that the mount is gone. */
+  #over = false;
   #settle: (refusal: RefusedError | undefined) => void = () => {};
 
   constructor(request: MountRequest, log: string, ended: () => void) {
     this.#how = request.mount;
     this.#spec = request.spec;
-    this.#log = log;
-    this.#arena = createArena();
-    this.#logFd = openSync(log, 'a', 0o600);
-    ftruncateSync(this.#logFd);
-    this.#child = spawn(process.execPath, request.program, {
-      cwd: '/',
-      stdio: ['ignore', this.#logFd, this.#logFd, PLACEHOLDER, this.#arena, 'pipe'],
-      // A session of its own: no signal of a terminal reaches it.
-      detached: true,
-    });
+    this.#log = request.started?.log ?? log;
+    if (request.started === undefined) {
+      this.#arena = createArena();
+      const { child, orders } = startServer(request.program, log, this.#arena);
+      this.#server = childServer(child, orders);
+    } else {
+      this.#server = adoptedServer(request.started.pid, STARTED_FD);
+    }
     this.ready = new Promise((resolve, reject) => {
       this.#settle = (refusal) => (refusal === undefined ? resolve() : reject(refusal));
     });
     // Nobody may be waiting when it fails.
     this.ready.catch(() => {});
-    this.gone = new Promise((resolve) => {
-      const finish = (how: string | undefined): void => {
-        this.#ended(how);
-        ended();
-        resolve(this.#why);
-      };
-      this.#child.once('error', (error) => finish(`it could not be started: ${error.message}`));
-      this.#child.once('exit', (code, signal) => {
-        finish(
-          code === 0
-            ? undefined
-            : signal === null
-              ? `it exited with ${code}`
-              : `it was ended by ${signal}`,
-        );
-      });
+    this.#listen(this.#server.orders);
+    this.gone = this.#server.gone.then((how) => {
+      this.#ended(how);
+      ended();
+      return this.#why;
     });
-    this.#listen();
   }
 
   status(): MountStatus {
@@ -176,7 +168,7 @@ export class Mount {
       mountpoint: this.#how.mountpoint,
       state: this.state,
       ...(this.#why === undefined ? {} : { why: this.#why }),
-      pid: this.#child.pid ?? 0,
+      pid: this.#server.pid,
       ...(this.#by === undefined ? {} : { mountedBy: this.#by }),
       since: this.#since,
       log: this.#log,
@@ -184,22 +176,18 @@ export class Mount {
     };
   }
 
-  #listen(): void {
-    const orders = (this.#child.stdio as unknown as (Socket | undefined)[])[ORDERS_FD];
-    // The pid is absent when the process could not be started; `error` follows.
-    if (orders === undefined || this.#child.pid === undefined) return;
-    orders.on('error', () => {});
+  #listen(orders: Socket): void {
     orders.on(
       'data',
       lineReader(
         (report) => this.#report(report as unknown as ServerReport, orders),
         (reason) => {
           this.#refusal = { kind: 'server', message: `the server answered nonsense: ${reason}` };
-          this.#child.kill('SIGKILL');
+          this.#kill();
         },
       ),
     );
-    orders.write(toLine({ spec: this.#spec }));
+    orders.write(toLine({ spec: this.#spec, arena: this.#arena >= 0 } satisfies ServerOrders));
   }
 
   #report(report: ServerReport, orders: Socket): void {
@@ -207,15 +195,18 @@ export class Mount {
       case 'opened':
         try {
           this.#mount();
-          sendFd((orders as unknown as { _handle: { fd: number } })._handle.fd, this.#fuse);
+          sendFd(fdOf(orders), this.#fuse);
         } catch (error) {
           this.#refusal = mountRefusal(error, this.#how);
-          this.#child.kill('SIGKILL');
+          this.#kill();
         }
         break;
       case 'ready':
         if (this.state === 'starting') this.state = 'mounted';
         this.#settle(undefined);
+        break;
+      case 'ended':
+        this.#over = true;
         break;
       case 'error':
         this.#refusal = report.error;
@@ -224,33 +215,34 @@ export class Mount {
   }
 
   #mount(): void {
+    if (this.#arena < 0) {
+      this.#arena = openSync(`/proc/${this.#server.pid}/fd/${SERVER_FDS.arena}`, 'r+');
+    }
     const { fd, by } = mountFuse(this.#how);
     this.#fuse = fd;
     this.#by = by;
     this.#device = mountAt(this.#how.mountpoint)?.device ?? '';
   }
 
-  /** @param how undefined when the server ended as it should. */
-  #ended(how: string | undefined): void {
+  /** @param how how the process ended, in words. */
+  #ended(how: string): void {
     const mounted = this.#fuse >= 0;
     // The last descriptor of the connection: whoever still waits for an answer gets an error instead.
     if (mounted) closeSync(this.#fuse);
     this.#fuse = -1;
-    closeSync(this.#arena);
-    const wasReady = this.state !== 'starting';
-    if (how !== undefined || !wasReady) {
+    if (this.#arena >= 0) closeSync(this.#arena);
+    this.#server.orders.destroy();
+    if (!this.#over) {
       if (mounted) this.#detach();
-      const last = lastLines(this.#log);
       const why =
         this.#refusal?.message ??
-        `the server of ${this.#how.mountpoint} failed: ${how ?? 'it exited'}${last}`;
-      if (wasReady && this.state !== 'leaving') {
+        `the server of ${this.#how.mountpoint} failed: ${how}${lastLines(this.#log)}`;
+      if (this.state === 'mounted') {
         this.state = 'failed';
         this.#why = why;
       }
       this.#settle(new RefusedError(this.#refusal?.kind ?? 'server', why));
     }
-    closeSync(this.#logFd);
     if (this.state !== 'failed') this.forget();
   }
 
@@ -270,16 +262,27 @@ export class Mount {
     }
   }
 
+  #kill(): void {
+    try {
+      if (this.#server.pid > 0) process.kill(this.#server.pid, 'SIGKILL');
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+
   umount(force: boolean): void {
     if (this.state === 'failed') return;
+    const starting = this.state === 'starting';
     this.state = 'leaving';
     this.#detach();
-    if (force) this.#child.kill('SIGKILL');
+    if (force || starting) this.#kill();
   }
 
   trimLog(): void {
-    if (this.state !== 'failed' && fstatSync(this.#logFd).size > LOG_LIMIT)
-      ftruncateSync(this.#logFd);
+    if (this.state === 'failed') return;
+    if ((statSync(this.#log, { throwIfNoEntry: false })?.size ?? 0) > LOG_LIMIT) {
+      truncateSync(this.#log);
+    }
   }
 }
 

@@ -5,22 +5,31 @@
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { check } from '../linux/errno.js';
 import { dup3 } from '../linux/files.js';
-import { mapMemory } from '../linux/memory.js';
+import { createArena, mapMemory } from '../linux/memory.js';
 import { receiveFd } from '../linux/socket.js';
 import {
   MAX_LINE,
   type Refusal,
+  SERVER_FDS,
   type ServerOrders,
   type ServerReport,
   toLine,
 } from './protocol.js';
 
-/** Where a server finds /dev/fuse (once it was handed over), the arena, and its supervisor. */
-export const SERVER_FDS = { fuse: 3, arena: 4, orders: 5 } as const;
-
-/** Maps the arena and reads the orders. @throws Error when the supervisor is gone. */
-export function takeOrders(): ServerOrders {
+/** Reads the orders and maps the arena. @returns undefined when there is no supervisor to give any. */
+export function takeOrders(): ServerOrders | undefined {
+  const orders = readOrders();
+  if (orders === undefined) return undefined;
+  if (!orders.arena) {
+    const arena = createArena();
+    check(dup3(arena, SERVER_FDS.arena), 'dup3');
+    closeSync(arena);
+  }
   mapMemory(SERVER_FDS.arena);
+  return orders;
+}
+
+function readOrders(): ServerOrders | undefined {
   const chunks: Buffer[] = [];
   for (let length = 0; length < MAX_LINE; ) {
     const chunk = Buffer.alloc(65536);
@@ -30,11 +39,15 @@ export function takeOrders(): ServerOrders {
     length += n;
     if (chunk[n - 1] === 10) return JSON.parse(Buffer.concat(chunks).toString()) as ServerOrders;
   }
-  throw new Error('no orders came from the supervisor');
+  return undefined;
 }
 
 function report(what: ServerReport): void {
-  writeSync(SERVER_FDS.orders, toLine(what));
+  try {
+    writeSync(SERVER_FDS.orders, toLine(what));
+  } catch {
+    // The supervisor is gone; the mount lives on without it.
+  }
 }
 
 /**
@@ -54,7 +67,12 @@ export function reportReady(): void {
   report({ state: 'ready' });
 }
 
-/** Says why nothing was mounted; the server must end then. */
+/** Says that the mount is gone and all is well; the server must end then. */
+export function reportEnded(): void {
+  report({ state: 'ended' });
+}
+
+/** Says what went wrong; the server must end then. */
 export function reportError(error: Refusal): void {
   report({ state: 'error', error });
 }

@@ -10,6 +10,13 @@ export const PROTOCOL_VERSION = 1;
 /** Longest line, bytes: a spec of 500 layers with paths of 4 KiB fits twice. */
 export const MAX_LINE = 8 << 20;
 
+/** Where a server finds /dev/fuse (once it was handed over), the arena, and its supervisor. */
+export const SERVER_FDS = { fuse: 3, arena: 4, orders: 5 } as const;
+
+/** Where a supervisor finds its first client, and the orders socket of a server started beside it. */
+export const STARTER_FD = 3;
+export const STARTED_FD = 4;
+
 /** What a mount needs: how it looks, and the program that serves it. */
 export interface MountRequest {
   readonly op: 'mount';
@@ -18,6 +25,11 @@ export interface MountRequest {
   readonly program: readonly string[];
   /** Handed to the server unread. */
   readonly spec: object;
+  /**
+   * A server that the client has started already, beside the supervisor itself, so that both start at the same time.
+   * Its orders socket is the supervisor's fd 4; its arena is its own fd 4.
+   */
+  readonly started?: { readonly pid: number; readonly log: string };
 }
 
 export type Request =
@@ -77,15 +89,17 @@ export const ANOTHER = 'another';
 /** Orders to a server (one line), and what it answers. Its socket is fd 5. */
 export interface ServerOrders {
   readonly spec: object;
+  /** Whether fd 4 is an arena already; else the server makes one there. */
+  readonly arena: boolean;
 }
 
 /**
  * opened: layers are open, the mount may be made; the supervisor then sends one byte that carries /dev/fuse.
- * ready: requests are being answered. error: nothing was done, the server ends.
+ * ready: requests are being answered. ended: the mount is gone, the server ends as it should.
+ * error: the server ends, because of this.
  */
 export type ServerReport =
-  | { readonly state: 'opened' }
-  | { readonly state: 'ready' }
+  | { readonly state: 'opened' | 'ready' | 'ended' }
   | { readonly state: 'error'; readonly error: Refusal };
 
 /** Splits a byte stream into lines and parses each; what is no JSON object ends the connection. */

@@ -3,7 +3,13 @@
 // Protocol: src/supervisor/orders.ts.
 
 import { serve } from '../../src/fuse/server.js';
-import { awaitMount, reportError, reportReady, takeOrders } from '../../src/supervisor/orders.js';
+import {
+  awaitMount,
+  reportEnded,
+  reportError,
+  reportReady,
+  takeOrders,
+} from '../../src/supervisor/orders.js';
 import { MemoryFileSystem } from '../fuse/memfs.js';
 
 /** Where to go wrong; absent: nowhere. */
@@ -11,7 +17,9 @@ export interface FakeSpec {
   readonly fail?: 'refuse' | 'crash-before' | 'crash-after';
 }
 
-const { fail } = takeOrders().spec as FakeSpec;
+const orders = takeOrders();
+if (orders === undefined) process.exit(1);
+const { fail } = orders.spec as FakeSpec;
 if (fail === 'refuse') {
   reportError({ kind: 'layer', message: 'lowerdir: /nowhere: no such directory: create it' });
   process.exit(1);
@@ -25,4 +33,5 @@ const reason = serve(new MemoryFileSystem(), {
     if (fail === 'crash-after') process.kill(process.pid, 'SIGKILL');
   },
 });
-process.exit(reason === 'unmounted' ? 0 : 3);
+if (reason === 'unmounted') reportEnded();
+process.exit(reason === 'unmounted' ? 0 : 1);
