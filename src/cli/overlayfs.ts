@@ -66,8 +66,12 @@ async function mount(given: ReturnType<typeof parseArguments>): Promise<number> 
   const texts = given.values('options').map((text) => text.replace(/(^|,)debug(?=,|$)/g, '$1'));
   const debug =
     given.has('debug') || given.values('options').some((text) => /(^|,)debug(,|$)/.test(text));
-  const parsed = parseOptions(texts, { defaults: defaults(), looseColons: true });
-  const mounted = await mountStack({ ...parsed, trace: debug }, mountpoint, 'fuse');
+  const { volatile, ...parsed } = parseOptions(texts, { defaults: defaults(), looseColons: true });
+  // The kernel refuses an upper that was once mounted volatile; fuse-overlayfs leaves no such mark,
+  // and podman mounts the same layer again and again with this option.
+  const fsync = parsed.fsync && !volatile;
+  const options = { ...parsed, volatile: false, fsync, trace: debug };
+  const mounted = await mountStack(options, mountpoint, 'fuse');
   if (!debug && !given.has('foreground')) {
     mounted.served?.supervisor.close();
     return 0;

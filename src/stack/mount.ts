@@ -71,10 +71,13 @@ async function viaServer(spec: MountSpec, plan: Plan): Promise<Mounted> {
     program: [...SMALL_PROCESS, fileURLToPath(new URL('./server.js', import.meta.url))],
     spec,
   });
-  throwRefusal(reply);
   const status = reply.mounts?.[0];
-  if (status === undefined)
+  if (status === undefined) {
+    // An open connection would keep a command line that failed from ending.
+    supervisor.close();
+    throwRefusal(reply);
     throw new MountError('server', 'the supervisor answered without a mount');
+  }
   return { spec, plan, served: { supervisor, status } };
 }
 

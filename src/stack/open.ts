@@ -2,7 +2,7 @@
 // Called once by stack/server.ts before the session starts, after the upper has been claimed.
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
-import { setFdLimit, DirectoryLayer } from '../layer/directory.js';
+import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import {
@@ -10,10 +10,10 @@ import {
   fstatfs,
   mkdirAt,
   openAt,
+  Statx,
   statAt,
   statBuffer,
   statFd,
-  Statx,
 } from '../linux/files.js';
 import { filesystemUuid, nameToHandle } from '../linux/handles.js';
 import { putBytes, scratch, u32 } from '../linux/memory.js';
@@ -114,7 +114,10 @@ function openLayer(
   let root = clone ? cloneReadOnly(at) : -E.PERM;
   if (root < 0) root = openAt(-100, at, O.PATH | O.DIRECTORY);
   if (root < 0) {
-    throw new MountError('layer', `${path}: cannot be opened (${errnoName(root)}): check the path and its permissions`);
+    throw new MountError(
+      'layer',
+      `${path}: cannot be opened (${errnoName(root)}): check the path and its permissions`,
+    );
   }
   check(statFd(root), 'statx', path);
   const s = statBuffer() >>> 2;
@@ -136,11 +139,12 @@ function openWorkdir(
 ): { work: number; index: number } {
   const path = spec.workdir as string;
   const workdir = openAt(-100, putPath(path), O.PATH | O.DIRECTORY);
-  if (workdir < 0) throw new MountError('layer', `workdir: ${path}: cannot be opened (${errnoName(workdir)})`);
+  if (workdir < 0)
+    throw new MountError('layer', `workdir: ${path}: cannot be opened (${errnoName(workdir)})`);
   if (statAt(workdir, putPath('work/incompat/volatile')) >= 0) {
     throw new MountError(
       'layer',
-      `upperdir: ${spec.upperdir}: was used with the option volatile and not unmounted cleanly: discard it, or remove ${path}/work/incompat if its content may be incomplete`,
+      `upperdir: ${spec.upperdir}: was mounted volatile before and may be incomplete since a crash: discard it, or, if there was none, remove ${path}/work/incompat`,
     );
   }
   const work = folder(workdir, 'work', path);
