@@ -2,6 +2,7 @@
 // Run by main.ts for bin/mount.fuse.varve. Silent on success; exit codes are those of mount(8).
 // Follows mount(8), EXTERNAL HELPERS: SOURCE MOUNTPOINT [-sfnv] [-N namespace] [-o options] [-t type].
 
+import { spawnSync } from 'node:child_process';
 import { MountError } from '../stack/errors.js';
 import { type FlagRecord, parseArguments } from './args.js';
 import { lineOf } from './exit-codes.js';
@@ -31,6 +32,7 @@ export async function mountHelper(argv: readonly string[]): Promise<number> {
     const { parseOptions } = await import('../stack/options.js');
     const texts = [...given.values('options')];
     if (given.has('read-only')) texts.push('ro');
+    if (texts.some((text) => /(^|,)remount(,|$)/.test(text))) return remount(texts, mountpoint);
     const subtype = given.value('types')?.replace(/^fuse\.?/, '');
     const options = parseOptions(texts, { defaults: defaults(source, subtype), fstab: true });
     if (given.has('fake')) {
@@ -50,13 +52,20 @@ export async function mountHelper(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** A change of flags (`-o remount,ro`) is the kernel's work: mount(8) does it when told to call no helper. */
+function remount(texts: readonly string[], mountpoint: string): number {
+  const argv = ['-i', '-o', texts.join(','), mountpoint];
+  return spawnSync('mount', argv, { stdio: 'inherit' }).status ?? EXIT.mount;
+}
+
 /** The first operand is what the mount table shows, unless fsname= says otherwise. */
 function defaults(source: string, subtype: string | undefined): string {
   const escaped = source.replace(/[\\,]/g, '\\$&');
   const parts = [`fsname=${escaped === '' ? 'varve' : escaped}`];
   if (subtype !== undefined && subtype !== '') parts.push(`subtype=${subtype}`);
-  // Whoever may write fstab speaks for everybody; the type was asked for, so FUSE it is.
-  if (process.geteuid?.() === 0) parts.push('allow_other');
+  // Whoever may write fstab speaks for everybody; the type was asked for, so FUSE it is. mount(8) names
+  // nosuid and nodev but leaves out suid and dev, its defaults: as for mount.fuse3, unnamed means yes.
+  if (process.geteuid?.() === 0) parts.push('allow_other,suid,dev');
   parts.push('backend=fuse');
   return parts.join(',');
 }
