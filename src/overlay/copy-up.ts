@@ -38,10 +38,9 @@ import { clearFlag, F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js'
 import type { Overlay, PendingCopy } from './context.js';
 import { DirIndex } from './dir-index.js';
 import { storeUnionLinks } from './links.js';
-import { isDir, locateLower, resolve, statNode, typeOfNode } from './objects.js';
+import { isDir, locateLower, type Place, resolve, statNode, typeOfNode } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
-import { setDataRedirect } from './redirects.js';
-import { layerFor, stackAt } from './stacks.js';
+import { layerFor, stackAt, stackLength } from './stacks.js';
 import {
   INDEX_NAME,
   ORIGIN,
@@ -296,7 +295,9 @@ function copyUpFile(o: Overlay, slot: number, need: Need): number {
   }
   const from = layer.open(dir, name);
   if (from < 0) return abandon(o, staged, from);
-  return copyData(o, slot, from, fd, size, (r) => (r < 0 ? abandon(o, staged, r) : finish(o, staged)));
+  return copyData(o, slot, from, fd, size, (r) =>
+    r < 0 ? abandon(o, staged, r) : finish(o, staged),
+  );
 }
 
 function tempText(): string {
@@ -389,7 +390,8 @@ function finish(o: Overlay, staged: Staged): number {
   const { workFd } = o.config;
   putTemp(staged);
   u8.set(staged.stat, SAVED_STAT);
-  const place = locateLower(o, slot);
+  const orphan = hasFlag(slot, FLAG.ORPHAN);
+  const place = orphan ? locateLower(o, slot) : locateMetadata(o, slot);
   const layer = place.layer as Layer;
   const { dir, name } = place;
   const metadataFd = get(slot, F.fd) - 1;
@@ -399,14 +401,14 @@ function finish(o: Overlay, staged: Staged): number {
       : copyXattrs(o, layer, dir, name, workFd, TEMP_NAME);
   if (r >= 0) r = applyStat(o, workFd, TEMP_NAME, typeOfNode(slot));
   const links = u32[(SAVED_STAT + Statx.nlink) >>> 2] as number;
-  const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !hasFlag(slot, FLAG.ORPHAN);
-  if (r >= 0 && (links === 1 || indexed)) {
+  const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !orphan;
+  if (r >= 0 && !orphan && (links === 1 || indexed)) {
     markOrigin(o, layer, dir, name, workFd, TEMP_NAME);
   }
-  if (r >= 0 && !staged.withData) r = markMetacopy(o, slot, workFd);
+  if (r >= 0 && !staged.withData) r = markMetacopy(o, workFd);
   if (r >= 0 && staged.fd >= 0 && o.config.sync && !staged.withData) r = fsync(staged.fd);
   if (r < 0) return abandon(o, staged, r);
-  if (hasFlag(slot, FLAG.ORPHAN)) return finishOrphan(o, staged);
+  if (orphan) return finishOrphan(o, staged);
   if (indexed) indexLink(o, slot, layer, dir, name);
   const parent = get(slot, F.parent);
   r = ensureUpperDir(o, parent);
@@ -429,6 +431,27 @@ function finish(o: Overlay, staged: Staged): number {
   r = staged.withData ? switchHandles(o, slot, staged.fd) : 0;
   if (staged.fd >= 0) close(staged.fd);
   return r;
+}
+
+/**
+ * The lower object that a node's metadata comes from; of a metacopy file that is not the one with its data.
+ * Its mark must name this one, which is also where the kernel starts to look for the data.
+ */
+function locateMetadata(o: Overlay, slot: number): Place {
+  const place = locateLower(o, slot);
+  if (!hasFlag(slot, FLAG.METACOPY)) return place;
+  const parent = get(slot, F.parent);
+  const name = nameAt(get(slot, F.name));
+  for (let i = 0; i < stackLength(parent); i++) {
+    const dir = stackAt(parent, i);
+    const layer = layerFor(o, dir);
+    if (layer.stat(dir, name) < 0) continue;
+    place.layer = layer;
+    place.dir = dir;
+    place.name = name;
+    break;
+  }
+  return place;
 }
 
 /** A file that was unlinked while open, and is now written to: its copy never gets a name. */
@@ -460,11 +483,9 @@ function fdLayer(fd: number): Layer {
   } as unknown as Layer;
 }
 
-/** Marks the staged file as metadata only, and where its data lies if that is not at its own path. */
-function markMetacopy(o: Overlay, slot: number, workFd: number): number {
-  let r = setxattrAt(workFd, TEMP_NAME, o.marks.metacopy, XATTR_VALUE, 0, 0);
-  if (r >= 0 && get(slot, F.lowerName) !== 0) r = setDataRedirect(o, slot, workFd, TEMP_NAME);
-  return r;
+/** Marks the staged file as metadata only: its data is found under the same name below, as long as it stays there. */
+function markMetacopy(o: Overlay, workFd: number): number {
+  return setxattrAt(workFd, TEMP_NAME, o.marks.metacopy, XATTR_VALUE, 0, 0);
 }
 
 /** The index entry of a lower object with several names; best effort, as an index that is lost only splits the names. */
@@ -582,4 +603,3 @@ export function openUpper(o: Overlay, slot: number, flags: number): number {
   const dirfd = upper.fd(get(get(slot, F.parent), F.upper));
   return dirfd < 0 ? dirfd : openAt(dirfd, nameAt(get(slot, F.name)), flags | O.NOFOLLOW);
 }
-

@@ -43,7 +43,14 @@ import {
   setFlag,
 } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { ensureUpper, ensureUpperDir, markImpure, noteUpperName, openUpper } from './copy-up.js';
+import {
+  ensureNameUpper,
+  ensureUpper,
+  ensureUpperDir,
+  markImpure,
+  noteUpperName,
+  openUpper,
+} from './copy-up.js';
 import { dropNode } from './forget.js';
 import { attachHandle, serverFlags } from './io.js';
 import { changeUnionLinks } from './links.js';
@@ -58,6 +65,7 @@ import {
   setInoFromStat,
 } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
+import { setDataRedirect } from './redirects.js';
 import { LONG_NAME, RECORD, TEMP_NAME, XATTR_VALUE } from './work.js';
 import { tempName } from './workdir.js';
 
@@ -81,7 +89,14 @@ function takeUmask(o: Overlay, umask: number): void {
  * Makes an object in an upper directory, replacing a whiteout if there is one.
  * @returns what `make` returned, or -errno (EEXIST when something visible is there).
  */
-function place(o: Overlay, parent: number, name: number, nameLen: number, dir: boolean, make: Make): number {
+function place(
+  o: Overlay,
+  parent: number,
+  name: number,
+  nameLen: number,
+  dir: boolean,
+  make: Make,
+): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const dirfd = upper.fd(get(parent, F.upper));
   if (dirfd < 0) return dirfd;
@@ -430,6 +445,11 @@ export function link(
   const parent = parentFor(o, r);
   if (parent < 0) return parent;
   const unnamed = hasFlag(old, FLAG.ORPHAN);
+  if (hasFlag(old, FLAG.METACOPY) && !unnamed) {
+    // Under its new name nothing lies below it.
+    e = redirectLinked(o, old);
+    if (e < 0) return e;
+  }
   const source = unnamed ? openUpper(o, old, O.PATH) : -1;
   if (unnamed && source < 0) return source;
   e = place(o, parent, name, nameLen, false, (dirfd, at) => {
@@ -458,6 +478,15 @@ export function link(
     out + Entry.attr,
   );
   return slot < 0 ? slot : answerEntry(slot, out);
+}
+
+/** Marks a metacopy file with where its data is to be looked for, under whichever of its names. */
+function redirectLinked(o: Overlay, old: number): number {
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  const e = ensureNameUpper(o, old);
+  if (e < 0) return e;
+  const parent = get(old, F.parent);
+  return setDataRedirect(o, parent, upper.fd(get(parent, F.upper)), nameAt(get(old, F.name)));
 }
 
 /** An O_TMPFILE gets its first name, or an unlinked file a new one. */
@@ -491,4 +520,3 @@ export function childOf(o: Overlay, parent: number, name: number, nameLen: numbe
   if (known !== 0) return resolve(known);
   return lookupChild(o, parent, name, nameLen, RECORD);
 }
-

@@ -122,7 +122,7 @@ function markForMove(o: Overlay, side: Side, other: Side): number {
       if (e >= 0) setFlag(slot, FLAG.OPAQUE);
     }
   } else if (hasFlag(slot, FLAG.METACOPY)) {
-    e = setDataRedirect(o, slot, upper.fd(get(side.parent, F.upper)), side.name);
+    e = setDataRedirect(o, side.parent, upper.fd(get(side.parent, F.upper)), side.name);
   }
   if (e >= 0 && hasFlag(side.parent, FLAG.IMPURE)) markImpure(o, other.parent);
   return e < 0 ? e : 0;
