@@ -10,6 +10,7 @@ import {
   ABSENT,
   type FileSystem,
   type Host,
+  OPEN,
   type OpenReply,
   PARKED,
   type Request,
@@ -71,6 +72,10 @@ const LINK_MAX = 4095;
 const XATTR_MAX = 65536;
 /** Largest result of the 32-bit COPY_FILE_RANGE reply (MAX_RW_COUNT). */
 const COPY_MAX = 0x7ffff000;
+
+/** What the kernel accepts beside PASSTHROUGH (FOPEN_PASSTHROUGH_MASK); anything else there is EIO for the caller. */
+const PASSTHROUGH_FLAGS =
+  OPEN.PASSTHROUGH | OPEN.DIRECT_IO | OPEN.PARALLEL_DIRECT_WRITES | OPEN.NOFLUSH;
 
 const HI = 0x1_0000_0000;
 
@@ -588,7 +593,7 @@ export class Dispatcher {
     const k = at >>> 2;
     u32[k] = o.fhLo;
     u32[k + 1] = o.fhHi;
-    u32[k + 2] = o.flags;
+    u32[k + 2] = o.flags & OPEN.PASSTHROUGH ? o.flags & PASSTHROUGH_FLAGS : o.flags;
     u32[k + 3] = o.backingId;
   }
 

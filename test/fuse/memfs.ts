@@ -61,7 +61,7 @@ function nowParts(): [number, number] {
   return [Math.floor(ms / 1000), (ms % 1000) * 1e6];
 }
 
-/** What a test asks this filesystem to do wrongly or slowly, by the name in a LOOKUP or OPEN. */
+/** What a test asks this filesystem to do wrongly or slowly, by the name in a LOOKUP, OPEN or FSYNC. */
 export const Trouble = {
   /** LOOKUP throws. */
   throws: 'throws',
@@ -69,12 +69,26 @@ export const Trouble = {
   nothing: 'returns-nothing',
   /** OPEN waits until a copy of `slowFrom` to `slowTo` by a worker is done, then is handled again. */
   deferred: 'deferred',
-  /** FSYNC is a worker's job that copies `slowFrom` to `slowTo`. */
+  /** FSYNC of a name that begins so is a worker's job that copies `slowFrom` to `slowTo`. */
   slowSync: 'slow-sync',
 } as const;
 
+/** Attributes that, set on the root, do something to the file that their value names. */
+export const Command = {
+  /** Its content grows by 100 bytes, and nobody tells the kernel. */
+  grow: 'user.grow',
+  /** The kernel is told that its attributes changed. */
+  invalAttributes: 'user.inval-attributes',
+  /** The kernel is told that its content changed. */
+  invalContent: 'user.inval-content',
+  /** It appears or disappears, and nobody tells the kernel. */
+  toggle: 'user.toggle',
+  /** The kernel is told that its name changed. */
+  invalName: 'user.inval-name',
+} as const;
+
 export interface MemoryOptions {
-  /** Files whose copying takes a while. */
+  /** Files whose copying takes as long as the test wants; opened at the start. */
   readonly slowFrom?: string;
   readonly slowTo?: string;
   readonly slowSize?: number;
@@ -95,6 +109,8 @@ export class MemoryFileSystem implements FileSystem {
   #nextHandle = 1;
   #cookie = 3;
   #copied = false;
+  #slowFrom = -1;
+  #slowTo = -1;
   readonly #options: MemoryOptions;
 
   constructor(options: MemoryOptions = {}) {
@@ -106,6 +122,9 @@ export class MemoryFileSystem implements FileSystem {
 
   start(host: Host): void {
     this.host = host;
+    const { slowFrom, slowTo } = this.#options;
+    if (slowFrom !== undefined) this.#slowFrom = openSync(slowFrom, 'r');
+    if (slowTo !== undefined) this.#slowTo = openSync(slowTo, 'w');
   }
 
   stop(): void {
@@ -219,11 +238,26 @@ export class MemoryFileSystem implements FileSystem {
     if (set.valid & SETATTR.SIZE) this.#resize(node, set.size);
     if (set.valid & SETATTR.KILL_SUIDGID) node.mode &= ~S.ISUID;
     const [atime, mtime] = node.times;
-    const chosen = (bit: number, now: number, lo: number, nsec: number, old: [number, number]) =>
-      set.valid & bit ? (set.valid & now ? nowParts() : ([lo, nsec] as [number, number])) : old;
+    const chosen = (
+      bit: number,
+      now: number,
+      given: [seconds: number, nsec: number],
+      old: [number, number],
+    ) => (set.valid & bit ? (set.valid & now ? nowParts() : given) : old);
+    const seconds = (lo: number, hi: number): number => (hi | 0) * 0x1_0000_0000 + lo;
     node.times = [
-      chosen(SETATTR.ATIME, SETATTR.ATIME_NOW, set.atimeLo, set.atimeNsec, atime),
-      chosen(SETATTR.MTIME, SETATTR.MTIME_NOW, set.mtimeLo, set.mtimeNsec, mtime),
+      chosen(
+        SETATTR.ATIME,
+        SETATTR.ATIME_NOW,
+        [seconds(set.atimeLo, set.atimeHi), set.atimeNsec],
+        atime,
+      ),
+      chosen(
+        SETATTR.MTIME,
+        SETATTR.MTIME_NOW,
+        [seconds(set.mtimeLo, set.mtimeHi), set.mtimeNsec],
+        mtime,
+      ),
       nowParts(),
     ];
     return this.#attr(node, out);
@@ -389,13 +423,13 @@ export class MemoryFileSystem implements FileSystem {
     if (this.#nameOf(node) === Trouble.deferred && !this.#copied) {
       const host = this.host as Host;
       const saved = host.defer();
-      this.#slow((from, to, size) =>
-        host.jobs.run(JOB.COPY_FILE, from, to, size, 0, 0, (result) => {
-          this.#copied = true;
-          this.#options.log?.(`copied ${result}`);
-          host.resume(saved);
-        }),
-      );
+      this.#options.log?.('deferred');
+      const size = this.#options.slowSize ?? 0;
+      host.jobs.run(JOB.COPY_FILE, this.#slowFrom, this.#slowTo, size, 0, 0, (result) => {
+        this.#copied = true;
+        this.#options.log?.(`copied ${result}`);
+        host.resume(saved);
+      });
       return PARKED;
     }
     if (flags & 0o1000) this.#resize(node, 0);
@@ -406,12 +440,6 @@ export class MemoryFileSystem implements FileSystem {
   #nameOf(node: Node): string | undefined {
     for (const [name, child] of this.root.children) if (child.node === node) return name;
     return undefined;
-  }
-
-  #slow(start: (from: number, to: number, size: number) => void): void {
-    const { slowFrom, slowTo, slowSize } = this.#options;
-    if (slowFrom === undefined || slowTo === undefined) throw new Error('no slow files given');
-    start(openSync(slowFrom, 'r'), openSync(slowTo, 'w'), slowSize ?? 0);
   }
 
   create(
@@ -471,12 +499,11 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   fsync(r: Request): number {
-    if (this.#nameOf(this.#of(r)) !== Trouble.slowSync) return 0;
-    let result = 0;
-    this.#slow((from, to, size) => {
-      result = (this.host as Host).jobs.parkReply(JOB.COPY_FILE, from, to, size, 0, 0);
-    });
-    return result;
+    if (!this.#nameOf(this.#of(r))?.startsWith(Trouble.slowSync)) return 0;
+    const size = this.#options.slowSize ?? 0;
+    const { jobs } = this.host as Host;
+    this.#options.log?.('parked');
+    return jobs.parkReply(JOB.COPY_FILE, this.#slowFrom, this.#slowTo, size, 0, 0);
   }
 
   fallocate(
@@ -580,10 +607,39 @@ export class MemoryFileSystem implements FileSystem {
   ): number {
     const { xattrs } = this.#of(r);
     const key = getBytes(name, nameLen);
+    if (r.nodeLo === ROOT && this.#command(key, getBytes(value, size))) return 0;
     if (flags === 1 && xattrs.has(key)) return -E.EXIST;
     if (flags === 2 && !xattrs.has(key)) return -E.NODATA;
     xattrs.set(key, u8.slice(value, value + size));
     return 0;
+  }
+
+  /** @returns whether `key` was one of Command. */
+  #command(key: string, name: string): boolean {
+    const host = this.host as Host;
+    const child = this.root.children.get(name)?.node;
+    const id = child?.id ?? 0;
+    switch (key) {
+      case Command.grow:
+        if (child === undefined) return false;
+        this.#resize(child, child.size + 100);
+        return true;
+      case Command.invalAttributes:
+        host.invalInode(id, 0, -1, 0);
+        return true;
+      case Command.invalContent:
+        host.invalInode(id, 0, 0, 0);
+        return true;
+      case Command.toggle:
+        if (child === undefined) this.add(name, 'appeared');
+        else this.#unlink(this.root, name, child);
+        return true;
+      case Command.invalName:
+        host.invalEntry(ROOT, 0, this.#scratchName(name), name.length);
+        return true;
+      default:
+        return false;
+    }
   }
 
   removexattr(r: Request, name: number, nameLen: number): number {

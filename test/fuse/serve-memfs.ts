@@ -4,8 +4,10 @@
 
 import { writeSync } from 'node:fs';
 import { type ServeOptions, serve } from '../../src/fuse/server.js';
-import { mapMemory } from '../../src/linux/memory.js';
+import { getU64, mapMemory } from '../../src/linux/memory.js';
 import { mountFuse } from '../../src/linux/mount.js';
+import { Counter } from '../../src/vfs/counters.js';
+import { HEADER } from '../../src/vfs/layout.js';
 import { MemoryFileSystem, type MemoryOptions } from './memfs.js';
 
 export interface ServeMemory {
@@ -49,5 +51,11 @@ const reason = serve(fs, {
       writeback: session.writeback,
     }),
 });
-say({ end: reason, held: fs.held(), handles: fs.handles.size, stopped: fs.stopped });
+say({
+  end: reason,
+  held: fs.held(),
+  handles: fs.handles.size,
+  stopped: fs.stopped,
+  requests: getU64(HEADER + Counter.requests),
+});
 if (options.exit) process.exit(0);
