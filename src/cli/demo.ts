@@ -1,6 +1,6 @@
 // `varve demo`: two layers, an upper, changes on the mount, who owns what, and proof that the layers are untouched.
 // Run by main.ts; every step runs the real command line as a child and shows it. Leaves nothing behind.
-// A plain user without fusermount3 is moved into a user namespace by unshare(1).
+// A user who may not mount is moved into a user namespace by unshare(1).
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -18,7 +18,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mountAt } from '../linux/mountinfo.js';
 import { MountError } from '../stack/errors.js';
-import { privilege } from '../stack/privilege.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 
@@ -26,58 +25,74 @@ import { EXIT } from './exit-codes.js';
 const INSIDE = 'VARVE_DEMO_INSIDE';
 
 export function run(given: Arguments): number {
-  const inNamespace = enterNamespace(given);
-  if (inNamespace !== undefined) return inNamespace;
   const folder = mkdtempSync(join(tmpdir(), 'varve-demo-'));
-  const union = join(folder, 'union');
   try {
-    return show(folder, union);
+    return runIn(folder, given);
   } finally {
-    if (mountAt(union) !== undefined) varve(folder, 'umount', '-l', 'union');
-    if (given.has('keep')) say(`\nKept: ${folder}`);
-    else if (mountAt(union) === undefined) rmSync(folder, { recursive: true, force: true });
+    // Never through a mount that would not go away.
+    if (given.has('keep') || mountAt(join(folder, 'union')) !== undefined) say(`\nKept: ${folder}`);
+    else rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** @returns the exit code of the same demo in a user namespace, or undefined when none is needed. */
-function enterNamespace(given: Arguments): number | undefined {
-  if (privilege().mayMount || has('fusermount3') || has('fusermount')) return undefined;
-  if (process.env[INSIDE] === undefined && has('unshare')) {
+function runIn(folder: string, given: Arguments): number {
+  const union = join(folder, 'union');
+  try {
+    makeLayers(folder);
+    const mounted = varve(folder, ...MOUNT);
+    if (mounted.status === EXIT.permission) return inNamespace(given, mounted.text);
+    if (mounted.status !== EXIT.ok) {
+      throw new MountError('server', `demo: ${mounted.text}: \`varve doctor\` may know why`);
+    }
+    return show(folder, union, mounted.text);
+  } finally {
+    if (mountAt(union) !== undefined) varve(folder, 'umount', '-l', 'union');
+  }
+}
+
+const MOUNT = ['mount', '-o', 'lowerdir=patch:base,upperdir=upper,workdir=work', 'union'];
+
+/** Shows the same in a user namespace, whose root may mount. @param refusal why it was not possible here. */
+function inNamespace(given: Arguments, refusal: string): number {
+  if (process.env[INSIDE] === undefined) {
     const script = process.argv[1] as string;
     const again = spawnSync(
       'unshare',
       ['-Urm', process.execPath, script, 'demo', ...(given.has('keep') ? ['--keep'] : [])],
-      { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } },
+      {
+        stdio: ['ignore', 'inherit', 'pipe'],
+        encoding: 'utf8',
+        env: { ...process.env, [INSIDE]: '1' },
+      },
     );
-    if (again.status === 0) return EXIT.ok;
+    if (again.status === EXIT.ok) return EXIT.ok;
   }
-  throw new MountError(
-    'permission',
-    'demo: this user may not mount: install fusermount3 (package fuse3), allow user namespaces, or run as root',
-  );
+  throw new MountError('permission', `demo: ${refusal.replace(/^varve: /, '')}`);
 }
 
-const has = (program: string): boolean =>
-  spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
-
-function show(folder: string, union: string): number {
-  const at = (path: string): string => join(folder, path);
-  const write = (path: string, text: string): void => writeFileSync(at(path), text);
-
-  title('Two layers: a base system and a patch on top of it');
+function makeLayers(folder: string): void {
   for (const name of ['base/etc', 'base/share', 'patch/etc', 'upper', 'work', 'union']) {
-    mkdirSync(at(name), { recursive: true });
+    mkdirSync(join(folder, name), { recursive: true });
   }
+  const write = (path: string, text: string): void => writeFileSync(join(folder, path), text);
   write('base/etc/hosts', '127.0.0.1 localhost\n');
   write('base/etc/motd', 'Welcome.\n');
   write('base/share/words', 'stone\nclay\nsilt\n');
   write('patch/etc/motd', 'Welcome to the patched system.\n');
+}
+
+/** @param said what the mount command said. */
+function show(folder: string, union: string, said: string): number {
+  const at = (path: string): string => join(folder, path);
+
+  title('Two layers: a base system and a patch on top of it');
   say(tree(folder, 'base'));
   say(tree(folder, 'patch'));
   const before = [fingerprint(at('base')), fingerprint(at('patch'))];
 
   title('Stack them under an empty upper');
-  step(folder, 'mount', '-o', 'lowerdir=patch:base,upperdir=upper,workdir=work', 'union');
+  command(`varve ${MOUNT.join(' ')}`);
+  say(said.replaceAll(`${folder}/`, ''));
   say(tree(folder, 'union'));
 
   title('Change the union: write, create, delete, rename a directory');

@@ -26,17 +26,28 @@ export function claimUpper(spec: MountSpec): void {
   tryAttributes(spec, work);
 }
 
+/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
+const TRIES = 30;
+const PAUSE = 50;
+
 /** The descriptor is never closed: it is the claim. */
 function claim(role: string, path: string): number {
   const fd = openSync(path, 'r');
-  const r = lockFile(fd);
+  let r = lockFile(fd);
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
+    Atomics.wait(sleeper, 0, 0, PAUSE);
+    r = lockFile(fd);
+  }
   if (r === -E.AGAIN) {
     throw new MountError(
       'busy',
       `${role}: ${path}: in use by another mount: unmount that, or take another directory`,
     );
   }
-  if (r < 0) throw new MountError('layer', `${role}: ${path}: cannot be locked (${errnoName(r)})`);
+  if (r < 0) {
+    throw new MountError('layer', `${role}: ${path}: cannot be locked (${errnoName(r)})`);
+  }
   return fd;
 }
 

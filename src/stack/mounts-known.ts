@@ -36,12 +36,18 @@ export async function knownMounts(): Promise<KnownMount[]> {
   for (const entry of table) {
     const status = statuses.find((s) => s.mountpoint === entry.mountpoint && s.state !== 'failed');
     if (status !== undefined && entry.type.startsWith('fuse')) known.push(served(status, entry));
-    else if (isOurs(entry)) known.push(fromTable(entry));
+    else if (isOurs(entry) && isMine(entry)) known.push(fromTable(entry));
   }
   for (const status of statuses) {
     if (!known.some((mount) => mount.status === status)) known.push(served(status));
   }
   return known;
+}
+
+/** Other users' servers are none of this user's business. */
+function isMine(entry: MountEntry): boolean {
+  const uid = /(?:^|,)user_id=(\d+)/.exec(entry.superOptions)?.[1];
+  return uid === undefined || Number(uid) === process.geteuid?.();
 }
 
 async function supervisedMounts(): Promise<readonly MountStatus[]> {

@@ -20,8 +20,8 @@ import { startServer } from './server-process.js';
 /** Milliseconds after which starting a supervisor is given up. */
 const PATIENCE = 20_000;
 
-/** Node options of a small process: the heap hardly grows, and no compiler threads stand by. */
-export const SMALL_PROCESS = ['--max-semi-space-size=1', '--v8-pool-size=0'];
+/** Node options of the supervisor: its heap stays small. */
+const SMALL_HEAP = ['--max-semi-space-size=1'];
 
 /** A connection; requests may overlap. */
 export class Supervisor {
@@ -159,7 +159,7 @@ function startSupervisor(
 ): Supervisor {
   const log = openSync(runtime.log, 'a', 0o600);
   const script = fileURLToPath(new URL('./main.js', import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [...SMALL_PROCESS, script, runtime.folder], {
+  const child: ChildProcess = spawn(process.execPath, [...SMALL_HEAP, script, runtime.folder], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log, 'pipe', orders ?? 'ignore'],

@@ -52,7 +52,8 @@ export interface MountsHost {
 
 export class Mounts {
   readonly #host: MountsHost;
-  readonly #all = new Map<string, Mount>();
+  /** In the order in which they were made; several may have had the same mount point. */
+  #all: Mount[] = [];
   #next = 1;
 
   constructor(host: MountsHost) {
@@ -61,22 +62,20 @@ export class Mounts {
 
   /** Number of mounts that are served or about to be. */
   get live(): number {
-    let n = 0;
-    for (const mount of this.#all.values()) if (mount.state !== 'failed') n++;
-    return n;
+    return this.#all.filter((mount) => mount.state !== 'failed').length;
   }
 
   /** Failed mounts that are kept so that someone can ask why. */
   get failed(): number {
-    return this.#all.size - this.live;
+    return this.#all.length - this.live;
   }
 
   list(): MountStatus[] {
-    return [...this.#all.values()].map((mount) => mount.status());
+    return this.#all.map((mount) => mount.status());
   }
 
   find(mountpoint: string): Mount {
-    const mount = this.#all.get(mountpoint);
+    const mount = this.#all.findLast((m) => m.mountpoint === mountpoint);
     if (mount === undefined) {
       throw new RefusedError('absent', `${mountpoint}: not a mount of this supervisor`);
     }
@@ -86,32 +85,36 @@ export class Mounts {
   /** Resolves when the mount answers. @throws RefusedError. */
   async mount(request: MountRequest): Promise<MountStatus> {
     const { mountpoint } = request.mount;
-    const before = this.#all.get(mountpoint);
-    if (before !== undefined && before.state !== 'failed') {
+    if (this.#all.some((m) => m.mountpoint === mountpoint && m.attached)) {
       throw new RefusedError('busy', `${mountpoint}: already mounted: unmount it first`);
+    }
+    for (const mount of this.#all) {
+      if (mount.mountpoint === mountpoint && mount.state === 'failed') this.#drop(mount);
     }
     const log = this.#host.serverLog(String(this.#next++));
     const mount = new Mount(request, log, () => {
-      if (mount.state !== 'failed' && this.#all.get(mountpoint) === mount) {
-        this.#all.delete(mountpoint);
-      }
+      if (mount.state !== 'failed') this.#drop(mount);
       this.#host.changed();
     });
-    this.#all.set(mountpoint, mount);
-    before?.forget();
+    this.#all.push(mount);
     await mount.ready;
     return mount.status();
   }
 
+  #drop(mount: Mount): void {
+    mount.forget();
+    this.#all = this.#all.filter((other) => other !== mount);
+  }
+
   /** Detaches everything; resolves when every server is gone. */
   async end(): Promise<void> {
-    for (const mount of this.#all.values()) mount.umount(false);
-    await Promise.all([...this.#all.values()].map((mount) => mount.gone));
+    for (const mount of this.#all) mount.umount(false);
+    await Promise.all(this.#all.map((mount) => mount.gone));
   }
 
   /** Keeps logs small; called now and then. */
   trimLogs(): void {
-    for (const mount of this.#all.values()) mount.trimLog();
+    for (const mount of this.#all) mount.trimLog();
   }
 }
 
@@ -161,6 +164,16 @@ export class Mount {
       ended();
       return this.#why;
     });
+  }
+
+  get mountpoint(): string {
+    return this.#how.mountpoint;
+  }
+
+  /** Whether the mount point is, or is about to be, ours. A lazily unmounted server may live on without it. */
+  get attached(): boolean {
+    if (this.state === 'starting') return true;
+    return this.state === 'mounted' && mountAt(this.mountpoint)?.device === this.#device;
   }
 
   status(): MountStatus {
@@ -243,7 +256,6 @@ export class Mount {
       }
       this.#settle(new RefusedError(this.#refusal?.kind ?? 'server', why));
     }
-    if (this.state !== 'failed') this.forget();
   }
 
   /** Removes the log. */
