@@ -234,6 +234,9 @@ export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): nu
   if (get(record, F.upper) === 0) {
     if (covers) done = putWhiteout(o, parent, dirfd, name);
   } else if (covers) {
+    // The exchange would take the content along: unlike unlinkat(2), it does not ask.
+    const empty = pure ? isEmptyDir(o, record) : 1;
+    if (empty <= 0) return empty < 0 ? empty : -E.NOTEMPTY;
     done = removeAndWhiteout(o, parent, dirfd, name);
   } else {
     done = unlinkAt(dirfd, name, AT.REMOVEDIR);
