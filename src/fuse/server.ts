@@ -12,6 +12,7 @@ import { Channel } from './channel.js';
 import { Dispatcher, emptyRequest } from './dispatch.js';
 import { ServerHost } from './host.js';
 import { Jobs } from './jobs.js';
+import { Rehearsal } from './rehearse.js';
 import type { Session } from './session.js';
 import { traceReply, traceRequest } from './trace.js';
 
@@ -29,6 +30,8 @@ export interface ServeOptions {
   readonly acl?: boolean;
   /** Default false: prints every request and reply. */
   readonly trace?: boolean;
+  /** Default false: idle time after the start is used to warm up on read-only requests of the root directory. */
+  readonly rehearse?: boolean;
   /** Receives lines of the log and the trace; default: standard error, written at once. */
   readonly log?: (line: string) => void;
   /** Microseconds of polling before the thread sleeps; default SPIN_MICROSECONDS, 0: none. */
@@ -71,6 +74,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   mapMemory();
   const log = options.log ?? toStderr;
   const trace = options.trace ?? false;
+  const rehearse = options.rehearse ?? false;
   const request = emptyRequest();
   const jobs = new Jobs(request, options.fd);
   const host = new ServerHost(request, options.fd, jobs);
@@ -107,6 +111,8 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     }
   };
 
+  const rehearsal = new Rehearsal(dispatcher);
+
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {
     // Before the first job there is no pipe; poll(2) skips -1.
@@ -127,7 +133,8 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       count(Counter.requests);
       serveOne(n);
     } else if (n === -E.AGAIN) {
-      reason = wait();
+      if (announced && rehearse && !rehearsal.over) rehearsal.turn();
+      else reason = wait();
     } else if (n === -E.NODEV) {
       reason = 'unmounted';
     } else if (n === -E.CONNABORTED) {

@@ -45,6 +45,7 @@ function main(): number {
     writeback: spec.writeback ?? !passthroughPermitted(),
     acl: spec.acl,
     trace: spec.trace,
+    rehearse: true,
     onReady: reportReady,
   });
   if (reason === 'unmounted') {
