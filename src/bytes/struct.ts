@@ -30,7 +30,6 @@ function scalar<T>(name: string, size: number, method: string): FieldType<T> {
 
 export const u8 = scalar<number>('u8', 1, 'Uint8');
 export const u16 = scalar<number>('u16', 2, 'Uint16');
-export const i16 = scalar<number>('i16', 2, 'Int16');
 export const u32 = scalar<number>('u32', 4, 'Uint32');
 export const i32 = scalar<number>('i32', 4, 'Int32');
 export const u64 = scalar<bigint>('u64', 8, 'BigUint64');

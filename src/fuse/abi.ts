@@ -2,13 +2,12 @@
 // Read by the opcode table, session, dispatch, trace and tests; holds no logic.
 // Follows: include/uapi/linux/fuse.h, ABI 7.45 (Linux 6.18); Linux 6.1 speaks 7.37, a prefix of it.
 
-import { bytes, i32, i64, pad, struct, u16, u32, u64 } from '../bytes/struct.js';
+import { i32, i64, pad, struct, u16, u32, u64 } from '../bytes/struct.js';
 
 export const FUSE_KERNEL_VERSION = 7;
 export const FUSE_KERNEL_MINOR_VERSION = 45;
 /** Oldest minor version whose structs are these (Linux 5.4); the session refuses an older kernel. */
 export const FUSE_OLDEST_MINOR_VERSION = 31;
-export const FUSE_ROOT_ID = 1;
 
 /** 40 bytes before every request. */
 export const FuseInHeader = struct('fuse_in_header', 40, {
@@ -251,11 +250,6 @@ export const FuseGetxattrIn = struct('fuse_getxattr_in', 8, {
   padding: [4, pad(4)],
 });
 
-export const FuseGetxattrOut = struct('fuse_getxattr_out', 8, {
-  size: [0, u32],
-  padding: [4, pad(4)],
-});
-
 export const FuseLkIn = struct('fuse_lk_in', 48, {
   fh: [0, u64],
   owner: [8, u64],
@@ -420,13 +414,6 @@ export const FuseNotifyDeleteOut = struct('fuse_notify_delete_out', 24, {
 
   namelen: [16, u32],
   padding: [20, pad(4)],
-});
-
-/** Argument of FUSE_DEV_IOC_BACKING_OPEN. */
-export const FuseBackingMap = struct('fuse_backing_map', 16, {
-  fd: [0, i32],
-  flags: [4, u32],
-  padding: [8, bytes(8)],
 });
 
 /** Bits of INIT's flags; those from SECURITY_CTX on belong into flags2, see INIT2. */

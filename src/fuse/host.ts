@@ -11,6 +11,7 @@ import type { Deferred, Request } from '../vfs/filesystem.js';
 import { requestBuffer } from '../vfs/layout.js';
 import {
   FuseInHeader,
+  FuseNotifyDeleteOut,
   FuseNotifyInvalEntryOut,
   FuseNotifyInvalInodeOut,
   FuseOutHeader,
@@ -148,6 +149,30 @@ export class ServerHost implements DispatchHost {
       u32[k + 5] = parentHi;
       u32[k + 6] = nameLen;
       u32[k + 7] = 0;
+      u8.copyWithin(at + head, name, name + nameLen);
+      u8[at + size - 1] = 0;
+    });
+  }
+
+  notifyDelete(
+    parentLo: number,
+    parentHi: number,
+    nodeLo: number,
+    nodeHi: number,
+    name: number,
+    nameLen: number,
+  ): void {
+    const head = FuseOutHeader.size + FuseNotifyDeleteOut.size;
+    const size = head + nameLen + 1;
+    this.jobs.notify(size, (at) => {
+      const k = at >>> 2;
+      header(k, size, NOTIFY.DELETE);
+      u32[k + 4] = parentLo;
+      u32[k + 5] = parentHi;
+      u32[k + 6] = nodeLo;
+      u32[k + 7] = nodeHi;
+      u32[k + 8] = nameLen;
+      u32[k + 9] = 0;
       u8.copyWithin(at + head, name, name + nameLen);
       u8[at + size - 1] = 0;
     });

@@ -55,6 +55,6 @@ export {
   type SetAttr,
 } from '../vfs/filesystem.js';
 export { MAX_IO, WORK, WORK_SIZE } from '../vfs/layout.js';
-export { OP, type Opcode, OPCODES, opName } from './opcodes.js';
-export { type ExitReason, passthroughPermitted, serve, type ServeOptions } from './server.js';
+export { OP, OPCODES, type Opcode, opName } from './opcodes.js';
+export { type ExitReason, passthroughPermitted, type ServeOptions, serve } from './server.js';
 export type { Session } from './session.js';

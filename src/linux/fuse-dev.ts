@@ -1,5 +1,5 @@
 // The FUSE device: opening it and its ioctls. Requests and replies themselves are read(2) and write(2).
-// Called by linux/mount.ts (open) and fuse/host.ts (backing files, clones).
+// Called by linux/mount.ts (open) and fuse/host.ts (backing files).
 // Follows: FUSE_DEV_IOC_* of include/uapi/linux/fuse.h, ABI 7.45; the numbers are the same on x86-64, arm64 and riscv64.
 
 import { O } from './constants.js';
@@ -9,25 +9,15 @@ import { base, scratch, u32 } from './memory.js';
 const open = stringFunc('int open(const char *path, int flags, int mode)');
 const ioctl = func('int ioctl(int fd, uint64_t request, uint64_t arg)');
 
-const FUSE_DEV_IOC_CLONE = 0x8004e500;
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;
 
-// Scratch of this thread: a struct fuse_backing_map or one word.
+// Scratch of this thread: struct fuse_backing_map { i32 fd; u32 flags; u64 padding; } or one word.
 const AT = 0x2a000;
 
 /** Opens /dev/fuse for a new session, close-on-exec. @returns an fd or -errno. */
 export function openFuse(): number {
   return ret(open('/dev/fuse', O.RDWR | O.CLOEXEC, 0));
-}
-
-/** Opens another channel of the session of `fuseFd`. @returns an fd or -errno. */
-export function cloneFuse(fuseFd: number): number {
-  const fd = openFuse();
-  if (fd < 0) return fd;
-  u32[(scratch + AT) >>> 2] = fuseFd;
-  const r = ret(ioctl(fd, FUSE_DEV_IOC_CLONE, base + scratch + AT));
-  return r < 0 ? r : fd;
 }
 
 /**

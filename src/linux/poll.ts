@@ -1,6 +1,6 @@
-// Waiting and waking: poll(2), pipes, eventfds.
+// Waiting and waking: poll(2), pipes, sched_yield(2).
 // Called by fuse/channel.ts when the request queue is empty, and by fuse/jobs.ts to wake worker threads.
-// Follows: poll(2), pipe2(2), eventfd(2). Results are >= 0 or -errno.
+// Follows: poll(2), pipe2(2), sched_yield(2). Results are >= 0 or -errno.
 
 import { O } from './constants.js';
 import { func, ret } from './libc.js';
@@ -10,7 +10,6 @@ const P = 'uint64_t';
 const c = {
   poll: func(`int poll(${P} fds, uint64_t n, int timeout)`),
   pipe2: func(`int pipe2(${P} fds, int flags)`),
-  eventfd: func('int eventfd(uint32_t value, int flags)'),
   schedYield: func('int sched_yield()'),
   read: func(`int64_t read(int fd, ${P} buf, size_t n)`),
   write: func(`int64_t write(int fd, ${P} buf, size_t n)`),
@@ -18,10 +17,7 @@ const c = {
 
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
 
-/** Flags of eventfd(2); a semaphore gives one count to each read. */
-export const EFD = { SEMAPHORE: 1, NONBLOCK: O.NONBLOCK, CLOEXEC: O.CLOEXEC } as const;
-
-// Scratch of this thread, above what files.ts and xattr.ts use. 0: struct pollfd[8]; 64: fd pair; 72: a word.
+// Scratch of this thread, above what files.ts and xattr.ts use. 0: struct pollfd[8]; 64: fd pair; 72: a word of a pipe.
 const AT = 0x28000;
 const POLL_MAX = 8;
 
@@ -64,25 +60,6 @@ export function pipe(flags = 0): [number, number] | number {
   return [u32[at >>> 2] as number, u32[(at >>> 2) + 1] as number];
 }
 
-/** @param flags bits of EFD; close-on-exec is added. @returns an fd or -errno. */
-export function eventfd(flags = 0): number {
-  return ret(c.eventfd(0, flags | EFD.CLOEXEC));
-}
-
-/** Adds `n` to an eventfd. */
-export function eventPost(fd: number, n = 1): number {
-  const k = (scratch + AT + 72) >>> 2;
-  u32[k] = n;
-  u32[k + 1] = 0;
-  return ret(c.write(fd, base + scratch + AT + 72, 8));
-}
-
-/** Takes an eventfd's count (1 from a semaphore); waits for one unless it is non-blocking. */
-export function eventTake(fd: number): number {
-  const r = ret(c.read(fd, base + scratch + AT + 72, 8));
-  return r < 0 ? r : (u32[(scratch + AT + 72) >>> 2] as number);
-}
-
 /** Writes one u32 to a pipe; writes of up to 4096 bytes never mix. */
 export function writeWord(fd: number, value: number): number {
   u32[(scratch + AT + 72) >>> 2] = value;
@@ -94,12 +71,6 @@ export function readWord(fd: number): number {
   const r = ret(c.read(fd, base + scratch + AT + 72, 4));
   if (r < 0) return r;
   return r === 4 ? (u32[(scratch + AT + 72) >>> 2] as number) : -32;
-}
-
-/** Empties a non-blocking pipe or eventfd. */
-export function drain(fd: number): void {
-  const at = base + scratch + AT + 128;
-  for (let i = 0; i < 64 && c.read(fd, at, 1024) > 0; i++);
 }
 
 /** Clears a byte range of the arena and so maps its pages now (see fuse/channel.ts on why). */

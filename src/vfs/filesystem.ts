@@ -121,6 +121,15 @@ export interface Host {
   invalInode(nodeLo: number, nodeHi: number, offset: number, length: number): void;
   /** Drops a cached name. */
   invalEntry(parentLo: number, parentHi: number, name: number, nameLen: number): void;
+  /** As invalEntry(), and watchers (inotify) of the node see it deleted; only while the name still means the node. */
+  notifyDelete(
+    parentLo: number,
+    parentHi: number,
+    nodeLo: number,
+    nodeHi: number,
+    name: number,
+    nameLen: number,
+  ): void;
   /** Registers `fd` for passthrough. @returns backing id > 0, or -errno (EPERM where not permitted). */
   backingOpen(fd: number): number;
   backingClose(id: number): void;

@@ -21,6 +21,7 @@ const host = (): DispatchHost => ({
   resume: () => {},
   invalInode: () => {},
   invalEntry: () => {},
+  notifyDelete: () => {},
   backingOpen: () => -E.PERM,
   backingClose: () => {},
   passthrough: false,

@@ -85,6 +85,8 @@ export const Command = {
   toggle: 'user.toggle',
   /** The kernel is told that its name changed. */
   invalName: 'user.inval-name',
+  /** It disappears, and the kernel and whoever watches it are told. */
+  remove: 'user.remove',
 } as const;
 
 export interface MemoryOptions {
@@ -636,6 +638,11 @@ export class MemoryFileSystem implements FileSystem {
         return true;
       case Command.invalName:
         host.invalEntry(ROOT, 0, this.#scratchName(name), name.length);
+        return true;
+      case Command.remove:
+        if (child === undefined) return false;
+        this.#unlink(this.root, name, child);
+        host.notifyDelete(ROOT, 0, id, 0, this.#scratchName(name), name.length);
         return true;
       default:
         return false;

@@ -396,6 +396,13 @@ test('notifications reach the kernel', { skip: fuse || python }, async (t) => {
   assert.equal(fs.existsSync(join(m, 'new')), true);
   setxattr(m, Command.invalName, 'new');
   await eventually(() => !fs.existsSync(join(m, 'new')));
+
+  const events: string[] = [];
+  const watcher = fs.watch(file, (event, name) => events.push(`${event} ${name}`));
+  setxattr(m, Command.remove, 'file');
+  await eventually(() => events.includes('rename file'));
+  watcher.close();
+  assert.equal(fs.existsSync(file), false);
   const end = await served.end();
   assert.equal(end.code, 0);
 });
