@@ -29,7 +29,7 @@ const rooms = {
   erofs: ['tree', 'linux', 'bytes'],
   store: ['erofs', 'tree', 'linux', 'bytes'],
   oci: ['store', 'tree', 'linux', 'bytes'],
-  layer: ['lazy', 'store', 'erofs', 'tree', 'linux', 'bytes'],
+  layer: ['lazy', 'store', 'erofs', 'tree', 'vfs', 'linux', 'bytes'],
   imagefs: ['erofs', 'store', 'vfs', 'linux', 'bytes'],
   overlay: ['layer/layer.ts', 'vfs', 'linux', 'bytes'],
   lazy: ['oci', 'store', 'erofs', 'tree', 'linux', 'bytes'],

@@ -369,8 +369,14 @@ export function dup3(oldFd: number, newFd: number): number {
   return ret(c.dup3(oldFd, newFd, O.CLOEXEC));
 }
 
-const F_SETFL = 4;
 const F_GETFL = 3;
+const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of the same open file description. */
+export function duplicate(fd: number): number {
+  return ret(c.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
 
 /** Switches O_NONBLOCK of an open file description. */
 export function setNonblocking(fd: number, on: boolean): number {

@@ -7,7 +7,7 @@ import type { Deferred, Host } from '../vfs/filesystem.js';
 import type { OverlayConfig } from './config.js';
 import type { DirIndex } from './dir-index.js';
 import { Marks } from './marks.js';
-import type { Snapshot } from './readdir.js';
+import type { Snapshot } from './snapshot.js';
 
 /** A copy-up whose data another thread is copying; requests that need its result wait in `waiting`. */
 export interface PendingCopy {

@@ -2,13 +2,16 @@
 // Called first by every operation that changes something; staged in the workdir, published by one rename.
 // Follows: fs/overlayfs/copy_up.c: data, xattrs, owner, mode, times, origin, index; parents first.
 
+import type { Layer } from '../layer/layer.js';
 import { DT, O, S, XATTR_SIZE_MAX } from '../linux/constants.js';
+import { copyFile } from '../linux/copy.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
   chownAt,
   cloneFile,
   close,
+  duplicate,
   emptyPath,
   fsync,
   ftruncate,
@@ -19,27 +22,26 @@ import {
   openAt,
   renameAt,
   reopenFd,
+  Statx,
   statBuffer,
   statFd,
-  Statx,
   symlinkAt,
   unlinkAt,
   utimensFromStat,
 } from '../linux/files.js';
-import { copyFile } from '../linux/copy.js';
-import { cstrlen, getU64, u16, u32, u8 } from '../linux/memory.js';
+import { cstrlen, getU64, u8, u16, u32 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
-import type { Layer } from '../layer/layer.js';
 import * as counters from '../vfs/counters.js';
 import { JOB, PARKED } from '../vfs/filesystem.js';
-import { get as handleGet, H, KIND, put as handlePut } from '../vfs/handles.js';
+import { H, get as handleGet, put as handlePut, KIND } from '../vfs/handles.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import { clearFlag, F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay, PendingCopy } from './context.js';
 import { DirIndex } from './dir-index.js';
 import { storeUnionLinks } from './links.js';
-import { isDir, locateLower, type Place, resolve, statNode, typeOfNode } from './objects.js';
+import { statNode } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
+import { isDir, locateLower, type Place, resolve, typeOfNode } from './places.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import {
   INDEX_NAME,
@@ -428,7 +430,7 @@ function finish(o: Overlay, staged: Staged): number {
     materialiseAliases(o, slot);
   }
   counters.count(counters.Counter.copyUps);
-  r = staged.withData ? switchHandles(o, slot, staged.fd) : 0;
+  r = staged.withData ? switchHandles(slot, staged.fd) : 0;
   if (staged.fd >= 0) close(staged.fd);
   return r;
 }
@@ -464,7 +466,7 @@ function finishOrphan(o: Overlay, staged: Staged): number {
   put(slot, F.fd, fd + 1);
   setFlag(slot, FLAG.UPPER);
   clearFlag(slot, FLAG.METACOPY);
-  const r = switchHandles(o, slot, staged.fd);
+  const r = switchHandles(slot, staged.fd);
   if (staged.fd >= 0) close(staged.fd);
   return r;
 }
@@ -540,11 +542,11 @@ export function ensureNameUpper(o: Overlay, nameSlot: number): number {
 }
 
 /** Descriptors that were opened on the lower object go over to the copy, so that they see what is written to it. */
-function switchHandles(o: Overlay, slot: number, copy: number): number {
+function switchHandles(slot: number, copy: number): number {
   for (let h = get(slot, F.handles); h !== 0; h = handleGet(h, H.next)) {
     const kind = handleGet(h, H.kind);
     if ((kind & KIND.LOWER) === 0) continue;
-    const fd = reopenFd(copy, O.RDONLY);
+    const fd = duplicate(copy);
     if (fd < 0) return fd;
     close(handleGet(h, H.fd) - 1);
     handlePut(h, H.fd, fd + 1);
@@ -569,7 +571,7 @@ function copyUpData(o: Overlay, slot: number, need: Need): number {
       u8.set(stat, statBuffer());
       utimensFromStat(to, emptyPath(), statBuffer());
       clearFlag(slot, FLAG.METACOPY);
-      result = switchHandles(o, slot, to);
+      result = switchHandles(slot, to);
     }
     close(to);
     return result < 0 ? result : 0;

@@ -16,10 +16,10 @@ import {
   mknodAt,
   openAt,
   renameAt,
+  Statx,
   statAt,
   statBuffer,
   statFd,
-  Statx,
   symlinkAt,
   unlinkAt,
 } from '../linux/files.js';
@@ -27,13 +27,13 @@ import { u8, u32 } from '../linux/memory.js';
 import { setUmask } from '../linux/process.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
 import { attrFromStat, Entry } from '../vfs/attr.js';
-import { PARKED, type OpenReply, type Request } from '../vfs/filesystem.js';
+import { type OpenReply, PARKED, type Request } from '../vfs/filesystem.js';
 import { nameAt } from '../vfs/names.js';
 import {
   allocNode,
   F,
-  findName,
   FLAG,
+  findName,
   freeNode,
   get,
   hasFlag,
@@ -55,16 +55,9 @@ import { dropNode } from './forget.js';
 import { attachHandle, serverFlags } from './io.js';
 import { changeUnionLinks } from './links.js';
 import { addAlias, answerEntry, lookupChild } from './lookup.js';
-import {
-  attrOf,
-  finishAttr,
-  isDir,
-  isWhiteout,
-  nodeOf,
-  resolve,
-  setInoFromStat,
-} from './objects.js';
+import { attrOf, finishAttr, isWhiteout, setInoFromStat } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
+import { isDir, nodeOf, resolve } from './places.js';
 import { setDataRedirect } from './redirects.js';
 import { LONG_NAME, RECORD, TEMP_NAME, XATTR_VALUE } from './work.js';
 import { tempName } from './workdir.js';

@@ -2,13 +2,14 @@
 // Made by stack/open.ts, driven by fuse/ through the waist.
 // Operation rules: vfs/filesystem.ts.
 
-import { E } from '../linux/errno.js';
-import { u32 } from '../linux/memory.js';
 import { retainDir } from '../layer/layer.js';
+import { DT } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import { readlinkAt } from '../linux/files.js';
+import { u32 } from '../linux/memory.js';
 import { KSTATFS_SIZE, Kstatfs } from '../vfs/attr.js';
 import type { DirSink, FileSystem, Host, OpenReply, Request, SetAttr } from '../vfs/filesystem.js';
-import { allocNode, F, put, ROOT, setFlag, slotOf, FLAG } from '../vfs/nodes.js';
-import { DT } from '../linux/constants.js';
+import { allocNode, F, FLAG, put, ROOT, setFlag, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
@@ -16,14 +17,14 @@ import { forget } from './forget.js';
 import * as io from './io.js';
 import { lookup, noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
-import { attrOf, locate, nodeOf, setInoFromStat } from './objects.js';
+import { attrOf, setInoFromStat } from './objects.js';
+import { locate, nodeOf } from './places.js';
 import { opendir, readdir, releasedir } from './readdir.js';
-import { rename } from './rename.js';
 import { rmdir, unlink } from './remove.js';
+import { rename } from './rename.js';
 import { setattr } from './setattr.js';
 import { setStack } from './stacks.js';
 import { RECORD } from './work.js';
-import { readlinkAt } from '../linux/files.js';
 import { getxattr, listxattr, removexattr, setxattr } from './xattrs.js';
 
 export class OverlayFileSystem implements FileSystem {
@@ -52,7 +53,13 @@ export class OverlayFileSystem implements FileSystem {
       noteRootMarks(o, layer);
       retainDir(layer.root);
     }
-    if (!setStack(root, lowers.map((layer) => layer.root))) throw new Error('too many layers');
+    if (
+      !setStack(
+        root,
+        lowers.map((layer) => layer.root),
+      )
+    )
+      throw new Error('too many layers');
     const top = upper ?? lowers[0];
     if (top === undefined) throw new Error('an overlay needs a layer');
     const mode = top.statDir(top.root);
@@ -112,7 +119,14 @@ export class OverlayFileSystem implements FileSystem {
     return 0;
   }
 
-  mknod(r: Request, name: number, nameLen: number, mode: number, rdev: number, out: number): number {
+  mknod(
+    r: Request,
+    name: number,
+    nameLen: number,
+    mode: number,
+    rdev: number,
+    out: number,
+  ): number {
     return mknod(this.o, r, name, nameLen, mode, rdev, out);
   }
 
@@ -153,17 +167,7 @@ export class OverlayFileSystem implements FileSystem {
     newNameLen: number,
     flags: number,
   ): number {
-    return rename(
-      this.o,
-      r,
-      name,
-      nameLen,
-      newParentLo,
-      newParentHi,
-      newName,
-      newNameLen,
-      flags,
-    );
+    return rename(this.o, r, name, nameLen, newParentLo, newParentHi, newName, newNameLen, flags);
   }
 
   open(r: Request, flags: number, reply: OpenReply): number {
@@ -186,14 +190,7 @@ export class OverlayFileSystem implements FileSystem {
     return tmpfile(this.o, r, flags, mode, out, reply);
   }
 
-  read(
-    _r: Request,
-    fhLo: number,
-    fhHi: number,
-    out: number,
-    size: number,
-    offset: number,
-  ): number {
+  read(_r: Request, fhLo: number, fhHi: number, out: number, size: number, offset: number): number {
     return io.read(fhLo, fhHi, out, size, offset);
   }
 
@@ -256,7 +253,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   opendir(r: Request, flags: number, reply: OpenReply): number {
-    return opendir(this.o, r, flags, reply);
+    return opendir(r, flags, reply);
   }
 
   readdir(_r: Request, fhLo: number, fhHi: number, offset: number, sink: DirSink): number {

@@ -3,10 +3,21 @@
 // Follows the lookup-count rules of FUSE (libfuse's `forget` documentation): a node lives while count, children or handles do.
 
 import { close } from '../linux/files.js';
-import { F, FLAG, freeNode, get, hasFlag, put, rec, removeName, ROOT, setFlag } from '../vfs/nodes.js';
 import { u32 } from '../linux/memory.js';
+import {
+  F,
+  FLAG,
+  freeNode,
+  get,
+  hasFlag,
+  put,
+  ROOT,
+  rec,
+  removeName,
+  setFlag,
+} from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { isDir } from './objects.js';
+import { isDir } from './places.js';
 import { dropStack, layerFor } from './stacks.js';
 
 /** Takes back `count` references of the kernel. */

@@ -2,26 +2,26 @@
 // The kernel reads and writes past this server where passthrough is possible; the rest ends in pread and pwrite here.
 // Follows: fs/fuse/iomode.c (cached and passthrough opens exclude each other, one backing id an inode).
 
+import type { Layer } from '../layer/layer.js';
 import { O, S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
+  fallocate as allocate,
   chmodFd,
   close,
   copyFileRange as copyRange,
-  fallocate as allocate,
-  lseek as seek,
   pread,
   pwrite,
+  lseek as seek,
   statFd,
 } from '../linux/files.js';
-import type { Layer } from '../layer/layer.js';
 import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
-import { allocHandle, freeHandle, get as handleGet, H, handleOf, KIND } from '../vfs/handles.js';
+import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { freeUnused } from './forget.js';
-import { isDir, locateLower, nodeOf } from './objects.js';
+import { isDir, locateLower, nodeOf } from './places.js';
 
 /** Flags for the server's own descriptor: never append (the kernel names the offset), never direct, never blocking. */
 export function serverFlags(o: Overlay, flags: number): number {
@@ -138,7 +138,13 @@ function fdOf(fhLo: number, fhHi: number): number {
   return fd < 0 ? -E.BADF : fd;
 }
 
-export function read(fhLo: number, fhHi: number, out: number, size: number, offset: number): number {
+export function read(
+  fhLo: number,
+  fhHi: number,
+  out: number,
+  size: number,
+  offset: number,
+): number {
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
   let done = 0;
@@ -239,4 +245,3 @@ export function syncfs(o: Overlay): number {
   if (!o.config.fsync || o.upper === undefined) return 0;
   return o.host.jobs.parkReply(JOB.SYNCFS, o.config.workFd, 0, 0, 0, 0);
 }
-

@@ -2,13 +2,14 @@
 // Read by lookup, changed by copy-up, link, unlink and rename.
 // Follows: overlay.nlink of fs/overlayfs/inode.c: "U" or "L", a signed difference to the upper or lower inode's own count.
 
+import type { Layer } from '../layer/layer.js';
 import { emptyPath } from '../linux/files.js';
 import { getBytes, putBytes } from '../linux/memory.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
-import type { Layer } from '../layer/layer.js';
 import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { locate, locateLower, statNlink, statNode } from './objects.js';
+import { statNlink, statNode } from './objects.js';
+import { locate, locateLower } from './places.js';
 import { XATTR_VALUE } from './work.js';
 
 /** Sets the union link count of an upper node from its xattr; `real` is the inode's own count. */
@@ -53,4 +54,3 @@ export function changeUnionLinks(o: Overlay, slot: number, by: number): void {
   o.links.set(slot, Math.max(0, links + by));
   storeUnionLinks(o, slot);
 }
-

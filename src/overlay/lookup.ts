@@ -2,20 +2,20 @@
 // The first thing every path walk needs; everything it learns is kept in the node tables.
 // Follows: fs/overlayfs/namei.c (ovl_lookup, ovl_lookup_layer, ovl_check_redirect), without its dentries.
 
+import { type Layer, retainDir } from '../layer/layer.js';
 import { DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { emptyPath, openAt, statAt, statBuffer, Statx } from '../linux/files.js';
+import { emptyPath, openAt, Statx, statAt, statBuffer } from '../linux/files.js';
 import { getBytes, putBytes, u8, u32 } from '../linux/memory.js';
-import { type Layer, retainDir } from '../layer/layer.js';
-import { attrFromStat, Entry, ENTRY_SIZE } from '../vfs/attr.js';
+import { attrFromStat, ENTRY_SIZE, Entry } from '../vfs/attr.js';
 import { ABSENT } from '../vfs/filesystem.js';
 import { allocName } from '../vfs/names.js';
 import {
   allocNode,
   F,
+  FLAG,
   findIno,
   findName,
-  FLAG,
   freeNode,
   get,
   hasFlag,
@@ -33,7 +33,6 @@ import { MARK } from './marks.js';
 import {
   finishAttr,
   isWhiteout,
-  resolve,
   setInoFromStat,
   showAttr,
   shownInoHi,
@@ -41,6 +40,7 @@ import {
   statNode,
 } from './objects.js';
 import { encodeOrigin, found, indexName, originIno, originLayer } from './origin.js';
+import { resolve } from './places.js';
 import { layerFor, setStack, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, LONG_NAME, ORIGIN, PATH, XATTR_VALUE } from './work.js';
 
@@ -689,4 +689,3 @@ function nextBelow(o: Overlay, parent: number, index: number): number {
   }
   return -E.IO;
 }
-

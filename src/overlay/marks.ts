@@ -2,11 +2,11 @@
 // Used by lookup (reading), copy-up and rename (writing) and by the xattr operations (hiding).
 // Follows: fs/overlayfs/{namei,util,xattrs}.c and "User xattr"/"Nesting" in Documentation/filesystems/overlayfs.rst.
 
+import type { Layer } from '../layer/layer.js';
+import { XATTR_SIZE_MAX } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, u8 } from '../linux/memory.js';
-import type { Layer } from '../layer/layer.js';
 import { constant, XATTR_LIST, XATTR_VALUE } from './work.js';
-import { XATTR_SIZE_MAX } from '../linux/constants.js';
 
 /** What readMarks() found, as bits. */
 export const MARK = {

@@ -1,82 +1,18 @@
-// Where a node's object really lies, and its attributes as the mount shows them.
-// Every operation starts here: from a nodeid to a descriptor and a name below it.
+// A node's attributes: read where its object lies, shown as the mount shows them.
+// Called for LOOKUP, GETATTR, READDIRPLUS and after every change.
 // Attribute rules follow fs/overlayfs/inode.c (ovl_getattr): nlink of merged directories is 1, st_ino is the origin's.
 
-import { E } from '../linux/errno.js';
-import { DT } from '../linux/constants.js';
-import { emptyPath, statBuffer, statFd, Statx } from '../linux/files.js';
-import { u16, u32 } from '../linux/memory.js';
-import { Attr, attrFromStat, ATTR_SIZE } from '../vfs/attr.js';
-import type { Request } from '../vfs/filesystem.js';
-import { get as handleGet, H } from '../vfs/handles.js';
-import { nameAt } from '../vfs/names.js';
-import { clearFlag, F, FLAG, get, hasFlag, put, setFlag, slotOf, TYPE_MASK } from '../vfs/nodes.js';
 import type { Layer } from '../layer/layer.js';
+import { DT } from '../linux/constants.js';
+import { E } from '../linux/errno.js';
+import { Statx, statBuffer, statFd } from '../linux/files.js';
+import { u16, u32 } from '../linux/memory.js';
+import { ATTR_SIZE, Attr, attrFromStat } from '../vfs/attr.js';
+import { clearFlag, F, FLAG, get, put, setFlag, TYPE_MASK } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { applyOverrideStat } from './override-stat.js';
-import { layerFor, stackAt, stackLength } from './stacks.js';
-
-/** The node of the current request, or 0 when its nodeid is stale. */
-export function nodeOf(r: Request): number {
-  return slotOf(r.nodeLo, r.nodeHi);
-}
-
-/** The node that a found slot stands for: itself, or an alias's target. */
-export function resolve(slot: number): number {
-  return hasFlag(slot, FLAG.ALIAS) ? get(slot, F.upper) : slot;
-}
-
-export function isDir(slot: number): boolean {
-  return (get(slot, F.flags) & TYPE_MASK) === DT.DIR;
-}
-
-export function typeOfNode(slot: number): number {
-  return get(slot, F.flags) & TYPE_MASK;
-}
-
-/** Where an object is: a layer, a directory record there and a name; filled by locate(). */
-export interface Place {
-  layer: Layer | undefined;
-  dir: number;
-  name: number;
-  /** >= 0: an fd that is the object itself; layer, dir and name do not count then. */
-  fd: number;
-}
-
-const place: Place = { layer: undefined, dir: 0, name: 0, fd: -1 };
-
-/** Fills the shared Place for a node's topmost object; valid until the next call. */
-export function locate(o: Overlay, slot: number): Place {
-  place.fd = get(slot, F.fd) - 1;
-  if (place.fd >= 0) return place;
-  if (hasFlag(slot, FLAG.ORPHAN) && hasFlag(slot, FLAG.UPPER)) {
-    // An unlinked upper file is reached through one of its open handles.
-    const handle = get(slot, F.handles);
-    place.fd = handle === 0 ? -1 : handleGet(handle, H.fd) - 1;
-    place.layer = undefined;
-  } else if (isDir(slot)) {
-    const upper = get(slot, F.upper);
-    place.dir = upper !== 0 ? upper : stackAt(slot, 0);
-    place.layer = upper !== 0 ? o.upper : layerFor(o, place.dir);
-    place.name = emptyPath();
-  } else if (hasFlag(slot, FLAG.UPPER)) {
-    place.layer = o.upper;
-    place.dir = get(get(slot, F.parent), F.upper);
-    place.name = nameAt(get(slot, F.name));
-  } else {
-    locateLower(o, slot);
-  }
-  return place;
-}
-
-/** As locate(), for the lower object of a file (the data of a metacopy file, the source of a copy-up). */
-export function locateLower(o: Overlay, slot: number): Place {
-  place.fd = -1;
-  place.dir = get(slot, F.lower);
-  place.layer = layerFor(o, place.dir);
-  place.name = nameAt(get(slot, F.lowerName) || get(slot, F.name));
-  return place;
-}
+import { isDir, locate, locateLower } from './places.js';
+import { stackLength } from './stacks.js';
 
 /** Attributes of the node's object to statBuffer(). @returns st_mode or -errno. */
 export function statNode(o: Overlay, slot: number): number {

@@ -106,4 +106,3 @@ export function originLayer(lowers: readonly Layer[], at: number): Layer | undef
     return true;
   });
 }
-

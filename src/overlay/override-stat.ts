@@ -2,13 +2,13 @@
 // Called for every attribute answer and change when xattr_permissions is set; never otherwise.
 // Follows: fuse-overlayfs's `user.fuseoverlayfs.override_stat` ("uid:gid:mode[:type[-major-minor]]", octal mode).
 
+import type { Layer } from '../layer/layer.js';
+import { emptyPath } from '../linux/files.js';
 import { getBytes, putBytes, u32 } from '../linux/memory.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
-import { emptyPath } from '../linux/files.js';
-import type { Layer } from '../layer/layer.js';
 import { Attr } from '../vfs/attr.js';
 import type { Overlay } from './context.js';
-import { locate } from './objects.js';
+import { locate } from './places.js';
 import { constant, XATTR_VALUE } from './work.js';
 
 const names = new Map<string, number>();
@@ -37,7 +37,8 @@ export function applyOverrideStat(o: Overlay, slot: number, out: number): void {
   const mode = u32[k + (Attr.mode >>> 2)] as number;
   u32[k + (Attr.uid >>> 2)] = Number(parsed[1]);
   u32[k + (Attr.gid >>> 2)] = Number(parsed[2]);
-  u32[k + (Attr.mode >>> 2)] = (mode & 0o170000) | (Number.parseInt(parsed[3] as string, 8) & 0o7777);
+  u32[k + (Attr.mode >>> 2)] =
+    (mode & 0o170000) | (Number.parseInt(parsed[3] as string, 8) & 0o7777);
 }
 
 /** Records owner and mode of an upper object below `dirfd`. @returns 0 or -errno. */

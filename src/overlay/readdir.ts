@@ -2,89 +2,24 @@
 // Called for OPENDIR, READDIR, READDIRPLUS and RELEASEDIR, and by rmdir and rename to see whether a directory is empty.
 // Follows: fs/overlayfs/readdir.c; cookies are byte positions in the snapshot, so seekdir(3) needs no search.
 
+import type { Layer } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, u8, u32 } from '../linux/memory.js';
-import type { Layer } from '../layer/layer.js';
 import { Entry } from '../vfs/attr.js';
 import type { DirSink, OpenReply, Request } from '../vfs/filesystem.js';
 import { OPEN } from '../vfs/filesystem.js';
-import { allocHandle, freeHandle, get as handleGet, H, handleOf, KIND } from '../vfs/handles.js';
-import { F, findName, FLAG, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
+import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
+import { F, FLAG, findName, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { freeUnused } from './forget.js';
 import { answerEntry, hidesBelow, isXattrWhiteout, lookupChild } from './lookup.js';
-import { isDir, isWhiteout, nodeOf, resolve, shownInoHi } from './objects.js';
+import { isWhiteout, shownInoHi } from './objects.js';
 import { found, originIno, originLayer } from './origin.js';
+import { isDir, nodeOf, resolve } from './places.js';
+import { Snapshot } from './snapshot.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { LISTED_NAME, ORIGIN } from './work.js';
-
-/** A record: inode number (two u32), type, name length, name; padded to 4 bytes. */
-const HEAD = 10;
-
-/** The entries of a directory as of one moment. */
-export class Snapshot {
-  private buffer = Buffer.alloc(1024);
-  length = 0;
-  /** Where the last answer ended: the cookie most likely to come next. */
-  cursor = 0;
-
-  add(name: number, nameLen: number, inoLo: number, inoHi: number, type: number): void {
-    const need = this.length + HEAD + nameLen;
-    if (need > this.buffer.length) {
-      const grown = Buffer.alloc(Math.max(need, this.buffer.length * 2));
-      this.buffer.copy(grown, 0, 0, this.length);
-      this.buffer = grown;
-    }
-    const { buffer, length } = this;
-    buffer.writeUInt32LE(inoLo, length);
-    buffer.writeUInt32LE(inoHi, length + 4);
-    buffer[length + 8] = type;
-    buffer[length + 9] = nameLen;
-    buffer.set(u8.subarray(name, name + nameLen), length + HEAD);
-    this.length = need;
-  }
-
-  inoLo(at: number): number {
-    return this.buffer.readUInt32LE(at);
-  }
-
-  inoHi(at: number): number {
-    return this.buffer.readUInt32LE(at + 4);
-  }
-
-  type(at: number): number {
-    return this.buffer[at + 8] as number;
-  }
-
-  nameLength(at: number): number {
-    return this.buffer[at + 9] as number;
-  }
-
-  /** Copies the name and a NUL to an arena offset. */
-  putName(at: number, to: number): void {
-    const length = this.nameLength(at);
-    u8.set(this.buffer.subarray(at + HEAD, at + HEAD + length), to);
-    u8[to + length] = 0;
-  }
-
-  next(at: number): number {
-    return at + HEAD + (this.buffer[at + 9] as number);
-  }
-
-  setIno(at: number, lo: number, hi: number): void {
-    this.buffer.writeUInt32LE(lo, at);
-    this.buffer.writeUInt32LE(hi, at + 4);
-  }
-
-  /** Whether `at` is where a record starts or the list ends; a cookie of another listing may not be. */
-  isBoundary(at: number): boolean {
-    if (at > this.length) return false;
-    let p = 0;
-    while (p < at) p = this.next(p);
-    return p === at;
-  }
-}
 
 const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_NAME = '.wh..wh..opq';
@@ -158,7 +93,13 @@ function listLayer(
       continue;
     }
     if (xattrWhiteouts && isXattrWhiteout(o, layer, dir, LISTED_NAME, mode)) continue;
-    snapshot.add(LISTED_NAME, length, entry.inoLo, shownInoHi(o, layer.fsId, entry.inoHi), mode >>> 12);
+    snapshot.add(
+      LISTED_NAME,
+      length,
+      entry.inoLo,
+      shownInoHi(o, layer.fsId, entry.inoHi),
+      mode >>> 12,
+    );
   }
   if (impure) showOriginNumbers(o, slot, layer, dir, snapshot, start);
   return 0;
@@ -208,7 +149,7 @@ function takeSnapshot(o: Overlay, slot: number): Snapshot | number {
   return r < 0 ? r : snapshot;
 }
 
-export function opendir(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
+export function opendir(r: Request, flags: number, reply: OpenReply): number {
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
   if (!isDir(slot)) return -E.NOTDIR;
@@ -278,4 +219,3 @@ export function releasedir(o: Overlay, fhLo: number, fhHi: number): number {
   freeUnused(o, slot);
   return 0;
 }
-

@@ -2,11 +2,11 @@
 // Written by rename and copy-up; lookup reads it.
 // Follows: fs/overlayfs/dir.c (ovl_get_redirect): a name when it stays in its directory, else a path from the layer's root.
 
+import { D, dirGet } from '../layer/layer.js';
+import { E } from '../linux/errno.js';
 import { emptyPath } from '../linux/files.js';
 import { cstrlen, u8 } from '../linux/memory.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
-import { D, dirGet } from '../layer/layer.js';
-import { E } from '../linux/errno.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import { F, FLAG, get, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';

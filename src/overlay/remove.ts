@@ -2,12 +2,12 @@
 // Rename uses the same steps for the object it replaces.
 // Follows: fs/overlayfs/dir.c (ovl_do_remove, ovl_remove_and_whiteout, ovl_check_empty_and_clear).
 
+import type { Layer } from '../layer/layer.js';
 import { AT, DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
 import { getBytes } from '../linux/memory.js';
 import { getxattrAt } from '../linux/xattr.js';
-import type { Layer } from '../layer/layer.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import {
@@ -28,8 +28,9 @@ import { DirIndex } from './dir-index.js';
 import { freeAlias, freeUnused } from './forget.js';
 import { changeUnionLinks } from './links.js';
 import { lookupChild } from './lookup.js';
-import { isDir, isWhiteout, locateLower, nodeOf, resolve, typeOfNode } from './objects.js';
+import { isWhiteout } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
+import { isDir, locateLower, nodeOf, resolve, typeOfNode } from './places.js';
 import { isEmptyDir } from './readdir.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, ORIGIN, RECORD } from './work.js';
@@ -87,7 +88,11 @@ export function keepReachable(o: Overlay, record: number): void {
   if (!hasFlag(record, FLAG.UPPER) || get(record, F.fd) !== 0) return;
   if (isDir(record)) {
     const upper = o.upper as NonNullable<Overlay['upper']>;
-    const fd = openAt(upper.fd(get(get(record, F.parent), F.upper)), nameAt(get(record, F.name)), O.PATH | O.NOFOLLOW);
+    const fd = openAt(
+      upper.fd(get(get(record, F.parent), F.upper)),
+      nameAt(get(record, F.name)),
+      O.PATH | O.NOFOLLOW,
+    );
     if (fd >= 0) put(record, F.fd, fd + 1);
     return;
   }

@@ -29,7 +29,7 @@ import {
   noteUpperName,
 } from './copy-up.js';
 import { markOpaque } from './create.js';
-import { isDir, nodeOf, resolve } from './objects.js';
+import { isDir, nodeOf, resolve } from './places.js';
 import { isEmptyDir } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
 import { coversLower, forgetName, keepReachable, nameRecord } from './remove.js';
@@ -147,13 +147,13 @@ function moveName(o: Overlay, from: Side, to: Side): number {
   if (to.record !== 0) keepReachable(o, to.record);
   let fromFd = upper.fd(get(from.parent, F.upper));
   let toFd = upper.fd(get(to.parent, F.upper));
-  let e = renameInUpper(o, fromFd, from.name, toFd, to.name, covers);
+  let e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
   if (e === -E.NOTEMPTY || (e === -E.EXIST && to.record !== 0)) {
     // The directory in the way shows nothing, but holds whiteouts: an empty, opaque one takes its place first.
     e = clearHidden(o, to, toFd);
     fromFd = upper.fd(get(from.parent, F.upper));
     toFd = upper.fd(get(to.parent, F.upper));
-    if (e >= 0) e = renameInUpper(o, fromFd, from.name, toFd, to.name, covers);
+    if (e >= 0) e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
   }
   if (e < 0) return e;
   if (covers) {
@@ -168,7 +168,6 @@ function moveName(o: Overlay, from: Side, to: Side): number {
 
 /** renameat2 in the upper; leaves a whiteout behind where asked, and goes over a whiteout where one is in the way. */
 function renameInUpper(
-  o: Overlay,
   fromFd: number,
   from: number,
   toFd: number,

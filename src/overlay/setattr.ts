@@ -15,15 +15,16 @@ import {
   UTIME_OMIT,
   utimensAt,
 } from '../linux/files.js';
+import { u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr } from '../vfs/attr.js';
 import { type Request, SETATTR, type SetAttr } from '../vfs/filesystem.js';
-import { get as handleGet, H, handleOf, KIND } from '../vfs/handles.js';
-import { u32 } from '../linux/memory.js';
+import { H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropSetId } from './io.js';
-import { attrOf, locate, nodeOf, typeOfNode } from './objects.js';
+import { attrOf } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
+import { locate, nodeOf, typeOfNode } from './places.js';
 
 export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
   const slot = nodeOf(r);
@@ -32,7 +33,8 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
   if (e < 0) return e;
   if (resizes) e = resize(o, slot, set);
-  if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE)) e = changeMode(o, slot, set, out);
+  if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE))
+    e = changeMode(o, slot, set, out);
   if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
   if (e < 0) return e;
   e = attrOf(o, slot, out);

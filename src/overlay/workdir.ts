@@ -3,10 +3,10 @@
 // Follows: fs/overlayfs/super.c (ovl_workdir_create, ovl_workdir_cleanup): `work` for staging, `index` for hard links.
 
 import { AT, O, S } from '../linux/constants.js';
+import { readEntries } from '../linux/dirents.js';
 import { E } from '../linux/errno.js';
 import { close, dotPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
 import { getBytes, putBytes } from '../linux/memory.js';
-import { readEntries } from '../linux/dirents.js';
 import { LISTING, LISTING_SIZE } from '../vfs/layout.js';
 import type { Overlay } from './context.js';
 import { LONG_NAME, TEMP_NAME } from './work.js';

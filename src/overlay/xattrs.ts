@@ -11,7 +11,7 @@ import type { Request } from '../vfs/filesystem.js';
 import { clearFlag, FLAG, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper } from './copy-up.js';
-import { isDir, locate, nodeOf } from './objects.js';
+import { isDir, locate, nodeOf } from './places.js';
 import { LONG_NAME, XATTR_LIST } from './work.js';
 
 /** The name to use on the layers for a user's name; itself unless it must be escaped. */
@@ -66,7 +66,9 @@ export function setxattr(
   flags: number,
 ): number {
   if (!o.config.xattrs) return -E.NOSYS;
-  return change(o, r, name, nameLen, (fd, at, attr) => setxattrAt(fd, at, attr, value, size, flags));
+  return change(o, r, name, nameLen, (fd, at, attr) =>
+    setxattrAt(fd, at, attr, value, size, flags),
+  );
 }
 
 export function removexattr(o: Overlay, r: Request, name: number, nameLen: number): number {
@@ -107,4 +109,3 @@ function noteDefaultAcl(o: Overlay, slot: number): void {
   if (n > 0) setFlag(slot, FLAG.DEFAULT_ACL);
   else clearFlag(slot, FLAG.DEFAULT_ACL);
 }
-
