@@ -4,7 +4,13 @@
 
 import type { Op } from './op.js';
 
+/** Operations on a descriptor. */
+const onDescriptor = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr']);
+
 /** @returns why the answers may differ, or undefined when they may not */
-export function allowed(_op: Op, _ours: string, _theirs: string): string | undefined {
+export function allowed(op: Op, ours: string, theirs: string): string | undefined {
+  if (onDescriptor.has(op.kind) && /^(EEXIST|ENOENT|ESTALE)$/.test(theirs) && ours === '0') {
+    return 'the kernel cannot copy up a lower file that is open and has lost its name';
+  }
   return undefined;
 }

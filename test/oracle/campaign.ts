@@ -43,22 +43,31 @@ export const kinds: Record<string, Kind> = { ...dataKinds, ...nameKinds, ...meta
 
 /** Steps of a campaign that are no system calls: compare, mount anew, make the upper a lower. */
 const steps = [
-  ['compare', 12],
-  ['remount', 6],
-  ['rotate', 3],
+  ['compare', 8],
+  ['remount', 3],
+  ['rotate', 2],
 ] as const;
 
-const weights: readonly (readonly [string, number])[] = [
-  ...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const),
-  ...steps,
-];
+const weights = (links: boolean): (readonly [string, number])[] =>
+  [...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const), ...steps].filter(
+    ([name]) => (links ? name !== 'rotate' : !linking.has(name)),
+  );
 
 const mostLayers = 10;
+
+/**
+ * Half the cases have hard links, the others make their upper a lower now and then. Not both: when
+ * one name of a file was copied up and that upper becomes a lower, the kernel shows two files
+ * ("hard links break", which the documentation calls non-standard); there we go on showing one.
+ */
+const hasLinks = (seed: number) => seed % 2 === 0;
+
+const linking = new Set(['link', 'link-follow', 'link-fd']);
 
 export function newCase(seed: number): Case {
   const random = new Random(seed);
   const placement = random.pick(['tmpfs', 'ext4', 'both'] as const);
-  const layers = makeLayers(random, 1 + random.below(4));
+  const layers = makeLayers(random, 1 + random.below(4), hasLinks(seed));
   return { seed, placement, layers, ops: [] };
 }
 
@@ -127,8 +136,9 @@ class Run {
     const choices = new Choices(random, this.#theirs.world);
     if (make > 0) this.#survey(choices);
     const { ops } = this.#case;
+    const possible = weights(hasLinks(this.#case.seed));
     for (this.at = 0; this.at < (make > 0 ? make : ops.length); this.at++) {
-      const op = make > 0 ? makeOp(choices) : (ops[this.at] as Op);
+      const op = make > 0 ? makeOp(choices, possible) : (ops[this.at] as Op);
       if (make > 0) ops.push(op);
       this.#result.counts.set(op.kind, (this.#result.counts.get(op.kind) ?? 0) + 1);
       if (!this.#step(op, choices)) this.#both(op, choices);
@@ -174,7 +184,11 @@ class Run {
     if (ours !== theirs) {
       const reason = allowed(op, ours, theirs);
       if (reason === undefined) {
-        const details = [`subject: ${printable(ours)}`, `oracle:  ${printable(theirs)}`];
+        const details = [
+          showOp(op),
+          `subject: ${printable(ours)}`,
+          `oracle:  ${printable(theirs)}`,
+        ];
         throw new Disagreement('operation', details);
       }
       this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
@@ -255,9 +269,9 @@ function fail(stage: string, details: string[]): void {
   if (details.length > 0) throw new Disagreement(stage, details);
 }
 
-function makeOp(choices: Choices): Op {
+function makeOp(choices: Choices, possible: readonly (readonly [string, number])[]): Op {
   const { random } = choices;
-  const kind = random.weighted(weights);
+  const kind = random.weighted(possible);
   const args = kinds[kind]?.make(choices) ?? {};
   const op: Op = { kind, ...args };
   if (kinds[kind] !== undefined && random.oneIn(5)) op.as = random.pick([1000, 1000, 1001]);

@@ -26,6 +26,8 @@ export interface Plan {
   /** An empty folder; filesystems are mounted in it. */
   folder: string;
   report(line: string): void;
+  /** Told of each failing case once it is small. */
+  onFailure?(failed: FailedCase): void;
 }
 
 export interface FailedCase {
@@ -80,7 +82,9 @@ export function explore(plan: Plan): Summary {
       continue;
     }
     plan.report(`seed ${seed}: ${failure.stage} disagrees after operation ${failure.at}`);
-    summary.failed.push(shrunk(one, failure, bench, plan.patience));
+    const failed = shrunk(one, failure, bench, plan.patience);
+    plan.onFailure?.(failed);
+    summary.failed.push(failed);
     if (summary.failed.length >= plan.failures) break;
   }
   summary.kinds = summary.counts.size;

@@ -2,10 +2,10 @@
 // One entry a kind; op.ts says what an entry is, world.ts holds the open descriptors.
 // Follows: the man-pages of the calls.
 
-import { AT, mapShared, must, O, readdir, show, stat, sys } from '../support/sys.js';
+import { AT, mapShared, O, show, stat, sys } from '../support/sys.js';
 import { names, pattern } from './layers.js';
 import type { Kind } from './op.js';
-import { printable, showBytes, showStat } from './tree.js';
+import { showBytes, showListing, showStat } from './tree.js';
 import type { World } from './world.js';
 
 const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, DIRECTORY, NOFOLLOW, PATH } = O;
@@ -72,8 +72,9 @@ export const dataKinds: Record<string, Kind> = {
       const own = w.fd(a.slot);
       return w.reading(a.slot, (fd) => {
         if (fd === own) return `${showBytes(sys.read(fd, a.length))} ${position(fd)}`;
-        const bytes = sys.pread(fd, a.length, must(sys.lseek(own, 0, 1)));
-        if (typeof bytes !== 'number') must(sys.lseek(own, bytes.length, 1));
+        const from = sys.lseek(own, 0, 1);
+        const bytes = from < 0 ? sys.read(own, a.length) : sys.pread(fd, a.length, from);
+        if (typeof bytes !== 'number') sys.lseek(own, bytes.length, 1);
         return `${showBytes(bytes)} ${position(own)}`;
       });
     },
@@ -218,14 +219,7 @@ export const dataKinds: Record<string, Kind> = {
   'readdir-fd': {
     weight: 6,
     make: (c) => ({ slot: c.slot(({ directory }) => directory) }),
-    run: (w, a) => {
-      const entries = readdir(w.fd(a.slot));
-      if (typeof entries === 'number') return show(entries);
-      return entries
-        .map(({ name, type }) => `${printable(name)}:${type}`)
-        .sort()
-        .join(' ');
-    },
+    run: (w, a) => showListing(w.fd(a.slot)),
   },
   /** Inside a folder that may have been renamed or removed since it was opened. */
   'create-at-fd': {

@@ -5,7 +5,7 @@
 import { AT, O, readdir, S, show, stat, sys } from '../support/sys.js';
 import { baseOf, names, parentOf } from './layers.js';
 import type { Choices, Kind } from './op.js';
-import { printable, showBytes, showStat } from './tree.js';
+import { printable, showBytes, showListing, showStat } from './tree.js';
 import type { World } from './world.js';
 
 const NOREPLACE = 1;
@@ -110,13 +110,9 @@ export const nameKinds: Record<string, Kind> = {
     run: (w, a) => {
       const fd = sys.open(w.root, a.path, O.DIRECTORY);
       if (fd < 0) return show(fd);
-      const entries = readdir(fd);
+      const listing = showListing(fd);
       sys.close(fd);
-      if (typeof entries === 'number') return show(entries);
-      return entries
-        .map(({ name, type }) => `${printable(name)}:${type}`)
-        .sort()
-        .join(' ');
+      return listing;
     },
   },
   /** The second half of a folder is read after something in it has gone. */
@@ -192,9 +188,9 @@ export const nameKinds: Record<string, Kind> = {
       const made = show(sys.mkdir(w.root, a.path, a.mode));
       const fd = sys.open(w.root, a.path, O.DIRECTORY);
       if (fd < 0) return `${removed} ${made} ${show(fd)}`;
-      const entries = readdir(fd);
+      const listing = showListing(fd);
       sys.close(fd);
-      return `${removed} ${made} ${typeof entries === 'number' ? show(entries) : entries.length}`;
+      return `${removed} ${made} ${listing}`;
     },
   },
   'mkdir-p': {

@@ -19,7 +19,7 @@ export interface LayerStep {
   hole?: number;
   seed?: number;
   /** Value of trusted.overlay.opaque. */
-  opaque?: 'y' | 'x';
+  opaque?: 'y';
   redirect?: string;
   xattrs?: Record<string, string>;
   /** Seconds and nanoseconds. */
@@ -47,21 +47,26 @@ const sizes = [0, 1, 5, 100, 4095, 4096, 4097, 10_000, 70_000] as const;
 /** A v2 security.capability value: cap_net_raw, permitted and effective. */
 export const capability = '\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0';
 
-/** @returns the layers, the lowest first */
-export function makeLayers(random: Random, count: number): LayerStep[][] {
+/**
+ * @param links whether files of a layer may have several names
+ * @returns the layers, the lowest first
+ */
+export function makeLayers(random: Random, count: number, links: boolean): LayerStep[][] {
   const layers: LayerStep[][] = [];
   /** What the layers so far show; whiteouts may point at nothing as well. */
   const merged = new Map<string, LayerStep['type']>([['', 'dir']]);
-  for (let i = 0; i < count; i++) layers.push(makeLayer(random, i > 0, merged));
+  for (let i = 0; i < count; i++) layers.push(makeLayer(random, i > 0, links, merged));
   return layers;
 }
 
 function makeLayer(
   random: Random,
   above: boolean,
+  links: boolean,
   merged: Map<string, LayerStep['type']>,
 ): LayerStep[] {
   const steps: LayerStep[] = [];
+  const opaque = new Set<string>();
   const own = new Map<string, LayerStep['type']>([['', 'dir']]);
   const count = 8 + random.below(20);
   for (let i = 0; i < count; i++) {
@@ -72,7 +77,7 @@ function makeLayer(
       ['fifo', 2],
       ['socket', 1],
       ['chr', 2],
-      ['link', 8],
+      ['link', links ? 8 : 0],
       ['whiteout', above ? 10 : 1],
       ['xwhiteout', above ? 3 : 0],
       ['renamed', above ? 4 : 0],
@@ -86,12 +91,15 @@ function makeLayer(
   }
   return steps;
 
-  function add(kind: LayerStep['type'] | 'renamed', path: string): void {
+  function add(wanted: LayerStep['type'] | 'renamed', path: string): void {
+    let kind = wanted;
     if (own.has(path) || !ensureParents(path)) return;
     if (kind === 'renamed') {
       addRenamed(path);
       return;
     }
+    // An opaque folder cannot also be marked as one that holds such whiteouts.
+    if (kind === 'xwhiteout' && opaque.has(parentOf(path))) kind = 'whiteout';
     if (kind === 'link') {
       const from = [...own].filter(([, type]) => type === 'file').map(([key]) => key);
       if (from.length === 0) return;
@@ -123,6 +131,7 @@ function makeLayer(
 
   function push(step: LayerStep): void {
     steps.push(step);
+    if (step.opaque === 'y') opaque.add(step.path);
     own.set(step.path, step.type);
     const hidden = step.type === 'whiteout' || step.type === 'xwhiteout';
     if (hidden || step.type !== 'dir' || step.opaque === 'y') {
@@ -186,11 +195,9 @@ function buildStep(root: number, step: LayerStep): boolean {
   if (step.type === 'whiteout' || step.type === 'link') return true;
   if (step.type === 'xwhiteout') {
     must(sys.setxattr(root, path, 'trusted.overlay.whiteout', Buffer.from('y')));
-    // Marks the folder as one where such files are whiteouts; an opaque folder stays opaque.
-    const parent = parentOf(path);
-    const key = 'trusted.overlay.opaque';
-    if (typeof sys.getxattr(root, parent, key) === 'number') {
-      must(sys.setxattr(root, parent, key, Buffer.from('x')));
+    // Both tell the kernel that such files count here: in this layer, and in this folder.
+    for (const folder of ['', parentOf(path)]) {
+      must(sys.setxattr(root, folder, 'trusted.overlay.opaque', Buffer.from('x')));
     }
     return true;
   }

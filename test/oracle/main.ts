@@ -3,6 +3,7 @@
 // CI runs the same through oracle.test.ts.
 
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { withTempDir } from '../support/temp.js';
 import type { Case } from './campaign.js';
@@ -22,6 +23,8 @@ const { values } = parseArgs({
 });
 
 process.exitCode = await withTempDir((folder) => {
+  // A supervisor of this run's own, so that it is of this build.
+  process.env['VARVE_RUNTIME_DIR'] ??= join(folder, 'run');
   const { subject } = values;
   if (values.replay !== undefined) {
     const one = JSON.parse(readFileSync(values.replay, 'utf8')) as Case;
@@ -37,11 +40,11 @@ process.exitCode = await withTempDir((folder) => {
     opsPerStack: Number(values['ops-per-stack']),
     patience: Number(values.patience) * 1000,
     failures: Number(values.failures),
+    onFailure: (failed) => console.log(tell(failed)),
     report: (line) => {
       if (!values.quiet) console.log(line);
     },
   });
-  for (const failed of summary.failed) console.log(tell(failed));
   for (const [reason, count] of summary.allowances)
     console.log(`allowed ${count} times: ${reason}`);
   const { ops, stacks, kinds, failed, milliseconds } = summary;

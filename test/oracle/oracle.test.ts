@@ -13,7 +13,7 @@ const skip = requires({
 
 const plan = {
   seed: campaign('seed', 1),
-  opsPerStack: 500,
+  opsPerStack: 1000,
   patience: 60_000,
   failures: 1,
   report: (line: string) => console.log(line),

@@ -99,6 +99,11 @@ export function readTree(root: number, xattr: (name: string) => boolean): Tree {
         seen.add(child);
         if (child === '.' || child === '..') continue;
         const st = stat(fd, child, 0x100);
+        if (st === ENOENT) {
+          // The kernel lists whiteouts where a single layer shows: nothing is there.
+          tree.contradictions.push(`${childPath} is listed but absent`);
+          continue;
+        }
         if (typeof st !== 'number') {
           if (entry.type << 12 !== (st.mode & S.IFMT)) {
             tree.contradictions.push(`${childPath}: d_type ${entry.type}, ${showStat(st)}`);
@@ -115,6 +120,17 @@ export function readTree(root: number, xattr: (name: string) => boolean): Tree {
   }
 }
 
+/** Names and types of an open folder in one line, without what is not there when looked at. */
+export function showListing(fd: number): string {
+  const entries = readdir(fd);
+  if (typeof entries === 'number') return show(entries);
+  return entries
+    .filter(({ name }) => stat(fd, name, 0x100) !== ENOENT)
+    .map(({ name, type }) => `${printable(name)}:${type}`)
+    .sort()
+    .join(' ');
+}
+
 /** Large values as their length and digest. */
 export function showBytes(bytes: Buffer | number): string {
   if (typeof bytes === 'number') return show(bytes);
@@ -126,6 +142,7 @@ function digest(bytes: Buffer): string {
   return createHash('sha1').update(bytes).digest('hex').slice(0, 12);
 }
 
+const ENOENT = -2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const page = 4096;
