@@ -61,7 +61,13 @@ async function untilUnmounted(mountpoint: string): Promise<void> {
 
 /** Copies what is appended to a file to stderr. @returns how to end it. */
 function followLog(path: string): () => void {
-  const fd = openSync(path, 'r');
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch {
+    // The mount is over already.
+    return () => {};
+  }
   const chunk = Buffer.alloc(65536);
   let at = 0;
   const copy = (): void => {

@@ -80,4 +80,5 @@ async function runCommand(name: string, argv: readonly string[]): Promise<number
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+// Connections may be open still; output to files and pipes is synchronous on Linux.
+process.exit(await main(process.argv.slice(2)));

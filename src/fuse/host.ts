@@ -57,6 +57,10 @@ export class ServerHost implements DispatchHost {
     return this.session?.passthrough ?? false;
   }
 
+  get noOpendir(): boolean {
+    return this.session?.noOpendir ?? false;
+  }
+
   get writeback(): boolean {
     return this.session?.writeback ?? false;
   }

@@ -32,6 +32,8 @@ export interface Session {
   readonly passthrough: boolean;
   readonly writeback: boolean;
   readonly acl: boolean;
+  /** A filesystem may refuse OPENDIR with ENOSYS, once. */
+  readonly noOpendir: boolean;
   /** SETXATTR arguments have their long form. */
   readonly setxattrExt: boolean;
   /** FUSE_NOTIFY_RESEND works. */
@@ -60,6 +62,7 @@ const PAGE = 4096;
  *   ATOMIC_O_TRUNC                   open(O_TRUNC) is one request
  *   DONT_MASK                        the umask is applied here, where a default ACL may take its place
  *   SETXATTR_EXT                     says when setting an ACL must drop the sgid bit
+ *   NO_OPENDIR_SUPPORT               a filesystem without state in open directories is not asked to open any
  *   ABORT_ERROR                      an aborted connection reads as ECONNABORTED, an unmounted one as ENODEV
  * Not asked for, on purpose:
  *   POSIX_LOCKS, FLOCK_LOCKS         locks stay in the kernel
@@ -82,6 +85,7 @@ const ALWAYS =
   INIT.CACHE_SYMLINKS |
   INIT.HANDLE_KILLPRIV_V2 |
   INIT.SETXATTR_EXT |
+  INIT.NO_OPENDIR_SUPPORT |
   INIT.INIT_EXT;
 
 export type Negotiation =
@@ -127,6 +131,7 @@ export function negotiate(init: Value<typeof FuseInitIn>, wishes: SessionWishes)
       passthrough,
       writeback,
       acl,
+      noOpendir: (flags & INIT.NO_OPENDIR_SUPPORT) !== 0,
       setxattrExt: (flags & INIT.SETXATTR_EXT) !== 0,
       resend: (flags2 & INIT2.HAS_RESEND) !== 0,
       maxWrite,

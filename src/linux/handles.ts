@@ -1,6 +1,6 @@
 // File handles and filesystem UUIDs: what names an inode independently of its path.
 // Used by layer/ for origin marks and the index directory.
-// Follows: name_to_handle_at(2), open_by_handle_at(2); FS_IOC_GETFSUUID of include/uapi/linux/fs.h (6.9).
+// Follows: name_to_handle_at(2), open_by_handle_at(2); include/uapi/linux/{fs,btrfs}.h, fs/ext4/ext4.h, fs/xfs/libxfs/xfs_fs.h.
 
 import { AT } from './constants.js';
 import { ioctlAt } from './files.js';
@@ -28,31 +28,29 @@ export function openHandle(mountFd: number, handle: number, flags: number): numb
   return ret(openByHandleAt(mountFd, base + handle, flags));
 }
 
-const FS_IOC_GETFSUUID = 0x80111500;
-const EXT4_IOC_GETFSUUID = 0x8008662c;
-const XFS_IOC_FSGEOMETRY_V1 = 0x80705864;
+/** How filesystems tell their UUID: ioctl, where it lies in the answer, and the u32 that the question begins with. */
+const UUID_CALLS = [
+  // FS_IOC_GETFSUUID, Linux 6.9: struct fsuuid2 { u8 len; u8 uuid[16]; }
+  { request: 0x80111500, at: 1, asks: 0 },
+  // EXT4_IOC_GETFSUUID, Linux 6.0: struct fsuuid { u32 fsu_len; u32 fsu_flags; u8 fsu_uuid[]; }
+  { request: 0x8008662c, at: 8, asks: 16 },
+  // XFS_IOC_FSGEOMETRY_V1: struct xfs_fsop_geom_v1, behind eight u32 and four u64.
+  { request: 0x80705864, at: 64, asks: 0 },
+  // BTRFS_IOC_FS_INFO: struct btrfs_ioctl_fs_info_args { u64 max_id; u64 num_devices; u8 fsid[16]; ... }, 1 KiB
+  { request: 0x8400941f, at: 16, asks: 0 },
+] as const;
 
 /**
- * The filesystem's UUID (16 bytes), or zeros when the kernel does not tell.
+ * The filesystem's UUID (16 bytes) as overlayfs uses it, or undefined when the kernel does not tell.
  * @param fd a real (not O_PATH) descriptor on it.
+ * @param newer false: as on kernels before 6.9, which have no common call (a test).
  */
-export function filesystemUuid(fd: number): Uint8Array {
-  const uuid = new Uint8Array(16);
-  const at = scratch + 1024;
-  u8.fill(0, at, at + 128);
-  if (ioctlAt(fd, FS_IOC_GETFSUUID, at) >= 0 && u8[at] === 16) {
-    uuid.set(u8.subarray(at + 1, at + 17));
-    return uuid;
+export function filesystemUuid(fd: number, newer = true): Uint8Array | undefined {
+  const answer = scratch + 1024;
+  for (const { request, at, asks } of newer ? UUID_CALLS : UUID_CALLS.slice(1)) {
+    u8.fill(0, answer, answer + 1024);
+    u32[answer >>> 2] = asks;
+    if (ioctlAt(fd, request, answer) >= 0) return u8.slice(answer + at, answer + at + 16);
   }
-  // struct fsuuid { u32 fsu_len; u32 fsu_flags; u8 fsu_uuid[]; }
-  u8.fill(0, at, at + 128);
-  u32[at >>> 2] = 16;
-  if (ioctlAt(fd, EXT4_IOC_GETFSUUID, at) >= 0) {
-    uuid.set(u8.subarray(at + 8, at + 24));
-    return uuid;
-  }
-  // struct xfs_fsop_geom_v1: 12 u32 and u64 fields, uuid at byte 72.
-  u8.fill(0, at, at + 128);
-  if (ioctlAt(fd, XFS_IOC_FSGEOMETRY_V1, at) >= 0) uuid.set(u8.subarray(at + 72, at + 88));
-  return uuid;
+  return undefined;
 }

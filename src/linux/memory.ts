@@ -34,6 +34,8 @@ export let u8: Uint8Array = new Uint8Array(0);
 export let u16: Uint16Array = new Uint16Array(0);
 export let u32: Uint32Array = new Uint32Array(0);
 export let i32: Int32Array = new Int32Array(0);
+/** The same memory with Node's string conversions. */
+let bytes: Buffer = Buffer.alloc(0);
 /** This thread's scratch: offset of its first byte. */
 export let scratch = 0;
 
@@ -65,6 +67,7 @@ export function mapMemory(fd = -1, thread = 0): void {
   u16 = new Uint16Array(buffer);
   u32 = new Uint32Array(buffer);
   i32 = new Int32Array(buffer);
+  bytes = Buffer.from(buffer);
   scratch = thread * SCRATCH_SIZE;
   base = address;
 }
@@ -85,9 +88,7 @@ export function putBytes(at: number, text: string): number {
 
 /** Bytes as a Latin-1 string: lossless for file names, for logs and keys. */
 export function getBytes(at: number, length: number): string {
-  let s = '';
-  for (let i = 0; i < length; i++) s += String.fromCharCode(u8[at + i] as number);
-  return s;
+  return bytes.toString('latin1', at, at + length);
 }
 
 /** Reads a u64 as Number; above 2^53 it is clamped to 2^53 - 1. */

@@ -22,7 +22,9 @@ const ATTR_AT = 0x2d000;
  * @returns an O_PATH descriptor that keeps it alive, or -errno (EPERM without privilege, EINVAL where mounts are locked).
  */
 export function cloneReadOnly(path: number): number {
-  const fd = ret(syscall(SYS.open_tree, AT.FDCWD, base + path, OPEN_TREE_CLONE | O.CLOEXEC, 0, 0, 0));
+  const fd = ret(
+    syscall(SYS.open_tree, AT.FDCWD, base + path, OPEN_TREE_CLONE | O.CLOEXEC, 0, 0, 0),
+  );
   if (fd < 0) return fd;
   const k = (scratch + ATTR_AT) >>> 2;
   u32.fill(0, k, k + 8);

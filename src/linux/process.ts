@@ -1,10 +1,10 @@
 // What this process may do, and on what machine: capabilities, user namespace, processors.
 // Asked once a start by fuse/server.ts and by `varve doctor`.
-// Follows: capabilities(7), user_namespaces(7), proc(5).
+// Follows: capabilities(7), user_namespaces(7), proc(5), setfsuid(2).
 
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { func, ret } from './libc.js';
+import { func, ret, syscall } from './libc.js';
 import { base, getU64, putU64, scratch } from './memory.js';
 
 const c = {
@@ -60,6 +60,19 @@ export function processors(): number {
 /** Sets the umask of the whole process. @returns the one before. */
 export function setUmask(mask: number): number {
   return c.umask(mask);
+}
+
+// Without libc, whose wrappers are meant for whole processes. x64 and arm64 number them differently.
+const SYS =
+  process.arch === 'arm64' ? { setfsuid: 151, setfsgid: 152 } : { setfsuid: 122, setfsgid: 123 };
+
+/**
+ * Makes this thread touch files as somebody else: owner of what it makes, and permissions (for root also without
+ * CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID and CAP_MKNOD until it is uid 0 again). No other thread changes.
+ */
+export function setFsIds(uid: number, gid: number): void {
+  syscall(SYS.setfsgid, gid, 0, 0, 0, 0, 0);
+  syscall(SYS.setfsuid, uid, 0, 0, 0, 0, 0);
 }
 
 const RLIMIT_NOFILE = 7;

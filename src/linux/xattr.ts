@@ -1,5 +1,6 @@
 // Extended attributes of a name below a directory descriptor; symlinks are never followed.
-// Called by layer/ and overlay/. Uses the *xattrat() calls of Linux 6.13, else l*xattr() on /proc/self/fd/N/name.
+// Called by layer/ and overlay/. Uses the *xattrat() calls of Linux 6.13, else l*xattr() on /proc/self/fd/N/name;
+// for a descriptor itself always /proc/self/fd/N, since those calls refuse O_PATH descriptors (EBADF on 6.18).
 // Follows: setxattrat(2), lgetxattr(2); struct xattr_args of include/uapi/linux/xattr.h.
 
 import { AT } from './constants.js';
@@ -29,6 +30,11 @@ const ARGS_AT = 128;
 
 // undefined until the first call has shown whether the kernel knows *xattrat().
 let modern: boolean | undefined;
+
+/** For tests: true or false as if the kernel had the calls or not; undefined asks it again. */
+export function assumeXattrat(known: boolean | undefined): void {
+  modern = known;
+}
 
 function putArgs(value: number, size: number, flags: number): void {
   const k = (scratch + ARGS_AT) >>> 2;
@@ -60,7 +66,7 @@ export function getxattrAt(
   at: number,
   size: number,
 ): number {
-  if (isModern()) {
+  if (u8[name] !== 0 && isModern()) {
     putArgs(at, size, 0);
     return ret(
       syscall(SYS.getxattrat, dirfd, base + name, FLAGS, base + attr, base + scratch + ARGS_AT, 16),
@@ -78,7 +84,7 @@ export function setxattrAt(
   size: number,
   flags: number,
 ): number {
-  if (isModern()) {
+  if (u8[name] !== 0 && isModern()) {
     putArgs(at, size, flags);
     return ret(
       syscall(SYS.setxattrat, dirfd, base + name, FLAGS, base + attr, base + scratch + ARGS_AT, 16),
@@ -90,7 +96,7 @@ export function setxattrAt(
 
 /** Names, each NUL-terminated, one after the other. @returns bytes, or -errno; size 0 asks for the length. */
 export function listxattrAt(dirfd: number, name: number, at: number, size: number): number {
-  if (isModern()) {
+  if (u8[name] !== 0 && isModern()) {
     return ret(syscall(SYS.listxattrat, dirfd, base + name, FLAGS, base + at, size, 0));
   }
   const path = base + procPathAt(dirfd, name);
@@ -98,7 +104,7 @@ export function listxattrAt(dirfd: number, name: number, at: number, size: numbe
 }
 
 export function removexattrAt(dirfd: number, name: number, attr: number): number {
-  if (isModern()) {
+  if (u8[name] !== 0 && isModern()) {
     return ret(syscall(SYS.removexattrat, dirfd, base + name, FLAGS, base + attr, 0, 0));
   }
   const path = base + procPathAt(dirfd, name);

@@ -32,7 +32,7 @@ export class Overlay {
   readonly indexes = new Map<number, DirIndex>();
   /** Lookups that had to ask the layers, by directory node, until an index is worth it. */
   readonly misses = new Map<number, number>();
-  /** Listings of open directories, by handle. */
+  /** Listings of the directories read last, by node; oldest first. */
   readonly snapshots = new Map<number, Snapshot>();
   /** Union link counts of lower objects with several names, by node. */
   readonly links = new Map<number, number>();

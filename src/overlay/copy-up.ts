@@ -234,6 +234,8 @@ function publish(
 
 /** Tells a directory's index that its upper has this name now. */
 export function noteUpperName(o: Overlay, parent: number, name: number): void {
+  const listing = o.snapshots.get(parent);
+  if (listing !== undefined) listing.stale = true;
   const index = o.indexes.get(parent);
   if (index !== undefined) index.upperNames.add(DirIndex.hash(name, cstrlen(name)));
 }

@@ -2,7 +2,7 @@
 // Tried in place first (one system call); only a whiteout needs staging in the workdir.
 // Follows: fs/overlayfs/dir.c (ovl_create_upper, ovl_create_over_whiteout) and inode_init_owner() for group inheritance.
 
-import { DT, O, S } from '../linux/constants.js';
+import { AT, DT, O, RENAME, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
@@ -24,7 +24,7 @@ import {
   unlinkAt,
 } from '../linux/files.js';
 import { u8, u32 } from '../linux/memory.js';
-import { setUmask } from '../linux/process.js';
+import { setFsIds, setUmask } from '../linux/process.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
 import { attrFromStat, Entry } from '../vfs/attr.js';
 import { type OpenReply, PARKED, type Request } from '../vfs/filesystem.js';
@@ -78,8 +78,60 @@ function takeUmask(o: Overlay, umask: number): void {
   o.umask = umask;
 }
 
+/** The caller's ids as they are on disk. */
+const owner = { uid: 0, gid: 0 };
+
+function takeOwner(o: Overlay, r: Request): void {
+  owner.uid = o.config.uids === undefined ? r.uid : o.config.uids.store(r.uid);
+  owner.gid = o.config.gids === undefined ? r.gid : o.config.gids.store(r.gid);
+}
+
+const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+
+/** Whether what this process makes in the caller's name has to change hands. */
+function isForeign(o: Overlay): boolean {
+  if (!o.config.privileged || o.config.overrideStat !== undefined) return false;
+  return owner.uid !== self.uid || owner.gid !== self.gid;
+}
+
+/**
+ * Makes a new object in an upper directory, replacing a whiteout if there is one. It appears with its owner: made in
+ * place under the caller's ids where these may, else staged.
+ * @returns what `make` returned, or -errno (EEXIST when something visible is there).
+ */
+function placeNew(
+  o: Overlay,
+  r: Request,
+  parent: number,
+  name: number,
+  nameLen: number,
+  dir: boolean,
+  make: Make,
+): number {
+  takeOwner(o, r);
+  const settle = (dirfd: number, at: number): number => {
+    const mode = statAt(dirfd, at);
+    return mode < 0 ? mode : own(o, r, parent, dirfd, at, mode & 0o7777);
+  };
+  if (!isForeign(o)) return place(o, parent, name, nameLen, dir, make, settle);
+  const foreign: Make = (dirfd, at) => {
+    setFsIds(owner.uid, owner.gid);
+    const made = make(dirfd, at);
+    setFsIds(self.uid, self.gid);
+    return made;
+  };
+  const made = place(o, parent, name, nameLen, dir, foreign, settle, make);
+  if (made !== -E.ACCES && made !== -E.PERM) return made;
+  // A device, or a directory that only a supplementary group of the caller may write to.
+  const upper = o.upper as NonNullable<Overlay['upper']>;
+  const staged = placeStaged(o, parent, upper.fd(get(parent, F.upper)), name, dir, make, settle);
+  if (staged >= 0) noteUpperName(o, parent, name);
+  return staged;
+}
+
 /**
  * Makes an object in an upper directory, replacing a whiteout if there is one.
+ * @param settle finishes a staged object before it is published. @param stage makes it there, where it differs.
  * @returns what `make` returned, or -errno (EEXIST when something visible is there).
  */
 function place(
@@ -89,6 +141,8 @@ function place(
   nameLen: number,
   dir: boolean,
   make: Make,
+  settle: Make = () => 0,
+  stage: Make = make,
 ): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const dirfd = upper.fd(get(parent, F.upper));
@@ -101,7 +155,7 @@ function place(
     if (mode < 0) return mode;
     if (!isWhiteout(mode)) return -E.EXIST;
     placed.overWhiteout = true;
-    r = placeOverWhiteout(o, parent, dirfd, name, dir, make);
+    r = placeStaged(o, parent, dirfd, name, dir, stage, settle);
   } else if (r >= 0 && dir && placed.overWhiteout) {
     const marked = markOpaque(o, dirfd, name);
     if (marked < 0) return marked;
@@ -124,37 +178,40 @@ export function markOpaque(o: Overlay, dirfd: number, name: number): number {
   return setxattrAt(dirfd, name, o.marks.opaque, XATTR_VALUE, 1, 0);
 }
 
-/** Stages the object in the workdir and puts it in the whiteout's place by one rename. */
-function placeOverWhiteout(
+/** Stages the object in the workdir and puts it in its place, or in that of a whiteout, by one rename. */
+function placeStaged(
   o: Overlay,
   parent: number,
   dirfd: number,
   name: number,
   dir: boolean,
   make: Make,
+  settle: Make,
 ): number {
   const { workFd } = o.config;
+  const { overWhiteout } = placed;
   const inherits = hasFlag(parent, FLAG.SETGID | FLAG.DEFAULT_ACL);
   const folder = inherits ? stagingFolder(o, dirfd) : workFd;
   if (folder < 0) return folder;
   const temp = tempName(o);
-  let r = make(folder, temp);
-  if (r >= 0 && dir) {
-    const marked = markOpaque(o, folder, temp);
-    if (marked < 0) r = marked;
-  }
+  const made = make(folder, temp);
+  let r = made;
   if (r >= 0) {
-    const moved = renameAt(folder, temp, dirfd, name, dir ? 2 : 0);
-    if (moved < 0) {
-      if (!dir && r > 0) close(r);
-      unlinkAt(folder, temp, dir ? 0x200 : 0);
-      r = moved;
-    } else if (dir) {
+    r = settle(folder, temp);
+    if (r >= 0 && dir && overWhiteout) r = markOpaque(o, folder, temp);
+    if (r >= 0) {
+      const over = dir ? RENAME.EXCHANGE : 0;
+      r = renameAt(folder, temp, dirfd, name, overWhiteout ? over : RENAME.NOREPLACE);
+    }
+    if (r < 0) {
+      if (!dir && made > 0) close(made);
+      unlinkAt(folder, temp, dir ? AT.REMOVEDIR : 0);
+    } else if (dir && overWhiteout) {
       unlinkAt(folder, temp);
     }
   }
   if (inherits) dropStagingFolder(o, folder);
-  return r;
+  return r < 0 ? r : made;
 }
 
 /** Its name, kept because tempName() is used again while it exists. */
@@ -201,8 +258,8 @@ function own(
   if (config.overrideStat !== undefined) {
     return storeOverrideStat(o, dirfd, name, r.uid, r.gid, mode);
   }
-  const uid = config.uids === undefined ? r.uid : config.uids.store(r.uid);
-  const wanted = config.gids === undefined ? r.gid : config.gids.store(r.gid);
+  takeOwner(o, r);
+  const { uid, gid: wanted } = owner;
   const haveUid = u32[s + 5] as number;
   const haveGid = u32[s + 6] as number;
   // A set-group-id directory has handed its group down already.
@@ -289,7 +346,7 @@ function makeNode(
   const parent = parentFor(o, r);
   if (parent < 0) return parent;
   takeUmask(o, r.umask);
-  let e = place(o, parent, name, nameLen, dir, make);
+  let e = placeNew(o, r, parent, name, nameLen, dir, make);
   if (e < 0) return e;
   const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
   const mode = statAt(dirfd, name);
@@ -360,7 +417,7 @@ export function create(
   if (parent < 0) return parent;
   takeUmask(o, r.umask);
   const openFlags = serverFlags(o, flags) | O.CREAT | O.EXCL | O.NOFOLLOW;
-  const fd = place(o, parent, name, nameLen, false, (dirfd, at) =>
+  const fd = placeNew(o, r, parent, name, nameLen, false, (dirfd, at) =>
     openAt(dirfd, at, openFlags, mode & 0o7777),
   );
   if (fd < 0) {

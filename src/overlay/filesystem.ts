@@ -253,11 +253,11 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   opendir(r: Request, flags: number, reply: OpenReply): number {
-    return opendir(r, flags, reply);
+    return opendir(this.o, r, flags, reply);
   }
 
-  readdir(_r: Request, fhLo: number, fhHi: number, offset: number, sink: DirSink): number {
-    return readdir(this.o, fhLo, fhHi, offset, sink);
+  readdir(r: Request, _fhLo: number, _fhHi: number, offset: number, sink: DirSink): number {
+    return readdir(this.o, r, offset, sink);
   }
 
   releasedir(_r: Request, fhLo: number, fhHi: number): number {

@@ -53,6 +53,7 @@ function destroy(o: Overlay, slot: number): void {
     if (upper !== 0 && o.upper !== undefined) o.upper.release(upper);
     dropStack(o, slot);
     o.indexes.delete(slot);
+    o.snapshots.delete(slot);
     o.misses.delete(slot);
   } else {
     const lower = get(slot, F.lower);

@@ -100,6 +100,8 @@ function passthroughId(o: Overlay, slot: number, fd: number, kind: number): numb
   const shared = get(slot, F.backing);
   if (first !== 0) return handleGet(first, H.kind) & KIND.PASSTHROUGH ? shared : 0;
   if (shared !== 0) return shared;
+  // With HANDLE_KILLPRIV_V2 the kernel leaves dropping set-id bits to whoever writes: for a backing file nobody does.
+  if (statFd(fd) & (S.ISUID | S.ISGID)) return 0;
   const id = o.host.backingOpen(fd);
   if (id <= 0) return 0;
   put(slot, F.backing, id);

@@ -1,6 +1,6 @@
-// Directory listings: the merge of all layers, taken once for each open directory, with cookies that stay valid.
-// Called for OPENDIR, READDIR, READDIRPLUS and RELEASEDIR, and by rmdir and rename to see whether a directory is empty.
-// Follows: fs/overlayfs/readdir.c; cookies are byte positions in the snapshot, so seekdir(3) needs no search.
+// Directory listings: the merge of all layers, kept for the directories read last; no state belongs to an open directory.
+// Called for READDIR and READDIRPLUS (OPENDIR is refused once, and never asked again), and by rmdir and rename.
+// Follows: fs/overlayfs/readdir.c; FUSE_NO_OPENDIR_SUPPORT: the kernel opens directories itself and caches what they list.
 
 import type { Layer } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
@@ -8,7 +8,7 @@ import { E } from '../linux/errno.js';
 import { getBytes, u8, u32 } from '../linux/memory.js';
 import { Entry } from '../vfs/attr.js';
 import type { DirSink, OpenReply, Request } from '../vfs/filesystem.js';
-import { OPEN } from '../vfs/filesystem.js';
+import { ABSENT, OPEN } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, findName, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
@@ -61,7 +61,7 @@ function listLayer(
   // Character devices may be whiteouts, unknown types need a stat: both after the listing, which shares a buffer.
   const doubtful: Candidate[] = [];
   const hidden: string[] = [];
-  const start = snapshot.length;
+  const start = snapshot.count;
   const r = layer.list(dir, (name, nameLen, inoLo, inoHi, type) => {
     let text: string | undefined;
     if (seen !== undefined) {
@@ -114,7 +114,8 @@ function showOriginNumbers(
   snapshot: Snapshot,
   start: number,
 ): void {
-  for (let at = start; at < snapshot.length; at = snapshot.next(at)) {
+  for (let i = start; i < snapshot.count; i++) {
+    const at = snapshot.added(i);
     snapshot.putName(at, LISTED_NAME);
     const known = findName(slot, LISTED_NAME, snapshot.nameLength(at));
     if (known !== 0) {
@@ -133,26 +134,51 @@ function showOriginNumbers(
 export function isEmptyDir(o: Overlay, slot: number): number {
   const snapshot = new Snapshot();
   const r = mergeListing(o, slot, snapshot);
-  return r < 0 ? r : snapshot.length === 0 ? 1 : 0;
+  return r < 0 ? r : snapshot.count === 0 ? 1 : 0;
 }
 
-/** The listing of a directory node, "." and ".." included; or -errno. */
-function takeSnapshot(o: Overlay, slot: number): Snapshot | number {
+/** Snapshots kept, and the memory they may take together, bytes; one larger than that is kept alone. */
+const KEPT = 64;
+const KEPT_WEIGHT = 32 * 1024 * 1024;
+
+/** The listing of a directory node without "." and ".."; or -errno. */
+function snapshotOf(o: Overlay, slot: number, fresh: boolean): Snapshot | number {
+  const kept = o.snapshots.get(slot);
+  if (kept !== undefined && !(fresh && kept.stale)) return kept;
   const snapshot = new Snapshot();
-  if (hasFlag(slot, FLAG.ORPHAN)) return snapshot;
-  const parent = slot === ROOT ? ROOT : get(slot, F.parent);
-  u8[LISTED_NAME] = 0x2e;
-  u8[LISTED_NAME + 1] = 0x2e;
-  snapshot.add(LISTED_NAME, 1, get(slot, F.inoLo), get(slot, F.inoHi), DT.DIR);
-  snapshot.add(LISTED_NAME, 2, get(parent, F.inoLo), get(parent, F.inoHi), DT.DIR);
-  const r = mergeListing(o, slot, snapshot);
-  return r < 0 ? r : snapshot;
+  if (!hasFlag(slot, FLAG.ORPHAN)) {
+    const r = mergeListing(o, slot, snapshot);
+    if (r < 0) return r;
+  }
+  snapshot.sort();
+  o.snapshots.delete(slot);
+  makeRoom(o, snapshot.weight);
+  o.snapshots.set(slot, snapshot);
+  return snapshot;
 }
 
-export function opendir(r: Request, flags: number, reply: OpenReply): number {
+/** Drops the snapshots made longest ago. */
+function makeRoom(o: Overlay, weight: number): void {
+  let sum = weight;
+  for (const kept of o.snapshots.values()) sum += kept.weight;
+  for (const [slot, kept] of o.snapshots) {
+    if (o.snapshots.size < KEPT && sum <= KEPT_WEIGHT) return;
+    sum -= kept.weight;
+    o.snapshots.delete(slot);
+  }
+}
+
+/** Something in the directory came or went. */
+export function listingChanged(o: Overlay, slot: number): void {
+  const kept = o.snapshots.get(slot);
+  if (kept !== undefined) kept.stale = true;
+}
+
+export function opendir(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
   if (!isDir(slot)) return -E.NOTDIR;
+  if (o.host.noOpendir) return -E.NOSYS;
   const handle = allocHandle(slot, -1, flags, KIND.DIR);
   if (handle === 0) return -E.MFILE;
   reply.fhLo = handle;
@@ -163,33 +189,23 @@ export function opendir(r: Request, flags: number, reply: OpenReply): number {
   return 0;
 }
 
-export function readdir(
-  o: Overlay,
-  fhLo: number,
-  fhHi: number,
-  offset: number,
-  sink: DirSink,
-): number {
-  const handle = handleOf(fhLo, fhHi);
-  if (handle === 0) return -E.BADF;
-  const slot = handleGet(handle, H.node);
-  let snapshot = o.snapshots.get(handle);
-  if (snapshot === undefined || offset === 0) {
-    const taken = takeSnapshot(o, slot);
-    if (typeof taken === 'number') return taken;
-    snapshot = taken;
-    o.snapshots.set(handle, snapshot);
-  }
-  if (offset !== snapshot.cursor && !snapshot.isBoundary(offset)) return -E.INVAL;
-  for (let at = offset; at < snapshot.length; ) {
+export function readdir(o: Overlay, r: Request, offset: number, sink: DirSink): number {
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const snapshot = snapshotOf(o, slot, offset === 0);
+  if (typeof snapshot === 'number') return snapshot;
+  if (offset < DOTS && !hasFlag(slot, FLAG.ORPHAN) && !addDots(slot, offset, sink)) return 0;
+  for (let i = snapshot.find(offset); i < snapshot.count; i++) {
+    const at = snapshot.record(i);
     const nameLen = snapshot.nameLength(at);
     if (!sink.fits(nameLen)) break;
     snapshot.putName(at, LISTED_NAME);
     let inoLo = snapshot.inoLo(at);
     let inoHi = snapshot.inoHi(at);
-    const next = snapshot.next(at);
-    if (sink.plus && !isDots(nameLen)) {
+    if (sink.plus) {
       const child = lookupChild(o, slot, LISTED_NAME, nameLen, sink.entry + Entry.attr);
+      // Removed since the snapshot was taken.
+      if (child === ABSENT) continue;
       if (child > 0) {
         answerEntry(child, sink.entry);
         inoLo = get(child, F.inoLo);
@@ -198,23 +214,32 @@ export function readdir(
         u32.fill(0, sink.entry >>> 2, (sink.entry >>> 2) + 32);
       }
     }
-    sink.add(inoLo, inoHi, next, snapshot.type(at), LISTED_NAME, nameLen);
-    snapshot.cursor = next;
-    at = next;
+    sink.add(inoLo, inoHi, snapshot.cookie(i) + 1, snapshot.type(at), LISTED_NAME, nameLen);
   }
   return 0;
 }
 
-function isDots(nameLen: number): boolean {
-  if (u8[LISTED_NAME] !== 0x2e) return false;
-  return nameLen === 1 || (nameLen === 2 && u8[LISTED_NAME + 1] === 0x2e);
+/** Cookies below this are "." and "..". */
+const DOTS = 2;
+
+/** @returns false when the reply is full. */
+function addDots(slot: number, offset: number, sink: DirSink): boolean {
+  const parent = slot === ROOT ? ROOT : get(slot, F.parent);
+  u8[LISTED_NAME] = 0x2e;
+  u8[LISTED_NAME + 1] = 0x2e;
+  for (let i = offset; i < DOTS; i++) {
+    if (!sink.fits(i + 1)) return false;
+    const node = i === 0 ? slot : parent;
+    sink.add(get(node, F.inoLo), get(node, F.inoHi), i + 1, DT.DIR, LISTED_NAME, i + 1);
+  }
+  return true;
 }
 
+/** RELEASEDIR, from a kernel that opens directories here. */
 export function releasedir(o: Overlay, fhLo: number, fhHi: number): number {
   const handle = handleOf(fhLo, fhHi);
-  if (handle === 0) return -E.BADF;
+  if (handle === 0) return 0;
   const slot = handleGet(handle, H.node);
-  o.snapshots.delete(handle);
   freeHandle(handle);
   freeUnused(o, slot);
   return 0;

@@ -31,7 +31,7 @@ import { lookupChild } from './lookup.js';
 import { isWhiteout } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
 import { isDir, locateLower, nodeOf, resolve, typeOfNode } from './places.js';
-import { isEmptyDir } from './readdir.js';
+import { isEmptyDir, listingChanged } from './readdir.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, ORIGIN, RECORD } from './work.js';
 import { exchangeForWhiteout, removeTree, stageWhiteout } from './workdir.js';
@@ -105,6 +105,7 @@ export function keepReachable(o: Overlay, record: number): void {
 
 /** The table's side of a removal: the name is gone; the node lives on under another name, or unnamed. */
 export function forgetName(o: Overlay, record: number): void {
+  listingChanged(o, get(record, F.parent));
   const target = resolve(record);
   changeUnionLinks(o, target, -1);
   if (target !== record) {

@@ -30,7 +30,7 @@ import {
 } from './copy-up.js';
 import { markOpaque } from './create.js';
 import { isDir, nodeOf, resolve } from './places.js';
-import { isEmptyDir } from './readdir.js';
+import { isEmptyDir, listingChanged } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
 import { coversLower, forgetName, keepReachable, nameRecord } from './remove.js';
 import { stackLength } from './stacks.js';
@@ -134,8 +134,8 @@ function exchangeNames(o: Overlay, from: Side, to: Side): number {
   const toFd = upper.fd(get(to.parent, F.upper));
   const e = renameAt(fromFd, from.name, toFd, to.name, RENAME.EXCHANGE);
   if (e < 0) return e;
-  takeAway(from.record);
-  takeAway(to.record);
+  takeAway(o, from.record);
+  takeAway(o, to.record);
   putBack(o, from.record, to);
   putBack(o, to.record, from);
   return 0;
@@ -160,7 +160,7 @@ function moveName(o: Overlay, from: Side, to: Side): number {
     setFlag(from.parent, FLAG.WHITEOUTS);
     noteUpperName(o, from.parent, from.name);
   }
-  takeAway(from.record);
+  takeAway(o, from.record);
   if (to.record !== 0) forgetName(o, to.record);
   putBack(o, from.record, to);
   return 0;
@@ -202,7 +202,8 @@ function clearHidden(o: Overlay, to: Side, toFd: number): number {
 }
 
 /** Takes the record out of its old place; a file's lower object keeps the name it has there. */
-function takeAway(record: number): void {
+function takeAway(o: Overlay, record: number): void {
+  listingChanged(o, get(record, F.parent));
   const keeps =
     !hasFlag(record, FLAG.ALIAS) &&
     !isDir(record) &&

@@ -32,7 +32,7 @@ import {
   renameAt,
   setNonblocking,
 } from '../linux/files.js';
-import { nameToHandle } from '../linux/handles.js';
+import { filesystemUuid, nameToHandle } from '../linux/handles.js';
 import { ret, syscall } from '../linux/libc.js';
 import { base, getU64, mapMemory, putBytes, scratch, u8 } from '../linux/memory.js';
 import { mountFuse, unmountFuse } from '../linux/mount.js';
@@ -392,6 +392,11 @@ function upperFeatures(dir: number, folder: string): Feature[] {
         why(exchange),
       ),
       feature('RENAME_WHITEOUT', white >= 0, 'a rename and its whiteout are two steps', why(white)),
+      feature(
+        'filesystem UUID',
+        filesystemUuid(dir) !== undefined,
+        "the kernel's overlayfs does not recognise hard links that varve copied up from here",
+      ),
       feature('file handles', handle >= 0, 'hard links of lowers break on copy-up', why(handle)),
       feature(
         'fs-verity',

@@ -127,7 +127,7 @@ function openLayer(
   check(fstatfs(root, scratch + STATFS_AT), 'statfs', path);
   const magic = u32[(scratch + STATFS_AT) >>> 2] as number;
   const real = openAt(root, putPath('.'), O.RDONLY | O.DIRECTORY);
-  const uuid = real < 0 ? new Uint8Array(16) : filesystemUuid(real);
+  const uuid = (real < 0 ? undefined : filesystemUuid(real)) ?? new Uint8Array(16);
   if (real >= 0) close(real);
   return new DirectoryLayer({ index, label: path, rootFd: root, fsId, device, uuid, magic });
 }
@@ -161,7 +161,8 @@ function openWorkdir(
 
 function folder(parent: number, name: string, path: string): number {
   const made = mkdirAt(parent, putPath(name), 0o700);
-  const fd = openAt(parent, putPath(name), O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  // Not O_PATH: syncfs(2) is called on it.
+  const fd = openAt(parent, putPath(name), O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
   if (fd < 0) {
     const reason = errnoName(made < 0 && made !== -E.EXIST ? made : fd);
     throw new MountError('layer', `workdir: ${path}/${name}: cannot be made (${reason})`);

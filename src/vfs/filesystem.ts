@@ -135,6 +135,8 @@ export interface Host {
   backingClose(id: number): void;
   /** Whether passthrough was negotiated. */
   readonly passthrough: boolean;
+  /** Whether the kernel opens directories itself after one -ENOSYS; readdir then gets no handle. */
+  readonly noOpendir: boolean;
   /** Whether the writeback cache was negotiated (then files are opened readable and never O_APPEND). */
   readonly writeback: boolean;
   /** Work for another thread; see jobs.ts. */
@@ -269,8 +271,9 @@ export interface FileSystem {
   ): number;
   syncfs(r: Request): number;
 
+  /** -ENOSYS where Host.noOpendir: never asked again. */
   opendir(r: Request, flags: number, reply: OpenReply): number;
-  /** Fills `sink` from the entry with cookie `offset` on. @returns 0 or -errno. */
+  /** Fills `sink` from the entry with cookie `offset` on; fh 0 where Host.noOpendir. @returns 0 or -errno. */
   readdir(r: Request, fhLo: number, fhHi: number, offset: number, sink: DirSink): number;
   releasedir(r: Request, fhLo: number, fhHi: number): number;
   fsyncdir(r: Request, fhLo: number, fhHi: number, dataOnly: boolean): number;

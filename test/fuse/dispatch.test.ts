@@ -26,6 +26,7 @@ const host = (): DispatchHost => ({
   backingClose: () => {},
   passthrough: false,
   writeback: false,
+  noOpendir: false,
   jobs: { parkReply: () => -E.AGAIN, run: () => {} },
   interrupted: () => {},
 });

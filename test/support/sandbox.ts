@@ -62,7 +62,6 @@ export async function runFile(run: FileRun): Promise<FileResult> {
       VARVE_TEST_REPORT: report,
       TMPDIR: sandbox,
       XDG_RUNTIME_DIR: runtime,
-      VARVE_RUNTIME_DIR: runtime,
       // A supervisor of its own, root's too: it ends with the sandbox and nobody else's mounts with it.
       VARVE_RUNTIME_DIR: runtime,
       // mkfs, losetup and mount.fuse live there, and a plain user's PATH may lack it.
