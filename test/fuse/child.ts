@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { unmountFuse } from '../../src/linux/mount.js';
 import type { ServeMemory } from './serve-memfs.js';
@@ -30,10 +30,13 @@ export interface Served {
   readonly child: ChildProcess;
   readonly mountpoint: string;
   readonly ready: Ready;
-  readonly logs: string[];
+  /** Lines of its log so far. */
+  readonly logs: readonly string[];
   /** Unmounts and waits for the process. @param unmount false when something else has ended the mount. */
   end(unmount?: boolean): Promise<End>;
 }
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** @param as words before `node`, for example `setpriv ...`. */
 export async function serveMemory(
@@ -42,39 +45,52 @@ export async function serveMemory(
   as: readonly string[] = [],
 ): Promise<Served> {
   const words = [...as, process.execPath, SCRIPT, mountpoint, JSON.stringify(options)];
-  const child = spawn(words[0] as string, words.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
-  const logs: string[] = [];
-  let ending: Omit<End, 'code'> | undefined;
-  let announce: (ready: Ready) => void = () => {};
-  const whenReady = new Promise<Ready>((resolve) => {
-    announce = resolve;
+  // A file, not a pipe: the test may wait for the mount, and then would not read what the server waits to write.
+  const file = `${mountpoint}.log`;
+  const fd = openSync(file, 'a');
+  const child = spawn(words[0] as string, words.slice(1), { stdio: ['ignore', fd, fd] });
+  closeSync(fd);
+  const exited = once(child, 'exit') as Promise<[number | null]>;
+  let over = false;
+  exited.then(() => {
+    over = true;
   });
-  createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
-    const said = JSON.parse(line) as { ready?: true; end?: string; log?: string };
-    if (said.ready) announce(said as unknown as Ready);
-    else if (said.end !== undefined) ending = said as unknown as End;
-    else if (said.log !== undefined) logs.push(said.log);
-  });
-  child.stderr?.setEncoding('utf8');
-  child.stderr?.on('data', (text: string) => logs.push(text));
-  const closed = once(child, 'close') as Promise<[number | null]>;
-  const died = closed.then(([code]) => {
-    throw new Error(`serve-memfs ended with ${code}: ${logs.join('\n')}`);
-  });
-  died.catch(() => {});
-  const ready = await Promise.race([whenReady, died]);
+
+  const said = (): Said[] =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => (line.startsWith('{') ? (JSON.parse(line) as Said) : { log: line }));
+  const logs = (): string[] => said().flatMap(({ log }) => (log === undefined ? [] : [log]));
+
+  let ready: Said | undefined;
+  while (ready === undefined) {
+    if (over) throw new Error(`serve-memfs ended: ${readFileSync(file, 'utf8')}`);
+    await pause(10);
+    ready = said().find((line) => line.ready);
+  }
   return {
     child,
     mountpoint,
-    ready,
-    logs,
+    ready: ready as unknown as Ready,
+    get logs() {
+      return logs();
+    },
     async end(unmount = true) {
       // RELEASE has no waiter: what is queued when the mount goes is lost.
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pause(100);
       if (unmount) unmountFuse(mountpoint);
-      const [code] = await closed;
-      if (ending === undefined) throw new Error(`no last word: ${logs.join('\n')}`);
-      return { ...ending, code };
+      const [code] = await exited;
+      const ending = said().find((line) => line.end !== undefined);
+      if (ending === undefined) throw new Error(`no last word: ${readFileSync(file, 'utf8')}`);
+      return { ...(ending as unknown as End), code };
     },
   };
+}
+
+/** A line of serve-memfs.ts. */
+interface Said {
+  readonly ready?: true;
+  readonly end?: string;
+  readonly log?: string;
 }

@@ -94,6 +94,8 @@ export interface MemoryOptions {
   readonly slowFrom?: string;
   readonly slowTo?: string;
   readonly slowSize?: number;
+  /** Directories have no handles, where the kernel can do without. */
+  readonly noOpendir?: boolean;
   /** A file that is opened for passthrough of every OPEN. */
   readonly backing?: string;
   readonly log?: (line: string) => void;
@@ -537,6 +539,7 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   opendir(r: Request, _flags: number, reply: OpenReply): number {
+    if (this.#options.noOpendir && this.host?.noOpendir) return -E.NOSYS;
     return this.#handle(this.#of(r), reply);
   }
 

@@ -176,6 +176,24 @@ test('three thousand names are listed once each, while names come and go', {
   await served.end();
 });
 
+test('directories without handles are opened once, and listed as often as wanted', {
+  skip: fuse,
+}, async (t) => {
+  const served = await mounted(t, {
+    memory: { noOpendir: true },
+    serve: { trace: true },
+    files: { a: '', b: '' },
+  });
+  for (let i = 0; i < 3; i++) assert.deepEqual(fs.readdirSync(served.mountpoint), ['a', 'b']);
+  fs.writeFileSync(join(served.mountpoint, 'c'), '');
+  assert.deepEqual(fs.readdirSync(served.mountpoint), ['a', 'b', 'c']);
+  fs.unlinkSync(join(served.mountpoint, 'a'));
+  assert.deepEqual(fs.readdirSync(served.mountpoint), ['b', 'c']);
+  await served.end();
+  assert.equal(served.logs.filter((line) => / OPENDIR /.test(line)).length, 1);
+  assert.equal(served.logs.filter((line) => / RELEASEDIR /.test(line)).length, 0);
+});
+
 test('attributes of files arrive, and go', { skip: fuse || python }, async (t) => {
   const served = await mounted(t, { files: { file: '' } });
   const file = join(served.mountpoint, 'file');

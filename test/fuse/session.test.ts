@@ -27,6 +27,7 @@ test('a modern kernel gets what pays, and keeps its locks', () => {
     'HAS_RESEND',
     'INIT_EXT',
     'MAX_PAGES',
+    'NO_OPENDIR_SUPPORT',
     'PARALLEL_DIROPS',
     'READDIRPLUS_AUTO',
     'SETXATTR_EXT',
