@@ -124,7 +124,8 @@ function placeNew(
   if (made !== -E.ACCES && made !== -E.PERM) return made;
   // A device, or a directory that only a supplementary group of the caller may write to.
   const upper = o.upper as NonNullable<Overlay['upper']>;
-  const staged = placeStaged(o, parent, upper.fd(get(parent, F.upper)), name, dir, make, settle);
+  const dirfd = upper.fd(get(parent, F.upper));
+  const staged = placeStaged(o, parent, dirfd, name, dir, false, make, settle);
   if (staged >= 0) noteUpperName(o, parent, name);
   return staged;
 }
@@ -155,7 +156,7 @@ function place(
     if (mode < 0) return mode;
     if (!isWhiteout(mode)) return -E.EXIST;
     placed.overWhiteout = true;
-    r = placeStaged(o, parent, dirfd, name, dir, stage, settle);
+    r = placeStaged(o, parent, dirfd, name, dir, true, stage, settle);
   } else if (r >= 0 && dir && placed.overWhiteout) {
     const marked = markOpaque(o, dirfd, name);
     if (marked < 0) return marked;
@@ -185,11 +186,11 @@ function placeStaged(
   dirfd: number,
   name: number,
   dir: boolean,
+  replaces: boolean,
   make: Make,
   settle: Make,
 ): number {
   const { workFd } = o.config;
-  const { overWhiteout } = placed;
   const inherits = hasFlag(parent, FLAG.SETGID | FLAG.DEFAULT_ACL);
   const folder = inherits ? stagingFolder(o, dirfd) : workFd;
   if (folder < 0) return folder;
@@ -198,15 +199,15 @@ function placeStaged(
   let r = made;
   if (r >= 0) {
     r = settle(folder, temp);
-    if (r >= 0 && dir && overWhiteout) r = markOpaque(o, folder, temp);
+    if (r >= 0 && dir && placed.overWhiteout) r = markOpaque(o, folder, temp);
     if (r >= 0) {
       const over = dir ? RENAME.EXCHANGE : 0;
-      r = renameAt(folder, temp, dirfd, name, overWhiteout ? over : RENAME.NOREPLACE);
+      r = renameAt(folder, temp, dirfd, name, replaces ? over : RENAME.NOREPLACE);
     }
     if (r < 0) {
       if (!dir && made > 0) close(made);
       unlinkAt(folder, temp, dir ? AT.REMOVEDIR : 0);
-    } else if (dir && overWhiteout) {
+    } else if (dir && replaces) {
       unlinkAt(folder, temp);
     }
   }

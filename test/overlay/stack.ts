@@ -107,14 +107,14 @@ export class Stack {
 
   /** The mounted tree. @param checked fails when its listings and its attributes do not fit together. */
   tree(checked = true): SeenTree {
-    const root = must(sys.open(AT.FDCWD, this.mnt, O.DIRECTORY));
-    try {
-      const tree = readTree(root, (key) => !key.startsWith('security.selinux'));
-      if (checked) assert.deepEqual(tree.contradictions, []);
-      return tree;
-    } finally {
-      sys.close(root);
-    }
+    const tree = this.at((root) => readTree(root, (key) => !key.startsWith('security.selinux')));
+    if (checked) assert.deepEqual(tree.contradictions, []);
+    return tree;
+  }
+
+  /** A folder of a layer as it lies on disk, marks included. */
+  rawTree(folder: string): Map<string, string> {
+    return this.at((root) => readTree(root, () => true).lines, folder);
   }
 
   /** Unmounts varve, and compares what it showed with what kernel overlayfs shows over the same folders. */
