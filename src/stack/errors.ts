@@ -12,15 +12,6 @@
  */
 export type MountErrorKind = 'option' | 'layer' | 'permission' | 'busy' | 'absent' | 'server';
 
-export const MOUNT_ERROR_KINDS: readonly MountErrorKind[] = [
-  'option',
-  'layer',
-  'permission',
-  'busy',
-  'absent',
-  'server',
-];
-
 export class MountError extends Error {
   readonly kind: MountErrorKind;
 

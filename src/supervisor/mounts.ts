@@ -301,11 +301,27 @@ export class Mount {
 /** Explains a failed mount(2) or fusermount3. */
 function mountRefusal(error: unknown, how: FuseMount): Refusal {
   const where = how.mountpoint;
-  if (!(error instanceof SysError)) {
+  const code = (error as NodeJS.ErrnoException).code;
+  const errno = error instanceof SysError ? error.errno : 0;
+  const onDevice = error instanceof SysError && error.op === 'open';
+  if (errno === E.NODEV || (onDevice && errno === E.NOENT)) {
     return {
-      kind: 'server',
-      message: `mount: ${where}: ${error instanceof Error ? error.message : error}`,
+      kind: 'permission',
+      message: 'mount: /dev/fuse: this system has no FUSE: load the module fuse',
     };
+  }
+  if (error instanceof SysError && error.op === 'fusermount3' && errno === E.NOENT) {
+    return {
+      kind: 'permission',
+      message: `mount: ${where}: not permitted here: install fusermount3 (package fuse3), run as root, or run inside "unshare -Urm"`,
+    };
+  }
+  if (errno === E.NOENT || errno === E.NOTDIR || code === 'ENOENT' || code === 'ENOTDIR') {
+    return { kind: 'layer', message: `mount point: ${where}: no such directory: create it first` };
+  }
+  if (!(error instanceof SysError)) {
+    const said = error instanceof Error ? error.message : String(error);
+    return { kind: 'server', message: `mount: ${where}: ${said}` };
   }
   const said = error.cause instanceof Error ? error.cause.message : '';
   if (error.errno === E.NODEV || (error.op === 'open' && error.errno === E.NOENT)) {
@@ -319,9 +335,6 @@ function mountRefusal(error: unknown, how: FuseMount): Refusal {
       kind: 'permission',
       message: `mount: ${where}: not permitted here: install fusermount3 (package fuse3), run as root, or run inside "unshare -Urm"`,
     };
-  }
-  if (error.errno === E.NOENT || error.errno === E.NOTDIR) {
-    return { kind: 'layer', message: `mount: ${where}: no such directory: create it first` };
   }
   const permission = error.errno === E.PERM || error.errno === E.ACCES;
   return {
