@@ -70,6 +70,8 @@ async function main(): Promise<number> {
   const scores: Score[] = [];
   for (const name of wanted) {
     await withTempDir(async (work) => {
+      // A supervisor of this run's own, so that it is of this build.
+      process.env['VARVE_RUNTIME_DIR'] = join(work, 'run');
       const setting: Setting = {
         ...{ folder, work, match: values.match, peer: peerNamed(values.peer) },
         ...{ seconds: Number(values.seconds), jobs: Number(values.jobs) },

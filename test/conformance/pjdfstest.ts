@@ -20,9 +20,12 @@ export async function runPjdfstest(setting: Setting): Promise<Score[]> {
   );
   const counted = /Files=(\d+), Tests=(\d+)/.exec(output);
   const files = Number(counted?.[1] ?? 0);
-  const failures = [...output.matchAll(/^(\S+\.t)\s+\(Wstat.*(?:\n {2}.*)*/gm)].map(([text]) =>
-    text.replace(tests, '').replace(/\s+/g, ' '),
-  );
+  // A file is also listed when a check that it expects to fail has passed.
+  const failures = [
+    ...output.matchAll(/^(\S+\.t)\s+\(Wstat: (\d+).*Failed: (\d+).*(?:\n {2}.*)*/gm),
+  ]
+    .filter(([, , status, failed]) => status !== '0' || failed !== '0')
+    .map(([text]) => text.replace(tests, '').replace(/\s+/g, ' '));
   if (counted === null) failures.push(`no summary: ${output.slice(-300)}`);
   const base = { suite: 'pjdfstest', variant: `${counted?.[2] ?? 0} checks`, unit: 'files' };
   const total = Math.max(files, 1);

@@ -49,8 +49,9 @@ export interface Summary {
 export function makeFilesystems(folder: string): Filesystems {
   const filesystems = { tmpfs: join(folder, 'tmpfs'), ext4: join(folder, 'ext4') };
   for (const path of Object.values(filesystems)) mkdirSync(path);
-  const image = join(folder, 'ext4.img');
   run('mount', ['-t', 'tmpfs', '-o', 'noatime,size=2g', 'oracle', filesystems.tmpfs]);
+  // In memory: unmounting waits until everything is written, and a disk may be busy with others.
+  const image = join(filesystems.tmpfs, 'ext4.img');
   run('truncate', ['-s', '8G', image]);
   run('mkfs.ext4', ['-q', '-O', '^has_journal', image]);
   run('mount', ['-o', 'loop,noatime', image, filesystems.ext4]);

@@ -11,7 +11,11 @@ import type { Case } from './campaign.js';
 export function minimise(failing: Case, fails: (one: Case) => boolean, patience: number): Case {
   const deadline = Date.now() + patience;
   let best = failing;
-  const ops = shrink(best.ops, (some) => fails({ ...best, ops: some }), deadline);
+  // Whole kinds first: most have nothing to do with it.
+  const kinds = [...new Set(best.ops.map(({ kind }) => kind))];
+  const only = (some: string[]) => best.ops.filter(({ kind }) => some.includes(kind));
+  const needed = shrink(kinds, (some) => fails({ ...best, ops: only(some) }), deadline);
+  const ops = shrink(only(needed), (some) => fails({ ...best, ops: some }), deadline);
   best = { ...best, ops };
   for (let i = best.layers.length - 1; i >= 0; i--) {
     const withLayer = (steps: Case['layers'][number]) =>

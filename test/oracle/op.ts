@@ -142,7 +142,7 @@ export class Choices {
       this.#move(op.path, op.to);
     }
     for (const path of [op.path, op.to]) {
-      if (path === undefined || path === '' || path.includes('//')) continue;
+      if (path === undefined || /^\.?$|^\.\/|\/\//.test(path)) continue;
       const type = typeOf(path);
       if (type === undefined) this.#forget(path);
       else if (this.known.get(path) !== type) {

@@ -106,7 +106,7 @@ function run(command: string, args: readonly string[]): void {
   const result = spawnSync(command, args, {
     stdio: ['ignore', 'ignore', 'pipe'],
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 150_000,
   });
   if (result.error !== undefined) throw result.error;
   if (result.status !== 0) {
