@@ -125,22 +125,30 @@ function copyUpDir(o: Overlay, slot: number, parent: number): number {
   if (record === 0) return -E.NOMEM;
   put(slot, F.upper, record);
   setFlag(slot, FLAG.UPPER | FLAG.IMPURE);
+  const acl = layer.getxattr(dir, emptyPath(), o.marks.aclDefault, XATTR_VALUE, 0);
+  if (acl > 0) setFlag(slot, FLAG.DEFAULT_ACL);
   counters.count(counters.Counter.copyUps);
   return 0;
 }
 
 /** Owner, mode and times of the saved struct statx onto a staged object. */
 function applyStat(o: Overlay, dirfd: number, name: number, type: number): number {
+  const r = applyOwner(o, dirfd, name);
+  return r < 0 ? r : applyModeAndTimes(dirfd, name, type);
+}
+
+function applyOwner(o: Overlay, dirfd: number, name: number): number {
   const uid = u32[(SAVED_STAT + Statx.uid) >>> 2] as number;
   const gid = u32[(SAVED_STAT + Statx.gid) >>> 2] as number;
-  let r = chownAt(dirfd, name, uid, gid);
+  const r = chownAt(dirfd, name, uid, gid);
   // Without privilege an owner that cannot be had is left as the server's own, as a plain copy would.
-  if (r === -E.PERM && !o.config.privileged) r = 0;
-  if (r >= 0 && type !== DT.LNK) {
-    r = chmodAt(dirfd, name, (u16[(SAVED_STAT + Statx.mode) >>> 1] as number) & 0o7777);
-  }
-  if (r >= 0) r = utimensFromStat(dirfd, name, SAVED_STAT);
-  return r;
+  return r === -E.PERM && !o.config.privileged ? 0 : r;
+}
+
+function applyModeAndTimes(dirfd: number, name: number, type: number): number {
+  const mode = (u16[(SAVED_STAT + Statx.mode) >>> 1] as number) & 0o7777;
+  const r = type === DT.LNK ? 0 : chmodAt(dirfd, name, mode);
+  return r < 0 ? r : utimensFromStat(dirfd, name, SAVED_STAT);
 }
 
 /** Gives a staged directory the metadata of an upper directory that it is to replace. */
@@ -399,11 +407,15 @@ function finish(o: Overlay, staged: Staged): number {
   const layer = place.layer as Layer;
   const { dir, name } = place;
   const metadataFd = get(slot, F.fd) - 1;
-  let r =
-    metadataFd >= 0
-      ? copyXattrsFromFd(o, metadataFd, workFd, TEMP_NAME)
-      : copyXattrs(o, layer, dir, name, workFd, TEMP_NAME);
-  if (r >= 0) r = applyStat(o, workFd, TEMP_NAME, typeOfNode(slot));
+  // The owner first: chown(2) takes capabilities away.
+  let r = applyOwner(o, workFd, TEMP_NAME);
+  if (r >= 0) {
+    r =
+      metadataFd >= 0
+        ? copyXattrsFromFd(o, metadataFd, workFd, TEMP_NAME)
+        : copyXattrs(o, layer, dir, name, workFd, TEMP_NAME);
+  }
+  if (r >= 0) r = applyModeAndTimes(workFd, TEMP_NAME, typeOfNode(slot));
   const links = u32[(SAVED_STAT + Statx.nlink) >>> 2] as number;
   const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !orphan;
   if (r >= 0 && !orphan && (links === 1 || indexed)) {
@@ -565,13 +577,19 @@ function copyUpData(o: Overlay, slot: number, need: Need): number {
   const size = getU64(statBuffer() + Statx.size);
   const to = openUpper(o, slot, O.RDWR);
   if (to < 0) return to;
+  const capability = readCapability(o, to);
   const then = (r: number): number => {
     let result = r;
-    if (result >= 0) result = removeMark(o, slot, to);
+    // Without its mark the file shows what it holds, which must be right by then.
+    if (result >= 0 && need === 'nothing') result = ftruncate(to, 0);
+    if (result >= 0) result = writeCapability(o, to, capability);
     if (result >= 0) {
       // Writing the data has changed the times, which belong to the metadata.
       u8.set(stat, statBuffer());
       utimensFromStat(to, emptyPath(), statBuffer());
+      result = removeMark(o, slot, to);
+    }
+    if (result >= 0) {
       clearFlag(slot, FLAG.METACOPY);
       result = switchHandles(slot, to);
     }
@@ -586,6 +604,18 @@ function copyUpData(o: Overlay, slot: number, need: Need): number {
     return from;
   }
   return copyData(o, slot, from, to, size, then);
+}
+
+/** security.capability of a file, which any write takes away; undefined when it has none. */
+function readCapability(o: Overlay, fd: number): Uint8Array | undefined {
+  const n = getxattrAt(fd, emptyPath(), o.marks.capability, XATTR_VALUE, XATTR_SIZE_MAX);
+  return n < 0 ? undefined : u8.slice(XATTR_VALUE, XATTR_VALUE + n);
+}
+
+function writeCapability(o: Overlay, fd: number, value: Uint8Array | undefined): number {
+  if (value === undefined) return 0;
+  u8.set(value, XATTR_VALUE);
+  return setxattrAt(fd, emptyPath(), o.marks.capability, XATTR_VALUE, value.length, 0);
 }
 
 function removeMark(o: Overlay, slot: number, fd: number): number {

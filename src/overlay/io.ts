@@ -44,7 +44,10 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   const upper = hasFlag(slot, FLAG.UPPER) && !hasFlag(slot, FLAG.METACOPY);
   let fd: number;
   if (upper) {
-    fd = openUpper(o, slot, serverFlags(o, flags) | (flags & O.TRUNC));
+    const own = serverFlags(o, flags) | (flags & O.TRUNC);
+    fd = openUpper(o, slot, own | (flags & O.NOATIME));
+    // The kernel has checked that the caller may leave the atime alone; this server may lack the capability.
+    if (fd === -E.PERM && flags & O.NOATIME) fd = openUpper(o, slot, own);
     // Opened for reading only, by a caller that may, of a file that this server may not write: as it is.
     if (fd === -E.ACCES && o.host.writeback && (flags & O.ACCMODE) === O.WRONLY) {
       fd = openUpper(o, slot, O.WRONLY);
@@ -53,7 +56,9 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
     fd = openLower(o, slot);
   }
   if (fd < 0) return fd;
-  const e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
+  // The server may keep set-id bits when it truncates; the caller may not.
+  let e = r.killPriv ? dropSetId(fd) : 0;
+  if (e >= 0) e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
   if (e < 0) close(fd);
   return e < 0 ? e : 0;
 }

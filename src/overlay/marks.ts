@@ -52,6 +52,7 @@ export class Marks {
   readonly impure: number;
   readonly nlink: number;
   readonly aclDefault = constant('system.posix_acl_default');
+  readonly capability = constant('security.capability');
   private readonly userxattr: boolean;
 
   constructor(userxattr: boolean) {
