@@ -2,7 +2,7 @@
 // Run by main.ts. It unmounts by itself, so that a stuck mount never blocks the supervisor.
 // Follows umount2(2), syncfs(2), fusermount3(1).
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { check, E, errnoName, SysError } from '../linux/errno.js';
 import { syncfs } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
@@ -13,22 +13,25 @@ import { MountError } from '../stack/errors.js';
 import { throwRefusal } from '../stack/mount.js';
 import { isOurs } from '../stack/ours.js';
 import type { MountSpec } from '../stack/spec.js';
-import { findSupervisor } from '../supervisor/client.js';
+import { findSupervisor, type Supervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { print, remark } from './output.js';
 
+/** Milliseconds after which umount looks why a server has not ended. */
+const PATIENCE = 500;
+
 export async function run(given: Arguments): Promise<number> {
   let code: number = EXIT.ok;
-  const done: { mountpoint: string; error?: string }[] = [];
+  const done: (Partial<Unmounted> & { mountpoint: string; error?: string })[] = [];
   for (const operand of given.operands) {
     try {
-      const mountpoint = await unmount(operand, {
+      const unmounted = await unmount(operand, {
         lazy: given.has('lazy'),
         force: given.has('force'),
       });
-      done.push({ mountpoint });
-      if (!given.has('json')) remark(given, `${mountpoint} is unmounted`);
+      done.push(unmounted);
+      if (!given.has('json')) remark(given, sentence(unmounted));
     } catch (error) {
       code = exitCodeOf(error);
       done.push({ mountpoint: operand, error: lineOf(error) });
@@ -39,38 +42,90 @@ export async function run(given: Arguments): Promise<number> {
   return code;
 }
 
+interface Unmounted {
+  /** Absolute. */
+  readonly mountpoint: string;
+  /** Another mount namespace still has it, so its server goes on and its upper stays in use. */
+  readonly heldElsewhere?: true;
+}
+
+function sentence({ mountpoint, heldElsewhere }: Unmounted): string {
+  if (heldElsewhere === undefined) return `${mountpoint} is unmounted`;
+  return `${mountpoint} is unmounted here; another mount namespace (a container, a service) still holds it, and its upper stays in use until that ends`;
+}
+
 /**
  * Unmounts one mount of this program, or clears the record of a failed one.
- * @returns its absolute path. @throws MountError.
+ * @throws MountError.
  */
 export async function unmount(
   path: string,
   how: { readonly lazy: boolean; readonly force: boolean },
-): Promise<string> {
+): Promise<Unmounted> {
   const mountpoint = mountpointPath(path);
   const supervisor = await findSupervisor();
   try {
-    const known = (await supervisor?.ask({ op: 'status', mountpoint }))?.mounts?.[0];
     const entry = mountAt(mountpoint);
+    // What is on top may be another mount than the one that the supervisor knows.
+    const known = entry?.type.startsWith('fuse')
+      ? (await supervisor?.ask({ op: 'status', mountpoint }))?.mounts?.[0]
+      : undefined;
     if (entry === undefined || (known === undefined && !isOurs(entry))) {
       throw new MountError('absent', `${mountpoint}: not a varve mount: see \`varve status\``);
     }
     if (how.force && supervisor !== undefined && known !== undefined) {
       throwRefusal(await supervisor.ask({ op: 'umount', mountpoint, force: true }));
       await supervisor.ask({ op: 'wait', mountpoint });
-      return mountpoint;
+      return { mountpoint };
     }
     mapMemory();
     if (!how.lazy) writeOut(mountpoint);
     detach(mountpoint, how.lazy);
-    if (!how.lazy) {
-      await supervisor?.ask({ op: 'wait', mountpoint }).catch(() => {});
-      storeUpper(known?.spec as MountSpec | undefined);
-    }
-    return mountpoint;
+    if (how.lazy) return { mountpoint };
+    const ended = supervisor?.ask({ op: 'wait', mountpoint }).catch(() => {});
+    const held = await isHeldElsewhere(entry.device, ended);
+    storeUpper(known?.spec as MountSpec | undefined);
+    return { mountpoint, ...(held ? { heldElsewhere: true } : {}) };
   } finally {
     supervisor?.close();
   }
+}
+
+/**
+ * Waits for a server's end, unless it will not come: a mount that was copied into another mount namespace (as every
+ * container has one) lives there on, and the connection with it. Else the connection is gone once umount2(2) returns.
+ */
+async function isHeldElsewhere(
+  device: string,
+  ended: Promise<unknown> | undefined,
+): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, PATIENCE, 'late');
+  });
+  const first = await Promise.race([ended, late]);
+  clearTimeout(timer);
+  if (first !== 'late') return false;
+  if (existsSync(`/sys/fs/fuse/connections/${device.replace(/^0:/, '')}`)) return true;
+  await ended;
+  return false;
+}
+
+/** Milliseconds that a server may take to end; it never does while another mount namespace has a copy of the mount. */
+const PATIENCE = 10_000;
+
+async function untilGone(supervisor: Supervisor, mountpoint: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(resolve, PATIENCE, 'late');
+  });
+  const gone = supervisor.ask({ op: 'wait', mountpoint }).catch(() => {});
+  if ((await Promise.race([gone, late])) === 'late') {
+    process.stderr.write(
+      `varve: ${mountpoint}: unmounted here, but its server goes on: another mount namespace still has it\n`,
+    );
+  }
+  clearTimeout(timer);
 }
 
 /** Pages that wait in the cache go to the server before the mount does. A dead server has none to wait for. */
