@@ -57,7 +57,8 @@ export function preparePlace(
   const dir = `${scratch}/${fs}-${privilege}`;
   mkdirSync(dir, { recursive: true });
 
-  const script: string[] = [];
+  // Servers of root keep their sockets and logs under /run, which is the machine's: here it is this run's.
+  const script = amRoot ? ['mount -t tmpfs -o mode=755 tmpfs /run'] : [];
   if (fs === 'xfs' || (fs === 'ext4' && statfsSync(scratch).type !== EXT4_MAGIC)) {
     if (!amRoot) return `needs root to mount a loop image of ${fs}`;
     const image = `${scratch}/${fs}.img`;
