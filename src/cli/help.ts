@@ -62,8 +62,8 @@ export function overview(): string {
     section('Exit codes', pairs(EXIT_MEANING.map(([code, text]) => [String(code), text]))),
     section('Environment', pairs(ENVIRONMENT)),
     section('More', [
-      '`varve help COMMAND` explains one; `varve help mount` lists every mount option.',
-      '`varve demo` shows everything once. `varve doctor` tells what this machine can do.',
+      '`varve help COMMAND` explains one; `varve help mount` lists all mount options.',
+      '`varve demo` shows everything once; `varve doctor` looks at this machine.',
     ]),
   ].join('\n');
 }

@@ -13,13 +13,16 @@ import { MountError } from '../stack/errors.js';
 import { throwRefusal } from '../stack/mount.js';
 import { isOurs } from '../stack/ours.js';
 import type { MountSpec } from '../stack/spec.js';
-import { findSupervisor, type Supervisor } from '../supervisor/client.js';
+import { findSupervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { print, remark } from './output.js';
 
 /** Milliseconds after which umount looks why a server has not ended. */
 const PATIENCE = 500;
+
+/** Milliseconds after which it is believed to go on somewhere else. */
+const LONG_PATIENCE = 15_000;
 
 export async function run(given: Arguments): Promise<number> {
   let code: number = EXIT.ok;
@@ -82,7 +85,8 @@ export async function unmount(
     if (!how.lazy) writeOut(mountpoint);
     detach(mountpoint, how.lazy);
     if (how.lazy) return { mountpoint };
-    const ended = supervisor?.ask({ op: 'wait', mountpoint }).catch(() => {});
+    const ended =
+      known === undefined ? undefined : supervisor?.ask({ op: 'wait', mountpoint }).catch(() => {});
     const held = await isHeldElsewhere(entry.device, ended);
     storeUpper(known?.spec as MountSpec | undefined);
     return { mountpoint, ...(held ? { heldElsewhere: true } : {}) };
@@ -99,33 +103,21 @@ async function isHeldElsewhere(
   device: string,
   ended: Promise<unknown> | undefined,
 ): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, PATIENCE, 'late');
-  });
-  const first = await Promise.race([ended, late]);
-  clearTimeout(timer);
-  if (first !== 'late') return false;
+  if (await settles(ended, PATIENCE)) return false;
   if (existsSync(`/sys/fs/fuse/connections/${device.replace(/^0:/, '')}`)) return true;
-  await ended;
-  return false;
+  // Where fusectl is not mounted nothing tells the two cases apart but time.
+  return !(await settles(ended, LONG_PATIENCE));
 }
 
-/** Milliseconds that a server may take to end; it never does while another mount namespace has a copy of the mount. */
-const PATIENCE = 10_000;
-
-async function untilGone(supervisor: Supervisor, mountpoint: string): Promise<void> {
+/** Whether a promise settles within so many milliseconds. */
+async function settles(promise: Promise<unknown> | undefined, patience: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(resolve, PATIENCE, 'late');
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, patience, 'late');
   });
-  const gone = supervisor.ask({ op: 'wait', mountpoint }).catch(() => {});
-  if ((await Promise.race([gone, late])) === 'late') {
-    process.stderr.write(
-      `varve: ${mountpoint}: unmounted here, but its server goes on: another mount namespace still has it\n`,
-    );
-  }
+  const first = await Promise.race([promise, late]);
   clearTimeout(timer);
+  return first !== 'late';
 }
 
 /** Pages that wait in the cache go to the server before the mount does. A dead server has none to wait for. */

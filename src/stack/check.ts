@@ -4,10 +4,11 @@
 
 import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type MountEntry, mountOf, mountTable } from '../linux/mountinfo.js';
+import { type MountEntry, mountAt, mountOf, mountTable } from '../linux/mountinfo.js';
 import { MountError, reasonOf } from './errors.js';
 import { unescapeValue } from './option-text.js';
 import type { MountOptions } from './options.js';
+import { isOurs } from './ours.js';
 import type { MountSpec } from './spec.js';
 
 /** A layer with what identifies it. */
@@ -38,7 +39,7 @@ export function checkLayers(
   const spec: MountSpec = {
     ...rest,
     userxattr: options.userxattr ?? userxattr,
-    mountpoint: checkMountpoint(mountpoint, cwd),
+    mountpoint: checkMountpoint(mountpoint, cwd, table),
     lowerdirs: lowers.map((layer) => layer.path),
     datadirs: data.map((layer) => layer.path),
   };
@@ -73,11 +74,15 @@ function openLayer(role: Layer['role'], path: string, cwd: string): Layer {
   }
 }
 
-function checkMountpoint(mountpoint: string, cwd: string): string {
+function checkMountpoint(mountpoint: string, cwd: string, table: readonly MountEntry[]): string {
   try {
     const real = realpathSync.native(resolve(cwd, mountpoint));
     if (!statSync(real).isDirectory()) {
       throw layerError(`mount point: ${mountpoint} is not a directory: name a directory`);
+    }
+    const there = mountAt(real, table);
+    if (there !== undefined && isOurs(there)) {
+      throw new MountError('busy', `mount point: ${real}: already mounted: unmount it first`);
     }
     return real;
   } catch (error) {
