@@ -44,6 +44,9 @@ const change = (mode: string) => `
   INSERT INTO t SELECT id + (SELECT max(id) FROM t), k + 1, zeroblob(2500) FROM t WHERE ${shuffled} % 17 = 4; COMMIT;
   UPDATE t SET k = k + 1 WHERE ${shuffled} % 5 = 0;`;
 
+/** Without fsync: for what has nothing to prove by it. */
+const fast = 'PRAGMA synchronous=off;';
+
 const look = `PRAGMA integrity_check;
   SELECT count(*), sum(id), sum(k), sum(length(v)), max(v) FROM t;\n.sha3sum\n`;
 
@@ -59,10 +62,10 @@ for (const mode of ['delete', 'wal']) {
     assert.equal(sqlite(mounted, look), sqlite(plain, look), 'before any change');
     for (const [what, sql] of [
       ['changes', change(mode)],
-      ['more changes', change(mode)],
-      ['vacuum', 'VACUUM;'],
+      ['vacuum', `${fast} ${change(mode)} VACUUM;`],
     ] as const) {
-      for (const file of [plain, mounted]) sqlite(file, sql);
+      sqlite(plain, `${fast} ${sql}`);
+      sqlite(mounted, sql);
       const seen = sqlite(mounted, look);
       assert.match(seen, /^ok\n/, `integrity_check after ${what}`);
       assert.equal(seen, sqlite(plain, look), `content after ${what}`);
