@@ -204,8 +204,7 @@ export const scenario = {
     assert.match(said, /kernel's overlayfs/);
     assert.equal(read('a/two'), 'two of top');
     assert.deepEqual(list('a'), ['deep', 'one', 'three', 'two']);
-    varve(['umount', mnt]);
-    assert.deepEqual(list(''), []);
+    command('umount', [mnt]);
   },
 
   'a plain user mounts in a user namespace, on a filesystem that has user.* attributes'() {
@@ -252,7 +251,6 @@ export const scenario = {
     const look = spawnSync('ls', [path('b')], { ...settings, timeout: 60_000 });
     assert.equal(look.error, undefined, 'ls hangs');
     sys.close(fd);
-    varve(['status']);
   },
 } satisfies Record<string, () => unknown>;
 
@@ -266,7 +264,8 @@ let written: SeenTree = { lines: new Map(), contradictions: [] };
 // --- the command line ---
 
 const main = '/varve/bin/varve.js';
-const settings = { encoding: 'utf8', timeout: 120_000 } as const;
+/** Milliseconds; the machine has a limit of its own (oldkernel.test.ts). */
+const settings = { encoding: 'utf8', timeout: 200_000 } as const;
 
 /** @returns what it printed. Its time goes to the console: under emulation each start of node counts. */
 function varve(args: readonly string[], stream: 'stdout' | 'stderr' = 'stdout'): string {
