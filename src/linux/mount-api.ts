@@ -1,5 +1,5 @@
-// The mount API by file descriptor: a private, read-only view of a tree that no other mount reaches into.
-// Used by stack/open.ts for lower layers.
+// The mount API by file descriptor: a private view of a tree that no other mount reaches into, and that pins no other mount.
+// Used by stack/open.ts for the layers of a privileged server.
 // Follows: open_tree(2), mount_setattr(2) (Linux 5.12); kernel overlayfs clones its layers' mounts the same way.
 
 import { AT, O } from './constants.js';
@@ -18,14 +18,15 @@ const MOUNT_ATTR__ATIME = 0x70;
 const ATTR_AT = 0x2d000;
 
 /**
- * Clones the mount at `path` (an arena offset) without what is mounted below it, read-only and without atime updates.
+ * Clones the mount at `path` (an arena offset) without what is mounted below it.
+ * @param readOnly read-only and without atime updates.
  * @returns an O_PATH descriptor that keeps it alive, or -errno (EPERM without privilege, EINVAL where mounts are locked).
  */
-export function cloneReadOnly(path: number): number {
+export function cloneMount(path: number, readOnly: boolean): number {
   const fd = ret(
     syscall(SYS.open_tree, AT.FDCWD, base + path, OPEN_TREE_CLONE | O.CLOEXEC, 0, 0, 0),
   );
-  if (fd < 0) return fd;
+  if (fd < 0 || !readOnly) return fd;
   const k = (scratch + ATTR_AT) >>> 2;
   u32.fill(0, k, k + 8);
   u32[k] = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME;

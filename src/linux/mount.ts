@@ -3,7 +3,7 @@
 // Follows: mount(2), Documentation/filesystems/fuse.rst, fusermount3(1) with _FUSE_COMMFD.
 
 import { spawnSync } from 'node:child_process';
-import { closeSync, statSync } from 'node:fs';
+import { closeSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { MS, S } from './constants.js';
 import { check, E, errnoName, SysError } from './errno.js';
 import { openFuse } from './fuse-dev.js';
@@ -177,4 +177,29 @@ export function unmountFuse(mountpoint: string, lazy = false): void {
   throw new SysError('fusermount3 -u', errno, mountpoint, {
     cause: new Error(text === '' ? errnoName(errno) : text),
   });
+}
+
+/**
+ * Sets how far the kernel reads ahead on a FUSE mount, where it may be set (root of the initial namespace; elsewhere
+ * nothing happens). Never looks at the mount itself, whose server may be the caller. Only after INIT, which sets it too.
+ * @param kib in KiB; READ requests become as large, up to the session's limit.
+ */
+export function setReadahead(mountpoint: string, kib: number): void {
+  const escaped = mountpoint.replace(
+    /[ \t\n\\]/g,
+    (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  );
+  try {
+    const device = readFileSync('/proc/self/mountinfo', 'latin1')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .findLast(
+        (fields) => fields[4] === escaped && fields.some((word) => /^fuse\b/.test(word)),
+      )?.[2];
+    if (device !== undefined) {
+      writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(kib));
+    }
+  } catch {
+    // Not permitted, or /sys is not mounted: the default of 128 KiB stays.
+  }
 }

@@ -1,10 +1,10 @@
 // What a server does to its upper before it uses it: makes sure that nobody else does, and that it can hold attributes.
-// Called by stack/server.ts before the layers are opened; the lock lasts as long as the process.
+// Called by stack/open.ts once the directories are open; the lock lasts as long as the process.
 // Follows ovl_make_workdir() and ovl_inuse_trylock(), fs/overlayfs/super.c and util.c (Linux 6.18).
 
-import { openSync } from 'node:fs';
-import { E, errnoName } from '../linux/errno.js';
-import { emptyPath } from '../linux/files.js';
+import { O } from '../linux/constants.js';
+import { check, E, errnoName } from '../linux/errno.js';
+import { emptyPath, reopenFd } from '../linux/files.js';
 import { putBytes, scratch } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
 import { removexattrAt, setxattrAt } from '../linux/xattr.js';
@@ -17,12 +17,12 @@ const VALUE_AT = 0x2e180;
 
 /**
  * Locks the upper and the work directory of a writable mount and tries to set a mark there.
+ * @param upperFd, workdirFd descriptors of the two, O_PATH or other.
  * @throws MountError `busy` when another live mount has one of them, `layer` when the filesystem keeps no attributes.
  */
-export function claimUpper(spec: MountSpec): void {
-  if (spec.upperdir === undefined || spec.workdir === undefined || spec.readOnly) return;
-  claim('upperdir', spec.upperdir);
-  const work = claim('workdir', spec.workdir);
+export function claimUpper(spec: MountSpec, upperFd: number, workdirFd: number): void {
+  claim('upperdir', spec.upperdir as string, upperFd);
+  const work = claim('workdir', spec.workdir as string, workdirFd);
   tryAttributes(spec, work);
 }
 
@@ -31,8 +31,8 @@ const TRIES = 30;
 const PAUSE = 50;
 
 /** The descriptor is never closed: it is the claim. */
-function claim(role: string, path: string): number {
-  const fd = openSync(path, 'r');
+function claim(role: string, path: string, opened: number): number {
+  const fd = check(reopenFd(opened, O.RDONLY | O.DIRECTORY), `opening ${role}`, path);
   let r = lockFile(fd);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {

@@ -36,7 +36,7 @@ import { filesystemUuid, nameToHandle } from '../linux/handles.js';
 import { ret, syscall } from '../linux/libc.js';
 import { base, getU64, mapMemory, putBytes, scratch, u8 } from '../linux/memory.js';
 import { mountFuse, unmountFuse } from '../linux/mount.js';
-import { cloneReadOnly } from '../linux/mount-api.js';
+import { cloneMount } from '../linux/mount-api.js';
 import { mountOf, mountTable } from '../linux/mountinfo.js';
 import { removexattrAt, setxattrAt } from '../linux/xattr.js';
 import { requestBuffer } from '../vfs/layout.js';
@@ -230,7 +230,7 @@ function kernelFeatures(folder: string): Feature[] {
     putBytes(scratch + NAME_AT, '.');
     return openBeneath(fd, scratch + NAME_AT, O.PATH);
   });
-  const clone = cloneReadOnly(scratch + PATH_AT);
+  const clone = cloneMount(scratch + PATH_AT, true);
   if (clone >= 0) close(clone);
   const xattrat = ret(syscall(SYS_listxattrat, AT.FDCWD, base + scratch + PATH_AT, 0, 0, 0, 0));
   return [

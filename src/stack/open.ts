@@ -1,5 +1,5 @@
 // Opens the layers that a spec names and makes the overlay filesystem of them.
-// Called once by stack/server.ts before the session starts, after the upper has been claimed.
+// Called once by stack/server.ts before the session starts.
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
@@ -16,18 +16,18 @@ import {
   statFd,
 } from '../linux/files.js';
 import { filesystemUuid, nameToHandle } from '../linux/handles.js';
-import { putBytes, scratch, u32 } from '../linux/memory.js';
-import { cloneReadOnly } from '../linux/mount-api.js';
+import { scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
 import { sweep } from '../overlay/workdir.js';
 import type { FileSystem } from '../vfs/filesystem.js';
+import { claimUpper } from './claim.js';
 import { MountError } from './errors.js';
+import { openLower, openUpperSide, putPath } from './open-dirs.js';
 import type { IdRange, MountSpec } from './spec.js';
 
-// Scratch of this thread that no system call wrapper uses: a path, a struct statfs, a file handle.
-const PATH_AT = 0x20000;
+// Scratch of this thread that no system call wrapper uses: a struct statfs, a file handle.
 const STATFS_AT = 0x22000;
 const HANDLE_AT = 0x23000;
 
@@ -35,29 +35,31 @@ const HANDLE_AT = 0x23000;
 const FD_SHARE = 4;
 
 /**
- * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared.
+ * Opens the layers, claims the upper, prepares the workdir.
+ * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared, `busy` when another
+ * live mount uses the upper.
  */
 export function openOverlay(spec: MountSpec): FileSystem {
+  if (spec.readOnly && spec.upperdir !== undefined) {
+    // Read-only with an upper: it is one more layer to read, the topmost.
+    const { upperdir, workdir: _, ...rest } = spec;
+    return openOverlay({ ...rest, lowerdirs: [upperdir, ...spec.lowerdirs] });
+  }
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const filesystems: string[] = [];
-  const open = (path: string, index: number, lower: boolean): DirectoryLayer =>
-    openLayer(path, index, lower && full, filesystems);
-
-  const writable = spec.upperdir !== undefined && !spec.readOnly;
-  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1, true));
-  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i, true));
-  const upper = writable ? open(spec.upperdir as string, 0, false) : undefined;
-  if (!writable && spec.upperdir !== undefined) {
-    // Read-only with an upper: it is one more layer to read, the topmost.
-    return openOverlay({
-      ...spec,
-      lowerdirs: [spec.upperdir, ...spec.lowerdirs],
-      upperdir: undefined,
-      workdir: undefined,
-    });
+  const open = (path: string, index: number): DirectoryLayer =>
+    layerOf(path, index, openLower(path, full), filesystems);
+  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
+  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
+  let upper: DirectoryLayer | undefined;
+  let folders: { work: number; index: number } | undefined;
+  if (spec.upperdir !== undefined) {
+    const side = openUpperSide(spec, full);
+    claimUpper(spec, side.upper, side.workdir);
+    upper = layerOf(spec.upperdir, 0, side.upper, filesystems);
+    folders = prepareWorkdir(spec, side.workdir, lowers);
   }
-  const folders = upper === undefined ? undefined : openWorkdir(spec, lowers);
   const config: OverlayConfig = {
     upper,
     lowers,
@@ -97,28 +99,8 @@ function syncMatters(upper: DirectoryLayer | undefined): boolean {
   return upper !== undefined && upper.magic !== TMPFS_MAGIC;
 }
 
-function putPath(path: string): number {
-  const at = scratch + PATH_AT;
-  putBytes(at, Buffer.from(path, 'utf8').toString('latin1'));
-  return at;
-}
-
-/** Opens a directory as a layer; lowers through a read-only clone of their mount where this process may make one. */
-function openLayer(
-  path: string,
-  index: number,
-  clone: boolean,
-  filesystems: string[],
-): DirectoryLayer {
-  const at = putPath(path);
-  let root = clone ? cloneReadOnly(at) : -E.PERM;
-  if (root < 0) root = openAt(-100, at, O.PATH | O.DIRECTORY);
-  if (root < 0) {
-    throw new MountError(
-      'layer',
-      `${path}: cannot be opened (${errnoName(root)}): check the path and its permissions`,
-    );
-  }
+/** Makes a layer of an opened directory. */
+function layerOf(path: string, index: number, root: number, filesystems: string[]): DirectoryLayer {
   check(statFd(root), 'statx', path);
   const s = statBuffer() >>> 2;
   const device = `${u32[s + (Statx.dev_major >>> 2)]}:${u32[s + (Statx.dev_minor >>> 2)]}`;
@@ -133,14 +115,12 @@ function openLayer(
 }
 
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */
-function openWorkdir(
+function prepareWorkdir(
   spec: MountSpec,
+  workdir: number,
   lowers: readonly DirectoryLayer[],
 ): { work: number; index: number } {
   const path = spec.workdir as string;
-  const workdir = openAt(-100, putPath(path), O.PATH | O.DIRECTORY);
-  if (workdir < 0)
-    throw new MountError('layer', `workdir: ${path}: cannot be opened (${errnoName(workdir)})`);
   if (statAt(workdir, putPath('work/incompat/volatile')) >= 0) {
     throw new MountError(
       'layer',

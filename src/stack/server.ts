@@ -4,6 +4,8 @@
 
 import { passthroughPermitted, serve } from '../fuse/server.js';
 import { SysError } from '../linux/errno.js';
+import { setReadahead } from '../linux/mount.js';
+import { exitNow } from '../linux/process.js';
 import {
   awaitMount,
   reportEnded,
@@ -11,14 +13,13 @@ import {
   reportReady,
   takeOrders,
 } from '../supervisor/orders.js';
-import { claimUpper } from './claim.js';
+import { MAX_IO } from '../vfs/layout.js';
 import { MountError } from './errors.js';
 import { openOverlay } from './open.js';
 import type { MountSpec } from './spec.js';
 
 function openAll(spec: MountSpec): ReturnType<typeof openOverlay> | undefined {
   try {
-    claimUpper(spec);
     return openOverlay(spec);
   } catch (error) {
     const kind = error instanceof MountError ? error.kind : 'layer';
@@ -46,7 +47,10 @@ function main(): number {
     acl: spec.acl,
     trace: spec.trace,
     rehearse: true,
-    onReady: reportReady,
+    onReady: () => {
+      setReadahead(spec.mountpoint, MAX_IO / 1024);
+      reportReady();
+    },
   });
   if (reason === 'unmounted') {
     reportEnded();
@@ -63,4 +67,5 @@ function main(): number {
   return 1;
 }
 
-process.exit(main());
+// Not process.exit(): the layers' filesystems are to be free as soon as the mount is gone.
+exitNow(main());
