@@ -11,7 +11,6 @@ import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { makeTree, type Tree } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
-import { detachBelow } from '../support/mounts.js';
 import { AT, must, O, show, sys } from '../support/sys.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
 
@@ -201,5 +200,3 @@ export function run(command: string, args: readonly string[], env?: NodeJS.Proce
   );
   return result.stdout;
 }
-
-export { detachBelow };
