@@ -2,6 +2,7 @@
 // Used by the tests of test/integrity; mounts whatever VARVE_TEST_SUBJECT names, varve by default.
 // The digest is over names, types, modes, owners, times and content, read below the mount.
 
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,8 +18,11 @@ export class IntegrityStack {
   readonly #subject = chosenSubject();
   #digest = '';
 
-  /** @param base an empty folder, deleted by the test */
+  /** @param base an empty folder, unmounted and deleted by the test */
   constructor(base: string) {
+    // In memory: unmounting waits until everything is written, and a disk may be busy with others.
+    const memory = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2g', 'integrity', base]);
+    if (memory.status !== 0) throw new Error(`tmpfs on ${base}: ${memory.stderr}`);
     const folders = ['lower', 'upper', 'work', 'mnt'].map((name) => join(base, name));
     for (const folder of folders) mkdirSync(folder);
     [this.lower, this.upper, this.#work, this.mountpoint] = folders;
