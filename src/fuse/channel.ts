@@ -101,9 +101,13 @@ export class Channel {
     }
   }
 
-  /** Sleeps until the kernel or one of `others` has something. @returns their bit mask (bit 0: the kernel), or -errno. */
-  sleep(others: readonly number[]): number {
-    return pollIn([this.fd, ...others], -1);
+  /**
+   * Sleeps until the kernel or one of `others` has something.
+   * @param timeout milliseconds, -1: for ever.
+   * @returns their bit mask (bit 0: the kernel), 0 after the timeout, or -errno.
+   */
+  sleep(others: readonly number[], timeout: number): number {
+    return pollIn([this.fd, ...others], timeout);
   }
 
   /** Sends the reply of `length` bytes in replyBuffer(0). @returns whether it reached its caller. */

@@ -18,6 +18,7 @@ import {
   NOTIFY,
 } from './abi.js';
 import type { DispatchHost } from './dispatch.js';
+import { formReply } from './job-record.js';
 import type { Jobs } from './jobs.js';
 import type { Session } from './session.js';
 
@@ -51,6 +52,12 @@ export class ServerHost implements DispatchHost {
     this.#request = request;
     this.#fuseFd = fuseFd;
     this.jobs = jobs;
+  }
+
+  /** Answers a request that is not the current one, as a job of it has ended. @param result bytes copied, or -errno. */
+  answer(slot: number, result: number): void {
+    const message = scratch + MESSAGE_AT;
+    write(this.#fuseFd, message, formReply(slot, result, message));
   }
 
   get passthrough(): boolean {

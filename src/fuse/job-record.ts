@@ -2,7 +2,10 @@
 // Used by jobs.ts and worker.ts. A slot belongs to the server while FREE or DONE, to a worker while QUEUED.
 // State and counters change by Atomics; everything else is published by the pipe that carries the slot's number.
 
+import { i32, u32 } from '../linux/memory.js';
 import { JOB_COUNT, JOB_SIZE, JOBS, requestBuffer } from '../vfs/layout.js';
+import { FuseCopyFileRangeOut, FuseOutHeader } from './abi.js';
+import { OP } from './opcodes.js';
 
 /** Byte offsets in a record. */
 export const Job = {
@@ -31,6 +34,10 @@ export const Ring = {
   done: JOBS >>> 2,
   /** Jobs that are over, told or answered. */
   finished: (JOBS + 4) >>> 2,
+  /** Workers that have come up. */
+  alive: (JOBS + 8) >>> 2,
+  /** Workers that have come to their end. */
+  ended: (JOBS + 12) >>> 2,
 } as const;
 
 export const jobAt = (slot: number): number => JOBS + slot * JOB_SIZE;
@@ -43,6 +50,24 @@ const PAYLOADS = requestBuffer(7);
 export const payloadAt = (slot: number): number => PAYLOADS + slot * PAYLOAD_SIZE;
 
 export const MAX_WORKERS = 4;
+
+/** Puts the reply to the request of a job at the arena offset `at`. @returns its length in bytes. */
+export function formReply(slot: number, result: number, at: number): number {
+  const job = jobAt(slot);
+  const opcode = u32[(job + Job.opcode) >>> 2] as number;
+  const k = at >>> 2;
+  const copied = result >= 0 && (opcode === OP.COPY_FILE_RANGE || opcode === OP.COPY_FILE_RANGE_64);
+  if (copied) {
+    u32[k + 4] = result >>> 0;
+    u32[k + 5] = opcode === OP.COPY_FILE_RANGE ? 0 : Math.floor(result / 0x1_0000_0000);
+  }
+  const length = copied ? FuseOutHeader.size + FuseCopyFileRangeOut.size : FuseOutHeader.size;
+  u32[k] = length;
+  i32[k + 1] = Math.min(result, 0);
+  u32[k + 2] = u32[(job + Job.uniqueLo) >>> 2] as number;
+  u32[k + 3] = u32[(job + Job.uniqueHi) >>> 2] as number;
+  return length;
+}
 
 /** What a worker thread is started with. */
 export interface WorkerStart {

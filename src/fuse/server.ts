@@ -76,7 +76,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   const trace = options.trace ?? false;
   const rehearse = options.rehearse ?? false;
   const request = emptyRequest();
-  const jobs = new Jobs(request, options.fd);
+  const jobs = new Jobs(request, options.fd, { log });
   const host = new ServerHost(request, options.fd, jobs);
   const dispatcher = new Dispatcher(request, fs, host, {
     wishes: {
@@ -95,13 +95,22 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   }
   let announced = options.session !== undefined;
 
+  /** A failure there must not end the serving: every program on the mount would fail with it. */
+  const attempt = (what: string, action: () => void): void => {
+    try {
+      action();
+    } catch (error) {
+      log(`${what}: ${error instanceof Error ? error.stack : String(error)}`);
+    }
+  };
+
   /** Handles the message in the request buffer and sends its reply. */
   const serveOne = (length: number): void => {
     if (trace) log(traceRequest(length, dispatcher.session));
     const reply = dispatcher.handle(length);
     if (reply > 0) {
       if (trace) log(traceReply(reply, request));
-      if (!channel.reply(reply)) dispatcher.undo();
+      if (!channel.reply(reply)) attempt('undoing', () => dispatcher.undo());
     } else if (trace) {
       log('   (no reply now)');
     }
@@ -116,7 +125,9 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {
     // Before the first job there is no pipe; poll(2) skips -1.
-    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1]);
+    jobs.publish();
+    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1], jobs.concern);
+    if (mask === 0) jobs.rescue((slot, result) => host.answer(slot, result));
     if (mask < 0) return mask === -E.INTR ? undefined : 'failed';
     return mask & 4 && options.onWake?.() ? 'woken' : undefined;
   };
@@ -145,7 +156,9 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     }
   }
 
-  fs.stop();
+  // Jobs use the filesystem's descriptors: they end before it closes them.
+  jobs.finish();
+  attempt('stopping', () => fs.stop());
   jobs.stop();
   if (channel.refused > 0) log(`${channel.refused} replies were refused by the kernel`);
   return reason;

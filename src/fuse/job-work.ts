@@ -1,0 +1,32 @@
+// What each kind of job does, on whichever thread.
+// Called by worker.ts, and by jobs.ts itself where no worker can be had. Results are >= 0 or -errno.
+// Follows: the kinds of vfs/filesystem.ts JOB.
+
+import { copyFile, copyRange } from '../linux/copy.js';
+import { E } from '../linux/errno.js';
+import { fallocate, fdatasync, fsync, syncfs } from '../linux/files.js';
+import { JOB } from '../vfs/filesystem.js';
+
+export function perform(
+  kind: number,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  e: number,
+): number {
+  switch (kind) {
+    case JOB.FSYNC:
+      return b === 1 ? fdatasync(a) : fsync(a);
+    case JOB.SYNCFS:
+      return syncfs(a);
+    case JOB.FALLOCATE:
+      return fallocate(a, b, c, d);
+    case JOB.COPY_RANGE:
+      return copyRange(a, b, c, d, e);
+    case JOB.COPY_FILE:
+      return copyFile(a, b, c, d === 1);
+    default:
+      return -E.INVAL;
+  }
+}
