@@ -1,5 +1,5 @@
 // Where a user's supervisor keeps its socket, lock and logs: a folder that only this user can enter.
-// Used by client.ts (to find or start one) and main.ts (to listen).
+// Used by client.ts (to find or start one) and supervisor.ts (to listen).
 // There is one supervisor a user, user namespace and mount namespace: the socket's name carries both inode numbers.
 
 import { lstatSync, mkdirSync, readFileSync, readlinkSync } from 'node:fs';

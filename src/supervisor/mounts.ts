@@ -1,5 +1,5 @@
 // The mounts of one supervisor: each with its server process, /dev/fuse, arena, and state.
-// Called by main.ts for every request; owns the descriptors, so that a mount outlives what happens to its server.
+// Called by supervisor.ts for every request; owns the descriptors, so that a mount outlives what happens to its server.
 // Order of a start: spawn, the server opens its layers, mount, hand over /dev/fuse, the server answers INIT.
 
 import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';

@@ -1,5 +1,5 @@
 // What the command line and the supervisor say to each other: one JSON object a line, over a Unix stream socket.
-// Spoken by supervisor/server side (main.ts) and client.ts; both check the version in every request.
+// Spoken by supervisor/server side (supervisor.ts) and client.ts; both check the version in every request.
 // A request is answered by one reply line with its id; `wait` is answered when the mount is gone.
 
 import type { FuseMount } from '../linux/mount.js';
