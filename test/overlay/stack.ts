@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unmount } from '../../src/cli/umount.js';
 import { mountStack } from '../../src/stack/mount.js';
@@ -86,7 +86,17 @@ export class Stack {
   }
 
   async unmount(): Promise<void> {
-    await unmount(this.mnt, { lazy: false, force: false });
+    const { heldElsewhere } = await unmount(this.mnt, { lazy: false, force: false });
+    if (heldElsewhere) await this.#serverGone();
+  }
+
+  /** A test that made a mount namespace meanwhile has a copy of this mount in it, until it ends. */
+  async #serverGone(): Promise<void> {
+    const deadline = Date.now() + 60_000;
+    while (existsSync(`/proc/${this.server}`)) {
+      assert.ok(Date.now() < deadline, `the server of ${this.mnt} goes on in another namespace`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 
   async remount(more = ''): Promise<void> {

@@ -1,4 +1,4 @@
-// What a plain user can do inside a user namespace of its own: run by rootless.test.ts in there, as a program.
+// What a plain user can do inside a user namespace of its own: run by rootless.alone.test.ts in there, as a program.
 // Uses the same stacks as the tests, with user.overlay marks; throws, and so fails, at the first difference.
 
 import assert from 'node:assert/strict';

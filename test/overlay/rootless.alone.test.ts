@@ -1,4 +1,5 @@
 // The overlay as a plain user inside a user namespace: rootless/main.ts runs there, mounted by the same code.
+// Alone, for a new mount namespace holds copies of what other tests have mounted, and keeps their servers alive.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
