@@ -1,9 +1,9 @@
 // `varve completion`: scripts that complete commands, flags, mount options and mount points, for three shells.
-// Everything comes from commands.ts and stack/options.ts; setup.ts installs the same text.
+// Everything comes from commands.ts and stack/option-table.ts; setup.ts installs the same text.
 // Formats: bash(1) complete, zshcompsys(1), fish complete(1).
 
 import { MountError } from '../stack/errors.js';
-import { OPTIONS, type OptionRecord } from '../stack/options.js';
+import { OPTIONS, type OptionRecord } from '../stack/option-table.js';
 import type { Arguments } from './args.js';
 import { COMMANDS, type CommandRecord, HELP } from './commands.js';
 import { EXIT } from './exit-codes.js';

@@ -1,9 +1,9 @@
 // `varve help`: the overview, and the manual of one command, as text for a terminal.
-// Everything is taken from commands.ts, stack/options.ts and exit-codes.ts; man.ts makes manual pages of the same.
+// Everything is taken from commands.ts, stack/option-table.ts and exit-codes.ts; man.ts makes manual pages of the same.
 // Run by main.ts.
 
 import { MountError } from '../stack/errors.js';
-import { OPTIONS, type OptionGroup, type OptionRecord } from '../stack/options.js';
+import { OPTIONS, type OptionGroup, type OptionRecord } from '../stack/option-table.js';
 import type { Arguments, FlagRecord } from './args.js';
 import { COMMANDS, type CommandRecord, commandNamed, HELP } from './commands.js';
 import { EXIT, EXIT_MEANING } from './exit-codes.js';

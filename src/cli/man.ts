@@ -1,8 +1,8 @@
-// Manual pages in the language of man(7), made of commands.ts, stack/options.ts and exit-codes.ts.
+// Manual pages in the language of man(7), made of commands.ts, stack/option-table.ts and exit-codes.ts.
 // Installed by setup.ts; written to man/ by scripts that publish the package.
 // Follows man(7) and man-pages(7).
 
-import { OPTIONS } from '../stack/options.js';
+import { OPTIONS } from '../stack/option-table.js';
 import { COMMANDS, type CommandRecord, HELP } from './commands.js';
 import { EXIT_MEANING } from './exit-codes.js';
 import { ENVIRONMENT, flagForm, OPTION_GROUPS, optionForm } from './help.js';

@@ -4,7 +4,8 @@
 
 import { MountError } from '../stack/errors.js';
 import { type Mounted, mountStack, throwRefusal } from '../stack/mount.js';
-import { type Backend, parseOptions } from '../stack/options.js';
+import type { Backend } from '../stack/option-table.js';
+import { parseOptions } from '../stack/options.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, remark } from './output.js';

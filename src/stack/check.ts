@@ -6,8 +6,8 @@ import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:
 import { basename, dirname, join, resolve } from 'node:path';
 import { type MountEntry, mountAt, mountOf, mountTable } from '../linux/mountinfo.js';
 import { MountError, reasonOf } from './errors.js';
+import type { MountOptions } from './option-table.js';
 import { unescapeValue } from './option-text.js';
-import type { MountOptions } from './options.js';
 import { isOurs } from './ours.js';
 import type { MountSpec } from './spec.js';
 

@@ -6,8 +6,8 @@ import { MS } from '../linux/constants.js';
 import { E, errnoName } from '../linux/errno.js';
 import { mount } from '../linux/mount.js';
 import { MountError } from './errors.js';
+import type { MountOptions } from './option-table.js';
 import { escapeLayer, escapePath } from './option-text.js';
-import type { MountOptions } from './options.js';
 import type { MountSpec } from './spec.js';
 
 const PAGE = 4096;

@@ -10,7 +10,7 @@ import { makeRuntime } from '../supervisor/folder.js';
 import type { MountStatus, Reply } from '../supervisor/protocol.js';
 import { checkLayers } from './check.js';
 import { MountError } from './errors.js';
-import type { MountOptions } from './options.js';
+import type { MountOptions } from './option-table.js';
 import { type Plan, planMount } from './plan.js';
 import { privilege } from './privilege.js';
 import type { MountSpec } from './spec.js';

@@ -4,7 +4,7 @@
 
 import { statSync } from 'node:fs';
 import { MountError } from './errors.js';
-import type { MountOptions } from './options.js';
+import type { MountOptions } from './option-table.js';
 import type { Privilege } from './privilege.js';
 import type { MountSpec } from './spec.js';
 

@@ -19,7 +19,7 @@ import { COMMANDS } from '../../src/cli/commands.js';
 import { completionScript, SHELLS } from '../../src/cli/completion.js';
 import { manual, overview } from '../../src/cli/help.js';
 import { manPages } from '../../src/cli/man.js';
-import { OPTIONS } from '../../src/stack/options.js';
+import { OPTIONS } from '../../src/stack/option-table.js';
 import { tempDir } from '../support/temp.js';
 import { cliIn } from './cli.js';
 

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { MountError } from '../../src/stack/errors.js';
+import { type MountOptions, OPTIONS } from '../../src/stack/option-table.js';
 import {
   escapeLayer,
   escapePath,
@@ -12,7 +13,7 @@ import {
   splitOptions,
   unescapeValue,
 } from '../../src/stack/option-text.js';
-import { type Dialect, type MountOptions, OPTIONS, parseOptions } from '../../src/stack/options.js';
+import { type Dialect, parseOptions } from '../../src/stack/options.js';
 
 const plain: Dialect = { defaults: '' };
 const parse = (text: string, dialect = plain): MountOptions => parseOptions([text], dialect);
