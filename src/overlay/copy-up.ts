@@ -358,7 +358,8 @@ function copyData(
 ): number {
   counters.add(counters.Counter.copyUpBytes, size);
   const shared = cloneFile(to, from) >= 0;
-  if ((shared || size <= INLINE_COPY) && !o.config.sync) {
+  // Shared blocks are on disk already: as in the kernel, a full clone is not synced.
+  if (shared || (size <= INLINE_COPY && !o.config.sync)) {
     const r = shared ? 0 : copyFile(from, to, size);
     close(from);
     return then(r);
@@ -378,8 +379,7 @@ function copyData(
     }
     for (const request of pending.waiting.splice(0)) o.host.resume(request);
   };
-  if (shared) o.host.jobs.run(JOB.FSYNC, to, 0, 0, 0, 0, done);
-  else o.host.jobs.run(JOB.COPY_FILE, from, to, size, o.config.sync ? 1 : 0, 0, done);
+  o.host.jobs.run(JOB.COPY_FILE, from, to, size, o.config.sync ? 1 : 0, 0, done);
   return PARKED;
 }
 

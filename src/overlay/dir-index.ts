@@ -2,13 +2,36 @@
 // Built by lookup once a directory was asked often enough; lowers never change, additions to the upper are recorded.
 // A hash that collides costs one superfluous stat, never a wrong answer.
 
-import type { Layer } from '../layer/layer.js';
 import { hashName } from '../vfs/names.js';
 
 const SEED = 0;
 
+const POSITIONS = 0x10000;
+
+/** Directories with more names than this are asked layer by layer: their index would cost more than it saves. */
+const NAMES_MAX = 300_000;
+
+/** Collects the names of a directory while its layers are listed. */
+export class DirIndexBuilder {
+  private readonly entries: number[] = [];
+  private readonly upperNames: number[] = [];
+
+  /** @param position of the lower in the stack, or -1 for the upper. */
+  add(position: number, name: number, length: number): void {
+    const hash = hashName(SEED, name, length);
+    if (position < 0) this.upperNames.push(hash);
+    else this.entries.push(hash * POSITIONS + position);
+  }
+
+  /** The index; undefined when the directory is too large for one. */
+  finish(): DirIndex | undefined {
+    if (this.entries.length + this.upperNames.length > NAMES_MAX) return undefined;
+    return DirIndex.of(this.entries, this.upperNames);
+  }
+}
+
 export class DirIndex {
-  /** Hashes of the names that the upper directory has or had since; undefined when it has no upper. */
+  /** Hashes of the names that the upper directory has or had since. */
   readonly upperNames = new Set<number>();
   /** Sorted by hash, then by position in the stack. */
   private readonly hashes: Uint32Array;
@@ -19,38 +42,18 @@ export class DirIndex {
     this.positions = positions;
   }
 
-  /**
-   * Lists the directory in every layer.
-   * @param stack pairs of layer and directory record, topmost lower first. @returns undefined when one cannot be listed.
-   */
-  static build(
-    upper: Layer | undefined,
-    upperDir: number,
-    stack: readonly (readonly [Layer, number])[],
-  ): DirIndex | undefined {
-    const entries: number[] = [];
-    for (let position = 0; position < stack.length; position++) {
-      const [layer, dir] = stack[position] as readonly [Layer, number];
-      const r = layer.list(dir, (name, length) => {
-        entries.push(hashName(SEED, name, length) * 0x10000 + position);
-      });
-      if (r < 0) return undefined;
-    }
+  /** @param entries of the lowers: hash * 65536 + position in the stack. @param upperNames hashes of the upper's names. */
+  static of(entries: readonly number[], upperNames: readonly number[]): DirIndex {
     const sorted = Float64Array.from(entries).sort();
     const hashes = new Uint32Array(sorted.length);
     const positions = new Uint16Array(sorted.length);
     for (let i = 0; i < sorted.length; i++) {
       const v = sorted[i] as number;
-      hashes[i] = Math.floor(v / 0x10000);
-      positions[i] = v % 0x10000;
+      hashes[i] = Math.floor(v / POSITIONS);
+      positions[i] = v % POSITIONS;
     }
     const index = new DirIndex(hashes, positions);
-    if (upper !== undefined && upperDir !== 0) {
-      const r = upper.list(upperDir, (name, length) => {
-        index.upperNames.add(hashName(SEED, name, length));
-      });
-      if (r < 0) return undefined;
-    }
+    for (const hash of upperNames) index.upperNames.add(hash);
     return index;
   }
 

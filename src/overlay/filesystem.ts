@@ -207,7 +207,8 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   flush(): number {
-    return 0;
+    // Nothing to do at close: the kernel then stops asking, and still writes its own pages back.
+    return -E.NOSYS;
   }
 
   release(_r: Request, fhLo: number, fhHi: number): number {

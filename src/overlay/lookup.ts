@@ -26,7 +26,7 @@ import {
   setFlag,
 } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { DirIndex } from './dir-index.js';
+import { DirIndex, DirIndexBuilder } from './dir-index.js';
 import { dropNode } from './forget.js';
 import { readUnionLinks } from './links.js';
 import { MARK } from './marks.js';
@@ -111,23 +111,42 @@ const INDEX_AFTER = 32;
 /** The directory's index; built when enough lookups have asked for it; undefined when there is none. */
 function indexFor(o: Overlay, parent: number, lowers: number): DirIndex | undefined {
   const index = o.indexes.get(parent);
-  if (index !== undefined || lowers === 0) return index;
+  if (index !== undefined) return index;
   if (lowers === 1 && get(parent, F.upper) === 0 && !o.config.aufsWhiteouts) return undefined;
-  const misses = (o.misses.get(parent) ?? 0) + lowers;
+  const misses = (o.misses.get(parent) ?? 0) + Math.max(lowers, 1);
   if (misses < INDEX_AFTER) {
     o.misses.set(parent, misses);
     return undefined;
   }
-  o.misses.delete(parent);
-  const stack: [Layer, number][] = [];
+  const built = buildIndex(o, parent, lowers);
+  setIndex(o, parent, built);
+  return built;
+}
+
+/** Lists the directory in every layer. @returns undefined when one cannot be listed, or there are too many names. */
+function buildIndex(o: Overlay, parent: number, lowers: number): DirIndex | undefined {
+  const builder = new DirIndexBuilder();
+  const upperDir = get(parent, F.upper);
+  if (upperDir !== 0) {
+    const r = (o.upper as Layer).list(upperDir, (name, length) => builder.add(-1, name, length));
+    if (r < 0) return undefined;
+  }
   for (let i = 0; i < lowers; i++) {
     const dir = stackAt(parent, i);
-    stack.push([layerFor(o, dir), dir]);
+    const r = layerFor(o, dir).list(dir, (name, length) => builder.add(i, name, length));
+    if (r < 0) return undefined;
   }
-  const built = DirIndex.build(o.upper, get(parent, F.upper), stack);
-  if (built !== undefined) o.indexes.set(parent, built);
-  else o.misses.set(parent, -0x7fffffff);
-  return built;
+  return builder.finish();
+}
+
+/** Keeps a directory's index; without one it is not tried again. */
+export function setIndex(o: Overlay, parent: number, index: DirIndex | undefined): void {
+  if (index === undefined) {
+    o.misses.set(parent, Number.NEGATIVE_INFINITY);
+    return;
+  }
+  o.misses.delete(parent);
+  o.indexes.set(parent, index);
 }
 
 // The name being looked for in the lower layers, and where: changed by redirects on the way down.
@@ -149,6 +168,7 @@ function lookupLayers(
   nameLen: number,
   attr: number,
 ): number {
+  const { aufsWhiteouts } = o.config;
   const upperDir = get(parent, F.upper);
   const lowers = stackLength(parent);
   const index = indexFor(o, parent, lowers);
@@ -159,7 +179,8 @@ function lookupLayers(
   search.path = undefined;
   merged = [];
 
-  if (upperDir !== 0 && (index === undefined || index.upperNames.has(hash))) {
+  // In aufs form a whiteout has another name than what it hides: the index says nothing about it.
+  if (upperDir !== 0 && (aufsWhiteouts || index === undefined || index.upperNames.has(hash))) {
     const upper = o.upper as Layer;
     const mode = upper.stat(upperDir, name);
     if (mode >= 0) {
@@ -172,19 +193,19 @@ function lookupLayers(
         : foundUpperFile(o, parent, name, nameLen, mode, attr);
     }
     if (mode !== -E.NOENT) return mode;
-    if (o.config.aufsWhiteouts && hasAufsWhiteout(upper, upperDir, name, nameLen)) return ABSENT;
+    if (aufsWhiteouts && hasAufsWhiteout(upper, upperDir, name, nameLen)) return ABSENT;
   }
 
   const first = index === undefined ? -1 : index.find(hash);
-  if (index !== undefined && first < 0 && !o.config.aufsWhiteouts) return ABSENT;
+  if (index !== undefined && first < 0 && !aufsWhiteouts) return ABSENT;
   for (let i = 0; i < lowers; i++) {
-    if (index !== undefined && !o.config.aufsWhiteouts && !index.has(first, hash, i)) continue;
+    if (index !== undefined && !aufsWhiteouts && !index.has(first, hash, i)) continue;
     const dir = stackAt(parent, i);
     const layer = layerFor(o, dir);
     const mode = layer.stat(dir, name);
     if (mode < 0) {
       if (mode !== -E.NOENT) return mode;
-      if (o.config.aufsWhiteouts && hasAufsWhiteout(layer, dir, name, nameLen)) return ABSENT;
+      if (aufsWhiteouts && hasAufsWhiteout(layer, dir, name, nameLen)) return ABSENT;
       continue;
     }
     if (isWhiteout(mode) || isXattrWhiteout(o, layer, dir, name, mode)) return ABSENT;

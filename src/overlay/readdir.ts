@@ -12,8 +12,9 @@ import { ABSENT, OPEN } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, findName, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
+import { DirIndexBuilder } from './dir-index.js';
 import { freeUnused } from './forget.js';
-import { answerEntry, hidesBelow, isXattrWhiteout, lookupChild } from './lookup.js';
+import { answerEntry, hidesBelow, isXattrWhiteout, lookupChild, setIndex } from './lookup.js';
 import { isWhiteout, shownInoHi } from './objects.js';
 import { found, originIno, originLayer } from './origin.js';
 import { isDir, nodeOf, resolve } from './places.js';
@@ -32,11 +33,15 @@ function mergeListing(o: Overlay, slot: number, snapshot: Snapshot): number {
   for (let i = 0; i < lowers; i++) layers.push(stackAt(slot, i));
   // Names seen in the layers above, hidden ones included; needed only where there is something below.
   const seen = layers.length > 1 || o.config.aufsWhiteouts ? new Set<string>() : undefined;
+  // Who lists a merged directory mostly looks its names up next: its index is a by-product.
+  const index = layers.length > 1 && !o.indexes.has(slot) ? new DirIndexBuilder() : undefined;
+  let position = upperDir !== 0 ? -1 : 0;
   for (const dir of layers) {
     const layer = layerFor(o, dir);
-    const r = listLayer(o, slot, layer, dir, seen, snapshot);
+    const r = listLayer(o, slot, layer, dir, position++, seen, index, snapshot);
     if (r < 0) return r;
   }
+  if (index !== undefined) setIndex(o, slot, index.finish());
   return 0;
 }
 
@@ -52,7 +57,9 @@ function listLayer(
   slot: number,
   layer: Layer,
   dir: number,
+  position: number,
   seen: Set<string> | undefined,
+  index: DirIndexBuilder | undefined,
   snapshot: Snapshot,
 ): number {
   const { aufsWhiteouts } = o.config;
@@ -63,6 +70,7 @@ function listLayer(
   const hidden: string[] = [];
   const start = snapshot.count;
   const r = layer.list(dir, (name, nameLen, inoLo, inoHi, type) => {
+    index?.add(position, name, nameLen);
     let text: string | undefined;
     if (seen !== undefined) {
       text = getBytes(name, nameLen);

@@ -19,6 +19,7 @@ import { u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr } from '../vfs/attr.js';
 import { type Request, SETATTR, type SetAttr } from '../vfs/filesystem.js';
 import { H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
+import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropSetId } from './io.js';
@@ -29,6 +30,7 @@ import { locate, nodeOf, typeOfNode } from './places.js';
 export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
+  if (isUnreachable(slot)) return answerGone(slot, out);
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
   if (e < 0) return e;
@@ -39,6 +41,25 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   if (e < 0) return e;
   e = attrOf(o, slot, out);
   return e < 0 ? e : ATTR_SIZE;
+}
+
+/** An upper file without a name, an open handle or a descriptor: nobody can see it any more. */
+function isUnreachable(slot: number): boolean {
+  return (
+    hasFlag(slot, FLAG.ORPHAN) &&
+    hasFlag(slot, FLAG.UPPER) &&
+    get(slot, F.fd) === 0 &&
+    get(slot, F.handles) === 0
+  );
+}
+
+/** The kernel's writeback cache still flushes the times of such a file, and would report a failure to syncfs(2). */
+function answerGone(slot: number, out: number): number {
+  u32.fill(0, out >>> 2, (out + ATTR_SIZE) >>> 2);
+  u32[out >>> 2] = get(slot, F.inoLo);
+  u32[(out >>> 2) + 1] = get(slot, F.inoHi);
+  u32[(out + Attr.mode) >>> 2] = typeOfNode(slot) << 12;
+  return ATTR_SIZE;
 }
 
 function resize(o: Overlay, slot: number, set: SetAttr): number {
