@@ -102,13 +102,6 @@ export default {
       to: { path: '(?:^|/)koffi(?:/|$)' },
     },
     {
-      name: 'argument-parser-only-in-cli',
-      comment: 'Only the command line parses arguments.',
-      severity: 'error',
-      from: { path: '^src/', pathNot: '^src/cli/' },
-      to: { path: '(?:^|/)commander(?:/|$)' },
-    },
-    {
       name: 'no-undeclared-packages',
       comment: 'A package that src/ imports is a dependency, never a development one.',
       severity: 'error',

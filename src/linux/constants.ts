@@ -64,16 +64,7 @@ export const DT = {
 } as const;
 
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
-export const XATTR = { CREATE: 1, REPLACE: 2 } as const;
 export const SEEK = { SET: 0, CUR: 1, END: 2, DATA: 3, HOLE: 4 } as const;
-
-export const FALLOC = {
-  KEEP_SIZE: 1,
-  PUNCH_HOLE: 2,
-  COLLAPSE_RANGE: 8,
-  ZERO_RANGE: 16,
-  INSERT_RANGE: 32,
-} as const;
 
 export const MS = {
   RDONLY: 1,

@@ -10,7 +10,6 @@ import { base, scratch, u8, u32 } from './memory.js';
 const nameToHandleAt = func(
   'int name_to_handle_at(int dirfd, uint64_t path, uint64_t handle, uint64_t mountid, int flags)',
 );
-const openByHandleAt = func('int open_by_handle_at(int mountfd, uint64_t handle, int flags)');
 
 /** Largest handle, bytes (MAX_HANDLE_SZ). */
 export const MAX_HANDLE = 128;
@@ -21,11 +20,6 @@ export function nameToHandle(dirfd: number, name: number, out: number): number {
   u32[k] = MAX_HANDLE;
   const r = ret(nameToHandleAt(dirfd, base + name, base + out, base + scratch + 88, AT.EMPTY_PATH));
   return r < 0 ? r : (u32[k] as number);
-}
-
-/** Opens by handle; needs CAP_DAC_READ_SEARCH. `mountFd`: any fd on the filesystem. */
-export function openHandle(mountFd: number, handle: number, flags: number): number {
-  return ret(openByHandleAt(mountFd, base + handle, flags));
 }
 
 /** How filesystems tell their UUID: ioctl, where it lies in the answer, and the u32 that the question begins with. */

@@ -54,12 +54,12 @@ import {
 import { dropNode } from './forget.js';
 import { attachHandle, serverFlags } from './io.js';
 import { changeUnionLinks } from './links.js';
-import { addAlias, answerEntry, lookupChild } from './lookup.js';
+import { addAlias, answerEntry } from './lookup.js';
 import { attrOf, finishAttr, isWhiteout, setInoFromStat } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
-import { isDir, nodeOf, resolve } from './places.js';
+import { isDir, nodeOf } from './places.js';
 import { setDataRedirect } from './redirects.js';
-import { LONG_NAME, RECORD, TEMP_NAME, XATTR_VALUE } from './work.js';
+import { LONG_NAME, TEMP_NAME, XATTR_VALUE } from './work.js';
 import { tempName } from './workdir.js';
 
 /** Makes the object called `name` below `dirfd`. @returns >= 0 (an fd where it opens one) or -errno. */
@@ -563,11 +563,4 @@ function nameUnnamed(
 
 function clearOrphan(slot: number): void {
   put(slot, F.flags, get(slot, F.flags) & ~(FLAG.ORPHAN | FLAG.FRESH));
-}
-
-/** Whether `name` is visible in the directory; the node found is not counted. */
-export function childOf(o: Overlay, parent: number, name: number, nameLen: number): number {
-  const known = findName(parent, name, nameLen);
-  if (known !== 0) return resolve(known);
-  return lookupChild(o, parent, name, nameLen, RECORD);
 }

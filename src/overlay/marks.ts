@@ -5,7 +5,7 @@
 import type { Layer } from '../layer/layer.js';
 import { XATTR_SIZE_MAX } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { getBytes, u8 } from '../linux/memory.js';
+import { u8 } from '../linux/memory.js';
 import { constant, XATTR_LIST, XATTR_VALUE } from './work.js';
 
 /** What readMarks() found, as bits. */
@@ -141,15 +141,4 @@ export class Marks {
     }
     return out - list;
   }
-}
-
-/** The value of an xattr as bytes (Latin-1), or undefined when it is absent or too long. */
-export function readText(
-  layer: Layer,
-  dir: number,
-  name: number,
-  attr: number,
-): string | undefined {
-  const n = layer.getxattr(dir, name, attr, XATTR_VALUE, 4096);
-  return n < 0 ? undefined : getBytes(XATTR_VALUE, n);
 }

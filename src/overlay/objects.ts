@@ -6,7 +6,7 @@ import type { Layer } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { Statx, statBuffer, statFd } from '../linux/files.js';
-import { u16, u32 } from '../linux/memory.js';
+import { u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr, attrFromStat } from '../vfs/attr.js';
 import { clearFlag, F, FLAG, get, put, setFlag, TYPE_MASK } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
@@ -103,9 +103,4 @@ export function isWhiteout(mode: number): boolean {
 /** st_nlink in statBuffer(). */
 export function statNlink(): number {
   return u32[(statBuffer() + Statx.nlink) >>> 2] as number;
-}
-
-/** st_mode in statBuffer(). */
-export function statMode(): number {
-  return u16[(statBuffer() + Statx.mode) >>> 1] as number;
 }

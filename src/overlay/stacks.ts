@@ -12,8 +12,6 @@ import type { Overlay } from './context.js';
 const BASE = STACKS >>> 2;
 // Header state: next unused word, then the free lists by length.
 const STATE = (HEADER + 0xc000) >>> 2;
-/** Most lower layers of a stack. */
-export const MAX_LOWERS = 500;
 
 /** How many lower directories node `slot` merges. */
 export function stackLength(slot: number): number {

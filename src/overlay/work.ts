@@ -41,10 +41,6 @@ export const PATH_2 = piece(8192);
 export const RECORD = piece(512);
 /** A copy of a struct statx, while statBuffer() is used again. */
 export const SAVED_STAT = piece(256);
-/** Data of copies that the server makes itself. */
-export const COPY_SIZE = 256 * 1024;
-export const COPY = piece(COPY_SIZE);
-
 /** Writes an ASCII string with its NUL once; returns its arena offset. */
 export function constant(text: string): number {
   const at = constants;

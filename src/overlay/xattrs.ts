@@ -8,14 +8,15 @@ import { emptyPath } from '../linux/files.js';
 import { getBytes, u8 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import type { Request } from '../vfs/filesystem.js';
-import { clearFlag, FLAG, setFlag } from '../vfs/nodes.js';
+import { clearFlag, FLAG, hasFlag, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper } from './copy-up.js';
 import { isDir, locate, nodeOf } from './places.js';
 import { LONG_NAME, XATTR_LIST } from './work.js';
 
-/** An ACL that is not there may be removed: it is the same as one that says no more than the mode. */
-const ACL_PREFIX = 'system.posix_acl_';
+/** Filesystems let an ACL be removed that is not there, and kernel overlayfs asks the upper's only. */
+const isAcl = (name: number, nameLen: number) =>
+  getBytes(name, nameLen).startsWith('system.posix_acl_');
 
 /** The name to use on the layers for a user's name; itself unless it must be escaped. */
 function storedName(o: Overlay, name: number, nameLen: number): number {
@@ -80,7 +81,7 @@ export function removexattr(o: Overlay, r: Request, name: number, nameLen: numbe
   if (slot === 0) return -E.STALE;
   // What is not there needs no copy-up to be refused.
   const there = getxattr(o, r, name, nameLen, XATTR_LIST, 0);
-  if (there === -E.NODATA && getBytes(name, nameLen).startsWith(ACL_PREFIX)) return 0;
+  if (there === -E.NODATA && hasFlag(slot, FLAG.UPPER) && isAcl(name, nameLen)) return 0;
   if (there < 0) return there;
   return change(o, r, name, nameLen, removexattrAt);
 }
