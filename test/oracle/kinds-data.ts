@@ -89,7 +89,9 @@ export const dataKinds: Record<string, Kind> = {
     make: (c) => ({ slot: c.writable(), length: c.length(), seed: c.seed() }),
     run: (w, a) => {
       const fd = w.fd(a.slot);
-      return `${show(sys.write(fd, pattern(a.seed, a.length)))} ${position(fd)}`;
+      const written = sys.write(fd, pattern(a.seed, a.length));
+      // The position in a folder means nothing.
+      return written < 0 ? show(written) : `${written} ${position(fd)}`;
     },
   },
   pwrite: {

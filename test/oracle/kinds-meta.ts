@@ -88,17 +88,17 @@ export const metaKinds: Record<string, Kind> = {
   },
   chown: {
     weight: 12,
-    make: (c) => ({ path: c.any(), uid: c.id(), gid: c.id() }),
+    make: (c) => ({ path: c.any(), ...c.owner() }),
     run: (w, a) => show(sys.chown(w.root, a.path, a.uid, a.gid)),
   },
   lchown: {
     weight: 6,
-    make: (c) => ({ path: c.existing('llldfo'), uid: c.id(), gid: c.id() }),
+    make: (c) => ({ path: c.existing('llldfo'), ...c.owner() }),
     run: (w, a) => show(sys.chown(w.root, a.path, a.uid, a.gid, AT.SYMLINK_NOFOLLOW)),
   },
   fchown: {
     weight: 6,
-    make: (c) => ({ slot: c.slot(), uid: c.id(), gid: c.id() }),
+    make: (c) => ({ slot: c.slot(), ...c.owner() }),
     run: (w, a) => show(sys.chown(w.fd(a.slot), '', a.uid, a.gid)),
   },
   utimens: {

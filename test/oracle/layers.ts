@@ -78,7 +78,7 @@ function makeLayer(
       ['socket', 1],
       ['chr', 2],
       ['link', links ? 8 : 0],
-      ['whiteout', above ? 10 : 1],
+      ['whiteout', above ? 10 : 0],
       ['xwhiteout', above ? 3 : 0],
       ['renamed', above ? 4 : 0],
     ]);
@@ -98,6 +98,8 @@ function makeLayer(
       addRenamed(path);
       return;
     }
+    // A whiteout over nothing is listed by the kernel where only its layer shows, and in the way of rmdir(2).
+    if ((kind === 'whiteout' || kind === 'xwhiteout') && !merged.has(path)) kind = 'file';
     // An opaque folder cannot also be marked as one that holds such whiteouts.
     if (kind === 'xwhiteout' && opaque.has(parentOf(path))) kind = 'whiteout';
     if (kind === 'link') {

@@ -111,8 +111,14 @@ export class Choices {
     return this.random.pick(modes);
   }
 
-  id(): number {
-    return this.random.pick([0, 1000, 1001, -1]);
+  /**
+   * Never both left as they are: FUSE then asks nobody, while elsewhere even that chown(2) drops
+   * set-id bits and needs the owner.
+   */
+  owner(): { uid: number; gid: number } {
+    const id = () => this.random.pick([0, 1000, 1001, -1]);
+    const gid = id();
+    return { uid: gid === -1 ? this.random.pick([0, 1000, 1001]) : id(), gid };
   }
 
   /** An offset or a size in bytes. */
