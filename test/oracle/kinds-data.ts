@@ -157,12 +157,17 @@ export const dataKinds: Record<string, Kind> = {
   'seek-data': {
     weight: 8,
     make: (c) => ({ slot: c.file(), at: c.size() }),
-    run: (w, a) => w.reading(a.slot, (fd) => seekData(fd, a.at)),
+    run: (w, a) => {
+      // In a folder positions are the filesystem's own business.
+      if (w.slots[a.slot]?.directory) return 'a folder';
+      return w.reading(a.slot, (fd) => seekData(fd, a.at));
+    },
   },
   'seek-hole': {
     weight: 8,
     make: (c) => ({ slot: c.file(), at: c.size() }),
     run: (w, a) => {
+      if (w.slots[a.slot]?.directory) return 'a folder';
       return w.reading(a.slot, (fd) => {
         const before = sys.lseek(fd, 0, 1);
         const found = sys.lseek(fd, a.at, 4);
