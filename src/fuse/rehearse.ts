@@ -24,7 +24,6 @@ const DIRECTORIES = 4;
 /** Bytes of counters that the practice must not change. */
 const COUNTERS_SIZE = Counter.opcodes + 8 * 64;
 const DIRECTORY_SIZE = 4096;
-const READ_SIZE = 4096;
 const ROOT: NodeId = [1, 0];
 
 type NodeId = readonly [lo: number, hi: number];
@@ -107,19 +106,16 @@ export class Rehearsal {
     if (node[0] === 0 && node[1] === 0) return;
     u32.fill(0, ARGS >>> 2, (ARGS >>> 2) + 4);
     this.#ask(OP.GETATTR, node, 16);
-    if (type === DT.REG && this.#round % 4 === 0) this.#readFile(node);
+    if (type === DT.REG && this.#round % 4 === 0) this.#openFile(node);
     this.#forget(node);
   }
 
-  /** OPEN for reading, READ, RELEASE. */
-  #readFile(node: NodeId): void {
+  /** OPEN for reading and RELEASE; no READ, which may change the time of last access. */
+  #openFile(node: NodeId): void {
     u32.fill(0, ARGS >>> 2, (ARGS >>> 2) + 2);
     if (this.#ask(OP.OPEN, node, 8) === 0) return;
     const fhLo = u32[OUT >>> 2] as number;
     const fhHi = u32[(OUT >>> 2) + 1] as number;
-    putHandle(fhLo, fhHi);
-    u32[(ARGS + 16) >>> 2] = READ_SIZE;
-    this.#ask(OP.READ, node, 40);
     putHandle(fhLo, fhHi);
     this.#ask(OP.RELEASE, node, 24);
   }
