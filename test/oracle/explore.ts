@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { detachBelow } from '../support/mounts.js';
 import { kernel, subjectNamed } from '../support/subjects.js';
+import { enterOwnMountNamespace } from '../support/sys.js';
 import { type Bench, type Case, type Failure, newCase, runCase, showOp } from './campaign.js';
 import { minimise } from './minimise.js';
 import type { Filesystems } from './stack.js';
@@ -45,8 +46,13 @@ export interface Summary {
   milliseconds: number;
 }
 
+let alone = false;
+
 /** Mounts both filesystems below a folder; unmounted with it by test/support/temp.ts. */
 export function makeFilesystems(folder: string): Filesystems {
+  // A copy of our mounts elsewhere would keep an upper in use after its mount is gone.
+  if (!alone) enterOwnMountNamespace();
+  alone = true;
   const filesystems = { tmpfs: join(folder, 'tmpfs'), ext4: join(folder, 'ext4') };
   for (const path of Object.values(filesystems)) mkdirSync(path);
   run('mount', ['-t', 'tmpfs', '-o', 'noatime,size=2g', 'oracle', filesystems.tmpfs]);

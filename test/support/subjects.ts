@@ -39,17 +39,7 @@ export function kernel(options = kernelOptions): Subject {
     mount: (stack) => {
       // Access times would make every reading operation a writing one.
       const all = `${layerOptions(stack)},${options},noatime,nosuid,nodev`;
-      const mount = () => run('mount', ['-t', 'overlay', 'oracle', stack.mountpoint, '-o', all]);
-      // A folder stays in use for a moment when somebody looks at a mount of it that ends.
-      for (let i = 0; i < 20; i++) {
-        try {
-          mount();
-          return;
-        } catch {
-          pause(100);
-        }
-      }
-      mount();
+      run('mount', ['-t', 'overlay', 'oracle', stack.mountpoint, '-o', all]);
     },
     unmount: (mountpoint) => run('umount', [mountpoint]),
   };
