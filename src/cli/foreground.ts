@@ -18,6 +18,17 @@ export interface Watched {
   readonly throwRefusal: (reply: Reply) => void;
 }
 
+let early = 0;
+const note = (): void => {
+  early++;
+};
+
+/** From here on a signal waits for watchGone(): the mount may stand before the command knows. */
+export function holdSignals(): void {
+  process.on('SIGINT', note);
+  process.on('SIGTERM', note);
+}
+
 /** @returns the exit code of the command. */
 export async function watchGone(watched: Watched): Promise<number> {
   let tries = 0;
@@ -29,6 +40,9 @@ export async function watchGone(watched: Watched): Promise<number> {
   };
   process.on('SIGINT', leave);
   process.on('SIGTERM', leave);
+  process.off('SIGINT', note);
+  process.off('SIGTERM', note);
+  if (early > 0) leave();
   const log = watched.served === undefined ? undefined : followLog(watched.served.status.log);
   try {
     if (watched.served === undefined) {

@@ -19,6 +19,7 @@ export async function run(given: Arguments): Promise<number> {
   const mountpoint = given.operands[0] as string;
   const parsed = parseOptions(given.values('options'), { defaults: defaultOptions() });
   const options = given.has('trace') ? { ...parsed, trace: true } : parsed;
+  if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
   const mounted = await mountStack(options, mountpoint, backendOf(given) ?? options.backend);
   announce(given, mounted);
   if (!given.has('foreground')) {

@@ -71,6 +71,7 @@ async function mount(given: ReturnType<typeof parseArguments>): Promise<number> 
   // and podman mounts the same layer again and again with this option.
   const fsync = parsed.fsync && !volatile;
   const options = { ...parsed, volatile: false, fsync, trace: debug };
+  if (debug || given.has('foreground')) (await import('./foreground.js')).holdSignals();
   const mounted = await mountStack(options, mountpoint, 'fuse');
   if (!debug && !given.has('foreground')) {
     mounted.served?.supervisor.close();
