@@ -15,6 +15,7 @@ import { Jobs } from './jobs.js';
 import { Rehearsal } from './rehearse.js';
 import type { Session } from './session.js';
 import { traceReply, traceRequest } from './trace.js';
+import { undo } from './undo.js';
 
 /** How to serve. Absent keys mean the default named. */
 export interface ServeOptions {
@@ -110,7 +111,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     const reply = dispatcher.handle(length);
     if (reply > 0) {
       if (trace) log(traceReply(reply, request));
-      if (!channel.reply(reply)) attempt('undoing', () => dispatcher.undo());
+      if (!channel.reply(reply)) attempt('undoing', () => undo(fs, request));
     } else if (trace) {
       log('   (no reply now)');
     }

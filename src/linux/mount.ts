@@ -4,7 +4,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { MS, S } from './constants.js';
+import { MNT, MS, S } from './constants.js';
 import { check, E, errnoName, SysError } from './errno.js';
 import { openFuse } from './fuse-dev.js';
 import { ret, stringFunc } from './libc.js';
@@ -154,9 +154,7 @@ function helper(): string {
  * @throws SysError EBUSY while files are open or directories entered; EINVAL when nothing is mounted there.
  */
 export function unmountFuse(mountpoint: string, lazy = false): void {
-  const MNT_DETACH = 2;
-  const UMOUNT_NOFOLLOW = 8;
-  const r = umount2(mountpoint, UMOUNT_NOFOLLOW | flag(lazy, MNT_DETACH));
+  const r = umount2(mountpoint, MNT.NOFOLLOW | flag(lazy, MNT.DETACH));
   if (r >= 0) return;
   if (r !== -E.PERM) throw new SysError('umount', r, mountpoint);
   const run = spawnSync(
