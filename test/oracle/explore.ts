@@ -3,8 +3,9 @@
 // Brings its own filesystems: a tmpfs and an ext4 image, both gone with the folder they are in.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, realpathSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { detachBelow } from '../support/mounts.js';
 import { kernel, subjectNamed } from '../support/subjects.js';
 import { enterOwnMountNamespace } from '../support/sys.js';
@@ -51,7 +52,8 @@ let alone = false;
 /** Mounts both filesystems below a folder; unmounted with it by test/support/temp.ts. */
 export function makeFilesystems(folder: string): Filesystems {
   // A copy of our mounts elsewhere would keep an upper in use after its mount is gone.
-  if (!alone) enterOwnMountNamespace();
+  // Other tests mount below /tmp, or beside the folder that test/run.ts gave to this one.
+  if (!alone) enterOwnMountNamespace(['/tmp', dirname(realpathSync(tmpdir()))]);
   alone = true;
   const filesystems = { tmpfs: join(folder, 'tmpfs'), ext4: join(folder, 'ext4') };
   for (const path of Object.values(filesystems)) mkdirSync(path);

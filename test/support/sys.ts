@@ -4,6 +4,7 @@
 
 import { constants as os } from 'node:os';
 import koffi from 'koffi';
+import { mountsBelow } from './mounts.js';
 
 const libc = koffi.load('libc.so.6');
 type Arg = number | bigint | Buffer | null;
@@ -367,16 +368,23 @@ export function asUser<T>(uid: number, gid: number, use: () => T): T {
 const mount = declare(
   'int mount(void *source, void *target, void *type, unsigned long flags, void *data)',
 );
+const umount2 = declare('int umount2(void *target, int flags)');
 
 /**
- * Puts this thread, and what it starts, into a mount namespace of its own: nobody who copies the
- * outer one keeps a mount of ours busy. For the main thread; a process has no way back. Needs root.
+ * Puts this thread, and what it starts, into a mount namespace of its own, where nothing is mounted
+ * below the given folders: nobody who copies the outer namespace keeps a mount of ours busy, and we
+ * keep none of theirs. For the main thread; a process has no way back. Needs root.
  */
-export function enterOwnMountNamespace(): void {
+export function enterOwnMountNamespace(folders: readonly string[]): void {
   const newNamespace = 0x20000;
   const privateBelow = 0x4000 | 0x40000;
+  const detach = 2;
   must(raw(nr.unshare, newNamespace, 0, 0, 0, 0));
   must(mount(null, cstr('/'), null, privateBelow, null));
+  for (const folder of folders) {
+    if (folder === '/') continue;
+    for (const { target } of mountsBelow(folder)) umount2(cstr(target), detach);
+  }
 }
 
 /** The result of a call that a test cannot go on without. */
