@@ -50,14 +50,8 @@ const subjects: Record<string, () => Subject> = {
     name: 'varve',
     mount: (stack) => {
       const options = `${layerOptions(stack)},allow_other,${kernelOptions}`;
-      run(process.execPath, [
-        varveMain,
-        'mount',
-        '--backend=fuse',
-        '-o',
-        options,
-        stack.mountpoint,
-      ]);
+      const args = [varveMain, 'mount', '--backend=fuse', '-o', options, stack.mountpoint];
+      untilFree(() => run(process.execPath, args));
     },
     unmount: (mountpoint) => run(process.execPath, [varveMain, 'umount', mountpoint]),
   }),
@@ -86,6 +80,22 @@ export function subjectNamed(name: string): Subject {
 /** The subject that the environment asks for, varve by default. */
 export function chosenSubject(): Subject {
   return subjectNamed(process.env['VARVE_TEST_SUBJECT'] ?? 'varve');
+}
+
+/**
+ * A mount namespace that another test makes holds copies of our mounts for as long as it lives, and with them their
+ * servers and their claims of the uppers, as it would with kernel overlayfs: wait for its end.
+ */
+function untilFree(mount: () => void): void {
+  for (let i = 0; ; i++) {
+    try {
+      mount();
+      return;
+    } catch (error) {
+      if (i === 60 || !String(error).includes('in use by another mount')) throw error;
+      pause(1000);
+    }
+  }
 }
 
 /** umount(8) of a FUSE mount returns before the server has ended; its last writes come before that. */
