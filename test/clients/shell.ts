@@ -41,7 +41,7 @@ export function shell(script: string, setting: Setting = {}): string {
   if (result.status === 0) return result.stdout;
   const how = result.signal === null ? `exit code ${result.status}` : `killed by ${result.signal}`;
   const said = `${result.stdout}\n${result.stderr}`.trim().slice(-4000);
-  throw new Error(`${how}: ${script.trim()}\n${said}`);
+  throw new Error(`${how}: ${script.trim().slice(0, 500)}\n${said}`);
 }
 
 /** For one word of a shell script. */
