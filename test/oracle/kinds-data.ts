@@ -71,6 +71,8 @@ export const dataKinds: Record<string, Kind> = {
     run: (w, a) => {
       const own = w.fd(a.slot);
       return w.reading(a.slot, (fd) => {
+        // A folder that was read to its end may be at a position that read(2) refuses before it looks what it reads.
+        if (w.slots[a.slot]?.directory) return typeof sys.read(fd, a.length);
         if (fd === own) return `${showBytes(sys.read(fd, a.length))} ${position(fd)}`;
         const from = sys.lseek(own, 0, 1);
         const bytes = from < 0 ? sys.read(own, a.length) : sys.pread(fd, a.length, from);
