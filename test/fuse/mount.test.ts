@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { abortConnection, mountsBelow } from '../support/mounts.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { SCRIPT, type Served, serveMemory } from './child.js';
