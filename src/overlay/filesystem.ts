@@ -195,7 +195,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   write(
-    _r: Request,
+    r: Request,
     fhLo: number,
     fhHi: number,
     data: number,
@@ -203,7 +203,7 @@ export class OverlayFileSystem implements FileSystem {
     offset: number,
     killPriv: boolean,
   ): number {
-    return io.write(fhLo, fhHi, data, size, offset, killPriv);
+    return io.write(fhLo, fhHi, data, size, offset, killPriv, r.gid);
   }
 
   flush(): number {
@@ -220,14 +220,14 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   fallocate(
-    _r: Request,
+    r: Request,
     fhLo: number,
     fhHi: number,
     offset: number,
     length: number,
     mode: number,
   ): number {
-    return io.fallocate(this.o, fhLo, fhHi, offset, length, mode);
+    return io.fallocate(this.o, fhLo, fhHi, offset, length, mode, r.gid);
   }
 
   lseek(_r: Request, fhLo: number, fhHi: number, offset: number, whence: number): number {
@@ -235,7 +235,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   copyFileRange(
-    _r: Request,
+    r: Request,
     fhLo: number,
     fhHi: number,
     offset: number,
@@ -246,7 +246,7 @@ export class OverlayFileSystem implements FileSystem {
     outOffset: number,
     length: number,
   ): number {
-    return io.copyFileRange(this.o, fhLo, fhHi, offset, outFhLo, outFhHi, outOffset, length);
+    return io.copyFileRange(this.o, fhLo, fhHi, offset, outFhLo, outFhHi, outOffset, length, r.gid);
   }
 
   syncfs(): number {

@@ -12,9 +12,12 @@ import {
   copyFileRange as copyRange,
   pread,
   pwrite,
+  Statx,
   lseek as seek,
+  statBuffer,
   statFd,
 } from '../linux/files.js';
+import { u32 } from '../linux/memory.js';
 import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
@@ -57,7 +60,7 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   }
   if (fd < 0) return fd;
   // The server may keep set-id bits when it truncates; the caller may not.
-  let e = r.killPriv ? dropSetId(fd) : 0;
+  let e = r.killPriv ? dropSetId(fd, r.gid) : 0;
   if (e >= 0) e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
   if (e < 0) close(fd);
   return e < 0 ? e : 0;
@@ -172,22 +175,25 @@ export function write(
   size: number,
   offset: number,
   killPriv: boolean,
+  gid: number,
 ): number {
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
   if (killPriv) {
-    const e = dropSetId(fd);
+    const e = dropSetId(fd, gid);
     if (e < 0) return e;
   }
   return pwrite(fd, data, size, offset);
 }
 
 /** Clears set-user-id, and set-group-id where the group may execute, as the kernel does for writers without privilege. */
-export function dropSetId(fd: number): number {
+export function dropSetId(fd: number, gid: number): number {
   const mode = statFd(fd);
   if (mode < 0) return mode;
   let kept = mode & 0o7777 & ~S.ISUID;
-  if ((mode & (S.ISGID | 0o010)) === (S.ISGID | 0o010)) kept &= ~S.ISGID;
+  // Without group execution the bit goes when the caller is not of the file's group (setattr_should_drop_sgid).
+  const foreign = gid !== (u32[(statBuffer() + Statx.gid) >>> 2] as number);
+  if (mode & S.ISGID && (mode & 0o010 || foreign)) kept &= ~S.ISGID;
   return kept === (mode & 0o7777) ? 0 : chmodFd(fd, kept);
 }
 
@@ -211,10 +217,11 @@ export function fallocate(
   offset: number,
   length: number,
   mode: number,
+  gid: number,
 ): number {
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
-  const e = dropSetId(fd);
+  const e = dropSetId(fd, gid);
   if (e < 0) return e;
   if (length <= INLINE_LENGTH) return allocate(fd, mode, offset, length);
   return o.host.jobs.parkReply(JOB.FALLOCATE, fd, mode, offset, length, 0);
@@ -236,12 +243,13 @@ export function copyFileRange(
   outFhHi: number,
   outOffset: number,
   length: number,
+  gid: number,
 ): number {
   const from = fdOf(fhLo, fhHi);
   if (from < 0) return from;
   const to = fdOf(outFhLo, outFhHi);
   if (to < 0) return to;
-  const e = dropSetId(to);
+  const e = dropSetId(to, gid);
   if (e < 0) return e;
   if (length <= INLINE_LENGTH) return copyRange(from, offset, to, outOffset, length);
   return o.host.jobs.parkReply(JOB.COPY_RANGE, from, offset, to, outOffset, length);

@@ -34,7 +34,7 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
   if (e < 0) return e;
-  if (resizes) e = resize(o, slot, set);
+  if (resizes) e = resize(o, slot, set, r.gid);
   if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE))
     e = changeMode(o, slot, set, out);
   if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
@@ -62,7 +62,7 @@ function answerGone(slot: number, out: number): number {
   return ATTR_SIZE;
 }
 
-function resize(o: Overlay, slot: number, set: SetAttr): number {
+function resize(o: Overlay, slot: number, set: SetAttr, gid: number): number {
   if (typeOfNode(slot) === DT.DIR) return -E.ISDIR;
   const handle = set.valid & SETATTR.FH ? handleOf(set.fhLo, set.fhHi) : 0;
   const usable =
@@ -71,7 +71,7 @@ function resize(o: Overlay, slot: number, set: SetAttr): number {
     (handleGet(handle, H.kind) & KIND.LOWER) === 0;
   const fd = usable ? handleGet(handle, H.fd) - 1 : openUpper(o, slot, O.WRONLY | O.NONBLOCK);
   if (fd < 0) return fd;
-  let e = set.valid & SETATTR.KILL_SUIDGID ? dropSetId(fd) : 0;
+  let e = set.valid & SETATTR.KILL_SUIDGID ? dropSetId(fd, gid) : 0;
   if (e >= 0) e = ftruncate(fd, set.size);
   if (!usable) close(fd);
   return e;
