@@ -17,8 +17,8 @@ export interface Installed {
 
 const repository = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** The only dependencies at run time; commander is pure and small as well. */
-const packages = ['koffi', '@koromix', 'commander'];
+/** All that is needed at run time: the FFI and its binary. */
+const packages = ['koffi', '@koromix'];
 
 /** Copies this build into `folder`, which is made. */
 export function installVarve(folder: string): Installed {
