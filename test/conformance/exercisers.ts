@@ -50,7 +50,11 @@ export async function runFsx(setting: Setting): Promise<Score[]> {
 async function runOne(setting: Setting, variant: Variant): Promise<{ failures: string[] }> {
   const name = variant.name.replace(/\W+/g, '-');
   const fill = (lower: string) => {
-    if (variant.lower) writeFileSync(join(lower, 'file'), pattern(1, fileSize));
+    if (!variant.lower) return;
+    const content = pattern(1, fileSize);
+    // At its start fsx copies byte 0 to byte 1 to see whether it can, and forgets that it did.
+    content[1] = content[0];
+    writeFileSync(join(lower, 'file'), content);
   };
   return onMount(setting, `fsx-${name}`, fill, async (mountpoint, lower) => {
     const file = join(mountpoint, 'file');

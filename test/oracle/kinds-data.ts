@@ -69,6 +69,7 @@ export const dataKinds: Record<string, Kind> = {
     weight: 15,
     make: (c) => ({ slot: c.file(), length: c.length() }),
     run: (w, a) => {
+      if (w.slots[a.slot]?.directory) return 'a folder';
       const own = w.fd(a.slot);
       return w.reading(a.slot, (fd) => {
         // A folder that was read to its end may be at a position that read(2) refuses before it looks what it reads.
