@@ -48,7 +48,7 @@ export async function serveMemory(
   // A file, not a pipe: the test may wait for the mount, and then would not read what the server waits to write.
   const file = `${mountpoint}.log`;
   const fd = openSync(file, 'a');
-  const child = spawn(words[0] as string, words.slice(1), { stdio: ['ignore', fd, fd] });
+  const child = spawn(words[0] as string, words.slice(1), { stdio: ['pipe', fd, fd] });
   closeSync(fd);
   const exited = once(child, 'exit') as Promise<[number | null]>;
   let over = false;

@@ -506,3 +506,16 @@ test('root of a user namespace mounts by mount(2)', {
   assert.deepEqual([said.by, said.passthrough], ['mount', false]);
   assert.equal((JSON.parse(end ?? '') as { end: string }).end, 'unmounted');
 });
+
+test('another descriptor wakes the server, which may end', { skip: fuse }, async (t) => {
+  const served = await mounted(t, { wake: true, files: { file: 'x' } });
+  assert.equal(fs.readFileSync(join(served.mountpoint, 'file'), 'latin1'), 'x');
+  served.child.stdin?.write('\n');
+  const end = await served.end(false);
+  assert.deepEqual([end.end, end.stopped, end.code], ['woken', true, 0]);
+  // Its descriptor went with it.
+  assert.equal(
+    code(() => fs.readdirSync(served.mountpoint)),
+    'ENOTCONN',
+  );
+});

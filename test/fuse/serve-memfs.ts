@@ -15,6 +15,8 @@ export interface ServeMemory {
   readonly serve?: Omit<Partial<ServeOptions>, 'fd'>;
   readonly files?: Record<string, string>;
   readonly allowOther?: boolean;
+  /** A line on standard input ends the serving. */
+  readonly wake?: boolean;
   /** Also exit by process.exit() right after serving. */
   readonly exit?: boolean;
 }
@@ -42,6 +44,7 @@ const reason = serve(fs, {
   ...options.serve,
   fd,
   log,
+  ...(options.wake ? { wakeFd: 0, onWake: () => true } : {}),
   onReady: (session) =>
     say({
       ready: true,
