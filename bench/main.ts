@@ -56,7 +56,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     quick: { type: 'boolean', default: false },
     uid: { type: 'string', default: '65534' },
-    varve: { type: 'string', default: `${ROOT}/dist/src/cli/main.js` },
+    varve: { type: 'string', default: `${ROOT}/dist/bundle/programs/main.js` },
     scratch: { type: 'string', default: tmpdir() },
     json: { type: 'string' },
     from: { type: 'string' },

@@ -13,7 +13,7 @@ launch() {
     exit 127
   fi
   ensure_built "$root" || exit 1
-  exec node "$root/dist/src/cli/main.js" "$@"
+  exec node "$root/dist/bundle/programs/main.js" "$@"
 }
 
 # ensure_built ROOT: installs and builds in a clone where the result is missing or older than a source.

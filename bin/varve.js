@@ -1,3 +1,3 @@
 #!/usr/bin/env node
 // The command of the installed package; a clone uses ./varve, which builds first.
-import '../dist/src/cli/main.js';
+import '../dist/bundle/programs/main.js';

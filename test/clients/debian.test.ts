@@ -21,7 +21,7 @@ const skip = requires({
 });
 
 const repository = fileURLToPath(new URL('../../../', import.meta.url));
-const varve = `${process.execPath} ${repository}dist/src/cli/main.js`;
+const varve = `${process.execPath} ${repository}dist/bundle/programs/main.js`;
 
 /** Files whose content holds times, inode numbers or absolute paths of this run. */
 const ofTheRun =

@@ -12,7 +12,7 @@ import { shell } from './shell.js';
 
 const skip = requires({ root: true, features: ['fuse'], packages: ['sqlite3'] });
 
-const varve = `${process.execPath} ${fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))}`;
+const varve = `${process.execPath} ${fileURLToPath(new URL('../../bundle/programs/main.js', import.meta.url))}`;
 
 /** About 30 MB: larger than what is copied up in the foreground. */
 const rows = 60_000;
