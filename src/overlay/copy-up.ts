@@ -3,7 +3,7 @@
 // Follows: fs/overlayfs/copy_up.c: data, xattrs, owner, mode, times, origin, index; parents first.
 
 import type { Layer } from '../layer/layer.js';
-import { DT, O, S, XATTR_SIZE_MAX } from '../linux/constants.js';
+import { AT, DT, O, S, XATTR_SIZE_MAX } from '../linux/constants.js';
 import { copyFile } from '../linux/copy.js';
 import { E } from '../linux/errno.js';
 import {
@@ -67,7 +67,8 @@ export type Need = 'metadata' | 'data' | 'nothing';
  */
 export function ensureUpper(o: Overlay, slot: number, need: Need): number {
   if (o.upper === undefined) return -E.ROFS;
-  if (isDir(slot)) return ensureUpperDir(o, slot);
+  if (isDir(slot))
+    return isUnnamedLowerDir(slot) ? copyUpOrphanDir(o, slot) : ensureUpperDir(o, slot);
   const pending = o.copies.get(slot);
   if (pending !== undefined) return waitFor(o, slot, pending);
   if (!hasFlag(slot, FLAG.UPPER)) return copyUpFile(o, slot, need);
@@ -105,20 +106,15 @@ function copyUpDir(o: Overlay, slot: number, parent: number): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const dir = stackAt(slot, 0);
   const layer = layerFor(o, dir);
-  const mode = layer.statDir(dir);
-  if (mode < 0) return mode;
-  saveStat();
   const { workFd } = o.config;
   const temp = tempName(o);
-  let r = mkdirAt(workFd, temp, 0o700);
+  let r = stageDir(o, layer, dir, temp);
   if (r < 0) return r;
-  r = copyXattrs(o, layer, dir, emptyPath(), workFd, temp);
-  if (r >= 0) r = applyStat(o, workFd, temp, DT.DIR);
-  if (r >= 0) markOrigin(o, layer, dir, emptyPath(), workFd, temp);
+  markOrigin(o, layer, dir, emptyPath(), workFd, temp);
   const name = nameAt(get(slot, F.name));
-  if (r >= 0) r = publish(o, parent, temp, name, true);
+  r = publish(o, parent, temp, name, true);
   if (r < 0) {
-    unlinkAt(workFd, temp, 0x200);
+    unlinkAt(workFd, temp, AT.REMOVEDIR);
     return r;
   }
   const record = upper.enter(get(parent, F.upper), name, nameLength(get(slot, F.name)));
@@ -128,6 +124,40 @@ function copyUpDir(o: Overlay, slot: number, parent: number): number {
   const acl = layer.getxattr(dir, emptyPath(), o.marks.aclDefault, XATTR_VALUE, 0);
   if (acl > 0) setFlag(slot, FLAG.DEFAULT_ACL);
   counters.count(counters.Counter.copyUps);
+  return 0;
+}
+
+/** Makes an empty directory in the workdir with the metadata of a lower one; nothing stays there on failure. */
+function stageDir(o: Overlay, layer: Layer, dir: number, temp: number): number {
+  const mode = layer.statDir(dir);
+  if (mode < 0) return mode;
+  saveStat();
+  const { workFd } = o.config;
+  let r = mkdirAt(workFd, temp, 0o700);
+  if (r < 0) return r;
+  r = copyXattrs(o, layer, dir, emptyPath(), workFd, temp);
+  if (r >= 0) r = applyStat(o, workFd, temp, DT.DIR);
+  if (r < 0) unlinkAt(workFd, temp, AT.REMOVEDIR);
+  return r;
+}
+
+/** Whether a directory was removed while it lay in lowers only: somebody may still have it open. */
+function isUnnamedLowerDir(slot: number): boolean {
+  return hasFlag(slot, FLAG.ORPHAN) && get(slot, F.upper) === 0;
+}
+
+/** A directory that was removed while open, and is now changed: its copy never gets a name, and nothing enters it. */
+function copyUpOrphanDir(o: Overlay, slot: number): number {
+  if (get(slot, F.fd) !== 0) return 0;
+  const dir = stackAt(slot, 0);
+  const { workFd } = o.config;
+  const temp = tempName(o);
+  const r = stageDir(o, layerFor(o, dir), dir, temp);
+  if (r < 0) return r;
+  const fd = openAt(workFd, temp, O.PATH | O.NOFOLLOW);
+  unlinkAt(workFd, temp, AT.REMOVEDIR);
+  if (fd < 0) return fd;
+  put(slot, F.fd, fd + 1);
   return 0;
 }
 

@@ -82,15 +82,22 @@ export interface CaseRun {
 /**
  * @param make how many operations to make up and append to the case; 0 runs those it has
  * @param number makes the folders of this run its own
+ * @param short leaves out what comes after the last operation
  */
-export function runCase(one: Case, bench: Bench, number: number, make: number): CaseRun {
+export function runCase(
+  one: Case,
+  bench: Bench,
+  number: number,
+  make: number,
+  short = false,
+): CaseRun {
   const result: CaseRun = { failure: undefined, counts: new Map(), allowances: new Map() };
   const stackOf = (side: string) =>
     new Stack(`${number}${side}`, one.layers, one.placement, bench.filesystems);
   const run = new Run(one, bench, stackOf('a'), stackOf('b'), result);
   try {
     run.operations(make);
-    run.finish();
+    if (!short) run.finish();
   } catch (error) {
     if (!(error instanceof Disagreement)) throw error;
     result.failure = { stage: error.stage, at: run.at, details: error.details };
@@ -98,6 +105,11 @@ export function runCase(one: Case, bench: Bench, number: number, make: number): 
     run.abandon();
   }
   return result;
+}
+
+/** Whether a stage comes before the end of the operations. */
+export function isEarly(stage: string): boolean {
+  return /^(operation|first look|tree|tree after (remount|rotate))(: |$)/.test(stage);
 }
 
 class Disagreement extends Error {
@@ -192,6 +204,9 @@ class Run {
         throw new Disagreement('operation', details);
       }
       this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
+      if (op.slot !== undefined) {
+        for (const side of [this.#ours, this.#theirs]) side.world.close(op.slot);
+      }
     }
     const root = this.#theirs.world.root;
     choices.learn(op, !/^E[A-Z]/.test(theirs), (path) => letterOf(root, path));

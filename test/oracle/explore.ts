@@ -9,7 +9,15 @@ import { dirname, join } from 'node:path';
 import { detachBelow } from '../support/mounts.js';
 import { kernel, subjectNamed } from '../support/subjects.js';
 import { enterOwnMountNamespace } from '../support/sys.js';
-import { type Bench, type Case, type Failure, newCase, runCase, showOp } from './campaign.js';
+import {
+  type Bench,
+  type Case,
+  type Failure,
+  isEarly,
+  newCase,
+  runCase,
+  showOp,
+} from './campaign.js';
 import { minimise } from './minimise.js';
 import type { Filesystems } from './stack.js';
 
@@ -110,11 +118,11 @@ export function replay(one: Case, subject: string, folder: string): Failure | un
 
 let runs = 0;
 
-function runIn(one: Case, bench: Bench, make: number): ReturnType<typeof runCase> {
+function runIn(one: Case, bench: Bench, make: number, short = false): ReturnType<typeof runCase> {
   runs += 1;
   const before = runs;
   try {
-    return runCase(one, bench, runs, make);
+    return runCase(one, bench, runs, make, short);
   } finally {
     for (const base of Object.values(bench.filesystems)) {
       for (const name of [`${before}a`, `${before}b`, `${before}a-up`, `${before}b-up`]) {
@@ -129,7 +137,7 @@ function shrunk(one: Case, failure: Failure, bench: Bench, patience: number): Fa
   const cut = { ...one, ops: one.ops.slice(0, failure.at + 1) };
   let last = failure;
   const fails = (some: Case) => {
-    const found = runIn(some, bench, 0).failure;
+    const found = runIn(some, bench, 0, isEarly(failure.stage)).failure;
     if (found === undefined || found.stage !== failure.stage) return false;
     last = found;
     return true;

@@ -85,6 +85,31 @@ for (const disk of [false, true]) {
   });
 }
 
+for (const below of ['d', 'p/d']) {
+  test(`a removed directory of a lower is changed through a descriptor: ${below}`, {
+    skip,
+  }, async (t) => {
+    const s = await stack(t, { lowers: [{ [below]: dir() }] });
+    const fd = s.open(below, O.RDONLY | O.DIRECTORY);
+    const before = stOf(fd);
+    s.at((root) => {
+      must(sys.rmdir(root, below));
+      if (below !== 'd') must(sys.rmdir(root, 'p'));
+    });
+    assert.equal(sys.fchmod(fd, 0o710), 0);
+    assert.equal(sys.fsetxattr(fd, 'user.k', Buffer.from('v')), 0);
+    assert.equal(sys.chown(fd, '', 5, 6), 0);
+    const after = stOf(fd);
+    assert.equal(after.mode & 0o7777, 0o710);
+    assert.deepEqual([after.ino, after.uid, after.gid], [before.ino, 5, 6]);
+    assert.equal(String(sys.fgetxattr(fd, 'user.k')), 'v');
+    assert.equal(show(sys.mkdir(fd, 'new', 0o755)), 'ENOENT');
+    assert.deepEqual(readdirSync(join(s.work, 'work')), []);
+    sys.close(fd);
+    await s.sameToKernel();
+  });
+}
+
 test('a mapping outlives the name and the descriptor', { skip }, async (t) => {
   const s = await stack(t, { lowers: [{ f: file('lower'.repeat(2000)) }] });
   const fd = s.open('f', O.RDWR);
