@@ -2,8 +2,9 @@
 // Asked once a start by fuse/server.ts and by `varve doctor`.
 // Follows: capabilities(7), user_namespaces(7), proc(5), setfsuid(2).
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { O } from './constants.js';
 import { func, ret, syscall } from './libc.js';
 import { base, getU64, putU64, scratch } from './memory.js';
 
@@ -51,6 +52,19 @@ export function isBeingKilled(tid: number): boolean {
     if (mask !== undefined && (BigInt(`0x${mask}`) >> 8n) % 2n === 1n) return true;
   }
   return false;
+}
+
+/** Whether a thread has the file with this st_ino open for writing; true for a thread that is not visible from here. */
+export function mayWriteTo(tid: number, ino: bigint): boolean {
+  const folder = `/proc/${tid}/fdinfo`;
+  try {
+    return readdirSync(folder).some((fd) => {
+      if (field(`${folder}/${fd}`, 'ino') !== String(ino)) return false;
+      return (Number.parseInt(field(`${folder}/${fd}`, 'flags') ?? '0', 8) & O.ACCMODE) !== 0;
+    });
+  } catch {
+    return true;
+  }
 }
 
 /** Processors this process may run on. */

@@ -6,6 +6,7 @@ import { AT, DT, O, RENAME, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
+  chmodFd,
   chownAt,
   close,
   dotPath,
@@ -271,7 +272,8 @@ function own(
   if (changed < 0) return changed === -E.PERM && !config.privileged ? 0 : changed;
   if (made & (S.ISUID | S.ISGID) && (made & S.IFMT) !== S.IFLNK && (made & S.IFMT) !== S.IFDIR) {
     // chown has cleared what the caller asked for.
-    const restored = chmodAt(dirfd, name, made & 0o7777);
+    const bits = made & 0o7777;
+    const restored = name === emptyPath() ? chmodFd(dirfd, bits) : chmodAt(dirfd, name, bits);
     if (restored < 0) return restored;
   }
   return statAt(dirfd, name) < 0 ? -E.IO : 0;

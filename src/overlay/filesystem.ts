@@ -203,7 +203,7 @@ export class OverlayFileSystem implements FileSystem {
     offset: number,
     killPriv: boolean,
   ): number {
-    return io.write(fhLo, fhHi, data, size, offset, killPriv, r.gid);
+    return io.write(this.o, fhLo, fhHi, data, size, offset, killPriv, r.gid);
   }
 
   flush(): number {
@@ -227,7 +227,7 @@ export class OverlayFileSystem implements FileSystem {
     length: number,
     mode: number,
   ): number {
-    return io.fallocate(this.o, fhLo, fhHi, offset, length, mode, r.gid);
+    return io.fallocate(this.o, r, fhLo, fhHi, offset, length, mode);
   }
 
   lseek(_r: Request, fhLo: number, fhHi: number, offset: number, whence: number): number {
@@ -246,7 +246,7 @@ export class OverlayFileSystem implements FileSystem {
     outOffset: number,
     length: number,
   ): number {
-    return io.copyFileRange(this.o, fhLo, fhHi, offset, outFhLo, outFhHi, outOffset, length, r.gid);
+    return io.copyFileRange(this.o, r, fhLo, fhHi, offset, outFhLo, outFhHi, outOffset, length);
   }
 
   syncfs(): number {

@@ -18,6 +18,7 @@ import {
   statFd,
 } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
+import { mayWriteTo } from '../linux/process.js';
 import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
@@ -60,7 +61,7 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   }
   if (fd < 0) return fd;
   // The server may keep set-id bits when it truncates; the caller may not.
-  let e = r.killPriv ? dropSetId(fd, r.gid) : 0;
+  let e = r.killPriv ? takeSetId(o, slot, fd, r.gid) : 0;
   if (e >= 0) e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
   if (e < 0) close(fd);
   return e < 0 ? e : 0;
@@ -80,7 +81,7 @@ export function attachHandle(
   kind: number,
   reply: OpenReply,
 ): number {
-  const backing = passthroughId(o, slot, fd, kind);
+  const backing = passthroughId(o, slot, fd, flags, kind);
   const handle = allocHandle(slot, fd, flags, backing > 0 ? kind | KIND.PASSTHROUGH : kind);
   if (handle === 0) return -E.MFILE;
   reply.fhLo = handle;
@@ -100,15 +101,17 @@ export function attachHandle(
 }
 
 /** The backing id for this open, or 0 for the page cache. */
-function passthroughId(o: Overlay, slot: number, fd: number, kind: number): number {
+function passthroughId(o: Overlay, slot: number, fd: number, flags: number, kind: number): number {
   if (!o.host.passthrough || !o.config.passthrough) return 0;
+  // See beforePassthroughWrite().
+  if (!o.config.xattrs && (flags & O.ACCMODE) !== O.RDONLY) return 0;
   // A lower file of a writable stack may be copied up while it is open; its backing could not follow.
   if (kind & KIND.LOWER && o.upper !== undefined) return 0;
   const first = get(slot, F.handles);
   const shared = get(slot, F.backing);
   if (first !== 0) return handleGet(first, H.kind) & KIND.PASSTHROUGH ? shared : 0;
   if (shared !== 0) return shared;
-  // With HANDLE_KILLPRIV_V2 the kernel leaves dropping set-id bits to whoever writes: for a backing file nobody does.
+  // With HANDLE_KILLPRIV_V2 the kernel leaves dropping set-id bits to whoever writes, so writes had better come here.
   if (statFd(fd) & (S.ISUID | S.ISGID)) return 0;
   const id = o.host.backingOpen(fd);
   if (id <= 0) return 0;
@@ -169,6 +172,7 @@ export function read(
 }
 
 export function write(
+  o: Overlay,
   fhLo: number,
   fhHi: number,
   data: number,
@@ -180,13 +184,16 @@ export function write(
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
   if (killPriv) {
-    const e = dropSetId(fd, gid);
+    const e = takeSetId(o, nodeOfHandle(fhLo, fhHi), fd, gid);
     if (e < 0) return e;
   }
   return pwrite(fd, data, size, offset);
 }
 
-/** Clears set-user-id, and set-group-id where the group may execute, as the kernel does for writers without privilege. */
+/**
+ * Clears set-user-id, and set-group-id where the group may execute, as the kernel does for writers without privilege.
+ * @returns 1 when there was something to clear, 0 or -errno.
+ */
 export function dropSetId(fd: number, gid: number): number {
   const mode = statFd(fd);
   if (mode < 0) return mode;
@@ -194,7 +201,38 @@ export function dropSetId(fd: number, gid: number): number {
   // Without group execution the bit goes when the caller is not of the file's group (setattr_should_drop_sgid).
   const foreign = gid !== (u32[(statBuffer() + Statx.gid) >>> 2] as number);
   if (mode & S.ISGID && (mode & 0o010 || foreign)) kept &= ~S.ISGID;
-  return kept === (mode & 0o7777) ? 0 : chmodFd(fd, kept);
+  return kept === (mode & 0o7777) ? 0 : chmodFd(fd, kept) || 1;
+}
+
+const nodeOfHandle = (fhLo: number, fhHi: number) => handleGet(handleOf(fhLo, fhHi), H.node);
+
+/** dropSetId(), and the kernel learns of it: it starts programs with the mode that it remembers. @returns 0 or -errno. */
+function takeSetId(o: Overlay, slot: number, fd: number, gid: number): number {
+  const e = dropSetId(fd, gid);
+  if (e > 0) o.host.invalInode(slot, get(slot, F.generation), -1, 0);
+  return e < 0 ? e : 0;
+}
+
+/** As takeSetId(), for requests that do not say whether the caller may keep the bits: root may. */
+function takeSetIdFrom(o: Overlay, r: Request, fhLo: number, fhHi: number, fd: number): number {
+  return r.uid === 0 ? 0 : takeSetId(o, nodeOfHandle(fhLo, fhHi), fd, r.gid);
+}
+
+/**
+ * Called when the kernel asks for the capabilities of a file: before a write that it does not hand to this server, it
+ * does so in the writer's name, as long as the file has set-id bits (file_remove_privs of fs/inode.c).
+ */
+export function beforePassthroughWrite(o: Overlay, r: Request, slot: number): void {
+  if (get(slot, F.backing) === 0 || r.uid === 0) return;
+  for (let h = get(slot, F.handles); h !== 0; h = handleGet(h, H.next)) {
+    if ((handleGet(h, H.flags) & O.ACCMODE) === O.RDONLY) continue;
+    const fd = handleGet(h, H.fd) - 1;
+    if ((statFd(fd) & (S.ISUID | S.ISGID)) === 0) return;
+    const ino = (BigInt(get(slot, F.inoHi)) << 32n) | BigInt(get(slot, F.inoLo));
+    // Anybody may ask; only who has the file open for writing is about to write.
+    if (mayWriteTo(r.pid, ino)) takeSetId(o, slot, fd, r.gid);
+    return;
+  }
 }
 
 export function fsync(o: Overlay, fhLo: number, fhHi: number, dataOnly: boolean): number {
@@ -212,16 +250,16 @@ const INLINE_LENGTH = 4 * 1024 * 1024;
 
 export function fallocate(
   o: Overlay,
+  r: Request,
   fhLo: number,
   fhHi: number,
   offset: number,
   length: number,
   mode: number,
-  gid: number,
 ): number {
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
-  const e = dropSetId(fd, gid);
+  const e = takeSetIdFrom(o, r, fhLo, fhHi, fd);
   if (e < 0) return e;
   if (length <= INLINE_LENGTH) return allocate(fd, mode, offset, length);
   return o.host.jobs.parkReply(JOB.FALLOCATE, fd, mode, offset, length, 0);
@@ -236,6 +274,7 @@ export function lseek(fhLo: number, fhHi: number, offset: number, whence: number
 
 export function copyFileRange(
   o: Overlay,
+  r: Request,
   fhLo: number,
   fhHi: number,
   offset: number,
@@ -243,13 +282,12 @@ export function copyFileRange(
   outFhHi: number,
   outOffset: number,
   length: number,
-  gid: number,
 ): number {
   const from = fdOf(fhLo, fhHi);
   if (from < 0) return from;
   const to = fdOf(outFhLo, outFhHi);
   if (to < 0) return to;
-  const e = dropSetId(to, gid);
+  const e = takeSetIdFrom(o, r, outFhLo, outFhHi, to);
   if (e < 0) return e;
   if (length <= INLINE_LENGTH) return copyRange(from, offset, to, outOffset, length);
   return o.host.jobs.parkReply(JOB.COPY_RANGE, from, offset, to, outOffset, length);

@@ -81,7 +81,7 @@ export function nameIsUpper(record: number): boolean {
 
 /**
  * Keeps an upper object reachable that is about to lose its last known name: a directory may still be somebody's
- * working directory, a special file somebody's open file. Regular files are reached through their handles.
+ * working directory, a file somebody's O_PATH descriptor. Open regular files are reached through their handles.
  */
 export function keepReachable(o: Overlay, record: number): void {
   if (hasFlag(record, FLAG.ALIAS) || get(record, F.nlookup) === 0) return;
@@ -98,7 +98,8 @@ export function keepReachable(o: Overlay, record: number): void {
   }
   if (get(record, F.upper) !== 0) return;
   const severalNames = hasFlag(record, FLAG.HASHED_INO);
-  if (typeOfNode(record) === DT.REG && !severalNames) return;
+  // Without a handle somebody may still hold an O_PATH descriptor.
+  if (typeOfNode(record) === DT.REG && !severalNames && get(record, F.handles) !== 0) return;
   const fd = openUpper(o, record, O.PATH);
   if (fd >= 0) put(record, F.fd, fd + 1);
 }

@@ -8,9 +8,10 @@ import { emptyPath } from '../linux/files.js';
 import { getBytes, u8 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import type { Request } from '../vfs/filesystem.js';
-import { clearFlag, FLAG, hasFlag, setFlag } from '../vfs/nodes.js';
+import { clearFlag, F, FLAG, get, hasFlag, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper } from './copy-up.js';
+import { beforePassthroughWrite } from './io.js';
 import { isDir, locate, nodeOf } from './places.js';
 import { LONG_NAME, XATTR_LIST } from './work.js';
 
@@ -36,6 +37,9 @@ export function getxattr(
   if (!o.config.xattrs) return -E.NOSYS;
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
+  if (get(slot, F.backing) !== 0 && getBytes(name, nameLen) === 'security.capability') {
+    beforePassthroughWrite(o, r, slot);
+  }
   const attr = storedName(o, name, nameLen);
   const p = locate(o, slot);
   if (p.fd >= 0) return getxattrAt(p.fd, emptyPath(), attr, out, size);

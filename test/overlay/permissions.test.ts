@@ -1,7 +1,8 @@
 // Who may do what, and what a change of owner or content does to mode bits: ACLs, suid, sgid and sticky.
 
 import assert from 'node:assert/strict';
-import { chmodSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { dir, file, type Tree } from '../layer/tree.js';
 import { requires } from '../support/requires.js';
@@ -124,6 +125,53 @@ test('writing, truncating and chown take suid and sgid away', { skip }, async (t
   s.at((root) => must(sys.utimens(root, 'write', ['now', 'now'])));
   assert.equal(modeOf(s, 'write'), 0o6755);
   await s.sameToKernel();
+});
+
+test('set-id bits given to a file that is open go when a user writes to it', {
+  skip,
+}, async (t) => {
+  const s = await stack(t);
+  s.at((root) => {
+    const fd = must(sys.open(root, 'f', O.RDWR | O.CREAT, 0o666));
+    must(sys.fchmod(fd, 0o6777));
+    must(sys.pwrite(fd, Buffer.from('root'), 0));
+    assert.equal(modeOf(s, 'f'), 0o6777, 'root keeps them');
+    must(sys.fallocate(fd, 0, 0, 8192));
+    assert.equal(modeOf(s, 'f'), 0o6777, 'root keeps them');
+    // Asking for capabilities, as the kernel does before a write, is no write.
+    const asked = spawnSync('getcap', [s.path('f')], { uid: 1000, gid: 1000 });
+    assert.equal(asked.status, 0);
+    assert.equal(modeOf(s, 'f'), 0o6777, 'asking changes nothing');
+    asUser(1000, 1000, () => must(sys.pwrite(fd, Buffer.from('user'), 0)));
+    assert.equal(modeOf(s, 'f'), 0o777);
+    must(sys.fchmod(fd, 0o6777));
+    asUser(1000, 1000, () => must(sys.fallocate(fd, 0, 0, 16384)));
+    assert.equal(modeOf(s, 'f'), 0o777);
+    sys.close(fd);
+  });
+  await s.sameToKernel();
+});
+
+test('a program that a user has written to does not start as its owner', { skip }, async (t) => {
+  const s = await stack(t, { options: 'suid' });
+  for (const how of ['write', 'open', 'allocate']) {
+    copyFileSync('/usr/bin/id', s.path(how));
+    chmodSync(s.path(how), 0o4777);
+    // Without a look at the file in between: the kernel goes by the mode that it remembers.
+    const run = () => spawnSync(s.path(how), ['-u'], { uid: 1000, gid: 1000, encoding: 'utf8' });
+    assert.equal(run().stdout, '0\n');
+    const bytes = readFileSync(s.path(how));
+    s.at((root) =>
+      asUser(1000, 1000, () => {
+        const flags = how === 'open' ? O.WRONLY | O.TRUNC : O.WRONLY;
+        const fd = must(sys.open(root, how, flags));
+        if (how === 'allocate') must(sys.fallocate(fd, 0, 0, 1));
+        else must(sys.pwrite(fd, bytes, 0));
+        sys.close(fd);
+      }),
+    );
+    assert.equal(run().stdout, '1000\n', how);
+  }
 });
 
 test('capabilities are copied up and lost by a write', { skip }, async (t) => {

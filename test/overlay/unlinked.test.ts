@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { dir, file } from '../layer/tree.js';
 import { requires } from '../support/requires.js';
-import { AT, mapShared, must, O, show, stat, sys } from '../support/sys.js';
+import { AT, asUser, mapShared, must, O, show, stat, sys } from '../support/sys.js';
 import { stack } from './stack.js';
 
 const skip = requires({ root: true, features: ['fuse'] });
@@ -110,6 +110,21 @@ for (const below of ['d', 'p/d']) {
   });
 }
 
+test('an O_PATH descriptor of an unlinked file still names it', { skip }, async (t) => {
+  const s = await stack(t, { lowers: [{ low: file('low') }], upper: { up: file('up') } });
+  for (const name of ['low', 'up']) {
+    const fd = s.open(name, O.PATH);
+    const { ino } = stOf(fd);
+    s.at((root) => must(sys.unlink(root, name)));
+    assert.deepEqual([stOf(fd).ino, stOf(fd).nlink], [ino, 0]);
+    const again = must(sys.open(AT.FDCWD, `/proc/self/fd/${fd}`, O.RDONLY));
+    assert.equal(String(sys.pread(again, 9, 0)), name);
+    sys.close(again);
+    assert.equal(stOf(fd).ino, ino);
+    sys.close(fd);
+  }
+});
+
 test('a mapping outlives the name and the descriptor', { skip }, async (t) => {
   const s = await stack(t, { lowers: [{ f: file('lower'.repeat(2000)) }] });
   const fd = s.open('f', O.RDWR);
@@ -138,7 +153,7 @@ test('a file replaced by a rename stays readable for who has it open', { skip },
 });
 
 test('O_TMPFILE: no name, then one by linkat(2)', { skip }, async (t) => {
-  const s = await stack(t, { lowers: [{ d: dir({ mode: 0o2775, gid: 77 }) }] });
+  const s = await stack(t, { lowers: [{ d: dir({ mode: 0o2777, gid: 77 }) }] });
   s.at((root) => {
     const fd = must(sys.open(root, 'd', O.TMPFILE | O.RDWR, 0o640));
     assert.equal(stOf(fd).nlink, 0);
@@ -158,6 +173,10 @@ test('O_TMPFILE: no name, then one by linkat(2)', { skip }, async (t) => {
     assert.equal(stOf(fd).nlink, 1);
     assert.equal(s.read('d/second'), 'Unnamed');
     sys.close(fd);
+    // A user’s keeps set-user-id; set-group-id is not for strangers to the group.
+    const users = asUser(1000, 1000, () => must(sys.open(root, 'd', O.TMPFILE | O.RDWR, 0o6755)));
+    assert.deepEqual([stOf(users).uid, stOf(users).mode & 0o7777], [1000, 0o4755]);
+    sys.close(users);
     // With O_EXCL it never gets one.
     const never = must(sys.open(root, 'd', O.TMPFILE | O.RDWR | O.EXCL, 0o640));
     assert.equal(show(sys.linkFd(never, root, 'never')), 'ENOENT');
