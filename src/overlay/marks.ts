@@ -117,15 +117,25 @@ export class Marks {
 
   /**
    * Rewrites a list of xattr names in place as a user sees it: own names go, escaped ones lose their escape.
+   * @param hideTrusted the caller may not see `trusted.*` (ovl_can_list of fs/overlayfs/xattrs.c)
    * @returns the new length in bytes.
    */
-  filterList(list: number, length: number, hideFuseOverlayfs: boolean): number {
+  filterList(
+    list: number,
+    length: number,
+    hideFuseOverlayfs: boolean,
+    hideTrusted: boolean,
+  ): number {
     let out = list;
     const end = list + length;
     for (let at = list; at < end; ) {
       let stop = at;
       while (u8[stop] !== 0) stop++;
       const size = stop - at + 1;
+      if (hideTrusted && startsWith(at, 'trusted.')) {
+        at = stop + 1;
+        continue;
+      }
       if (startsWith(at, this.prefix)) {
         const p = this.prefix.length;
         if (startsWith(at + p, ESCAPE)) {

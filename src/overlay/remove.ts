@@ -23,7 +23,7 @@ import {
   setFlag,
 } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { ensureUpperDir, noteUpperName, openUpper } from './copy-up.js';
+import { ensureUpper, ensureUpperDir, noteUpperName, openUpper } from './copy-up.js';
 import { DirIndex } from './dir-index.js';
 import { freeAlias, freeUnused } from './forget.js';
 import { changeUnionLinks } from './links.js';
@@ -102,6 +102,16 @@ export function keepReachable(o: Overlay, record: number): void {
   if (typeOfNode(record) === DT.REG && !severalNames && get(record, F.handles) !== 0) return;
   const fd = openUpper(o, record, O.PATH);
   if (fd >= 0) put(record, F.fd, fd + 1);
+}
+
+/**
+ * Called before a name of a lower object with several is taken away: how many are left is kept with its copy, so that a
+ * later mount knows it too (ovl_nlink_start of fs/overlayfs/util.c). @returns 0, PARKED or -errno.
+ */
+export function keepCount(o: Overlay, record: number): number {
+  const target = resolve(record);
+  if (isDir(target) || !hasFlag(target, FLAG.LOWER_LINKS) || hasFlag(target, FLAG.UPPER)) return 0;
+  return (o.links.get(target) ?? 1) > 1 ? ensureUpper(o, target, 'metadata') : 0;
 }
 
 /** The table's side of a removal: the name is gone; the node lives on under another name, or unnamed. */
@@ -194,7 +204,8 @@ export function unlink(o: Overlay, r: Request, name: number, nameLen: number): n
   const record = nameRecord(o, parent, name, nameLen);
   if (record < 0) return record === ABSENT ? -E.NOENT : record;
   if (isDir(resolve(record))) return -E.ISDIR;
-  const e = ensureUpperDir(o, parent);
+  let e = ensureUpperDir(o, parent);
+  if (e >= 0) e = keepCount(o, record);
   if (e < 0) return e;
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const dirfd = upper.fd(get(parent, F.upper));

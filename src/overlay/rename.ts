@@ -32,7 +32,7 @@ import { markOpaque } from './create.js';
 import { isDir, nodeOf, resolve } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
-import { coversLower, forgetName, keepReachable, nameRecord } from './remove.js';
+import { coversLower, forgetName, keepCount, keepReachable, nameRecord } from './remove.js';
 import { stackLength } from './stacks.js';
 import { TEMP_NAME_2 } from './work.js';
 import { removeTree, tempName } from './workdir.js';
@@ -96,6 +96,7 @@ function prepare(o: Overlay, from: Side, to: Side, exchange: boolean): number {
   if (e >= 0) e = ensureUpperDir(o, to.parent);
   if (e >= 0) e = ensureUpper(o, resolve(from.record), 'metadata');
   if (e >= 0 && exchange) e = ensureUpper(o, resolve(to.record), 'metadata');
+  if (e >= 0 && !exchange && to.record !== 0) e = keepCount(o, to.record);
   if (e < 0) return e;
   if (!isDir(resolve(from.record))) e = ensureNameUpper(o, from.record);
   if (e >= 0 && exchange && !isDir(resolve(to.record))) e = ensureNameUpper(o, to.record);

@@ -57,7 +57,7 @@ export function listxattr(o: Overlay, r: Request, out: number, size: number): nu
   else if (p.layer === undefined) return -E.STALE;
   else length = p.layer.listxattr(p.dir, p.name, XATTR_LIST, XATTR_SIZE_MAX);
   if (length <= 0) return length;
-  length = o.marks.filterList(XATTR_LIST, length, o.config.userxattr);
+  length = o.marks.filterList(XATTR_LIST, length, o.config.userxattr, r.uid !== 0);
   if (size === 0) return length;
   if (length > size) return -E.RANGE;
   u8.copyWithin(out, XATTR_LIST, XATTR_LIST + length);

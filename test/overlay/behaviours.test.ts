@@ -146,6 +146,29 @@ for (const index of ['on', 'off']) {
   });
 }
 
+test('a name less of a lower file stays one less after a remount', { skip }, async (t) => {
+  const lower: Record<string, Tree[string]> = {};
+  for (const name of ['f', 'g']) {
+    lower[name] = file('one');
+    for (const other of [`${name}1`, `${name}2`]) lower[other] = { type: 'link', data: name };
+  }
+  const s = await stack(t, { lowers: [lower], upper: { new: file('new') } });
+  s.at((root) => {
+    must(sys.unlink(root, 'f1'));
+    must(sys.rename(root, 'new', 'g'));
+  });
+  for (let i = 0; i < 2; i++) {
+    const links = ['f', 'f2', 'g', 'g1', 'g2'].map((name) => statSync(s.path(name)).nlink);
+    assert.deepEqual(links, [2, 2, 1, 2, 2]);
+    await s.remount();
+  }
+  s.at((root) => {
+    must(sys.unlink(root, 'f'));
+    must(sys.unlink(root, 'f2'));
+  });
+  await s.sameToKernel();
+});
+
 test('an open descriptor of one name sees what is written through another', { skip }, async (t) => {
   const lower: Tree = { a: file('one'), b: { type: 'link', data: 'a' } };
   const s = await stack(t, { lowers: [lower] });
