@@ -407,6 +407,15 @@ export const FuseNotifyInvalEntryOut = struct('fuse_notify_inval_entry_out', 16,
   flags: [12, u32],
 });
 
+/** Followed by the data. */
+export const FuseNotifyStoreOut = struct('fuse_notify_store_out', 24, {
+  nodeid: [0, u64],
+  offset: [8, u64], // bytes
+
+  size: [16, u32], // bytes
+  padding: [20, pad(4)],
+});
+
 /** Followed by the name and a NUL. */
 export const FuseNotifyDeleteOut = struct('fuse_notify_delete_out', 24, {
   parent: [0, u64],

@@ -3,17 +3,18 @@
 // Follows: fuse_notify() in fs/fuse/dev.c for which notification takes which lock.
 
 import { E } from '../linux/errno.js';
-import { write } from '../linux/files.js';
+import { pread, preadCached, write } from '../linux/files.js';
 import { backingClose, backingOpen } from '../linux/fuse-dev.js';
 import { scratch, u8, u32 } from '../linux/memory.js';
 import { isBeingKilled } from '../linux/process.js';
 import type { Deferred, Request } from '../vfs/filesystem.js';
-import { requestBuffer } from '../vfs/layout.js';
+import { replyBuffer, requestBuffer } from '../vfs/layout.js';
 import {
   FuseInHeader,
   FuseNotifyDeleteOut,
   FuseNotifyInvalEntryOut,
   FuseNotifyInvalInodeOut,
+  FuseNotifyStoreOut,
   FuseOutHeader,
   NOTIFY,
 } from './abi.js';
@@ -25,6 +26,13 @@ import type { Session } from './session.js';
 const HI = 0x1_0000_0000;
 // This thread's scratch: messages written by the server's thread outside a reply.
 const MESSAGE_AT = 0x2b000;
+
+/** Bytes of a file that go along with its OPEN: four pages hold most sources, scripts and headers. */
+const START_SIZE = 16 * 1024;
+// Behind the reply to OPEN, which is being formed; the data begin at a page.
+const STORE_HEAD = FuseOutHeader.size + FuseNotifyStoreOut.size;
+const START_AT = replyBuffer(0) + 8192;
+const STORE_AT = START_AT - STORE_HEAD;
 
 /** A request put aside: its bytes, until it is handled again or its caller was killed. */
 class Saved {
@@ -47,6 +55,8 @@ export class ServerHost implements DispatchHost {
   readonly #fuseFd: number;
   readonly #saved = new Map<number, Saved>();
   readonly #ready: Saved[] = [];
+  /** No filesystem here has refused to tell what it holds in memory (tmpfs does: everything). */
+  #cacheKnown = true;
 
   constructor(request: Request, fuseFd: number, jobs: Jobs) {
     this.#request = request;
@@ -187,6 +197,27 @@ export class ServerHost implements DispatchHost {
       u8.copyWithin(at + head, name, name + nameLen);
       u8[at + size - 1] = 0;
     });
+  }
+
+  storeStart(nodeLo: number, nodeHi: number, fd: number): void {
+    // A practised request (rehearse.ts) has no number: nobody reads its file.
+    if (this.#request.uniqueLo === 0 && this.#request.uniqueHi === 0) return;
+    let n: number = -E.OPNOTSUPP;
+    if (this.#cacheKnown) {
+      n = preadCached(fd, START_AT, START_SIZE, 0);
+      if (n === -E.OPNOTSUPP) this.#cacheKnown = false;
+    }
+    if (n === -E.OPNOTSUPP) n = pread(fd, START_AT, START_SIZE, 0);
+    if (n <= 0) return;
+    const k = STORE_AT >>> 2;
+    header(k, STORE_HEAD + n, NOTIFY.STORE);
+    u32[k + 4] = nodeLo;
+    u32[k + 5] = nodeHi;
+    u32[k + 6] = 0;
+    u32[k + 7] = 0;
+    u32[k + 8] = n;
+    u32[k + 9] = 0;
+    write(this.#fuseFd, STORE_AT, STORE_HEAD + n);
   }
 
   backingOpen(fd: number): number {

@@ -4,7 +4,9 @@
 
 import { AT, O } from './constants.js';
 import { func, ret, syscall } from './libc.js';
-import { base, scratch, u8, u16, u32 } from './memory.js';
+import { base, putU64, scratch, u8, u16, u32 } from './memory.js';
+
+const RWF_NOWAIT = 8;
 
 const P = 'uint64_t';
 const c = {
@@ -14,6 +16,7 @@ const c = {
   read: func(`int64_t read(int fd, ${P} buf, size_t n)`),
   write: func(`int64_t write(int fd, ${P} buf, size_t n)`),
   pread: func(`int64_t pread(int fd, ${P} buf, size_t n, int64_t off)`),
+  preadv2: func(`int64_t preadv2(int fd, ${P} iov, int count, int64_t off, int flags)`),
   pwrite: func(`int64_t pwrite(int fd, ${P} buf, size_t n, int64_t off)`),
   mkdirat: func(`int mkdirat(int dirfd, ${P} path, int mode)`),
   mknodat: func(`int mknodat(int dirfd, ${P} path, int mode, uint64_t dev)`),
@@ -42,11 +45,12 @@ const c = {
   fcntl: func('int fcntl(int fd, int cmd, int64_t arg)'),
 };
 
-// Scratch of this thread, see memory.ts. 0: an empty string; 8: "."; 16: two timespecs; 64: u64 pair; 256: statx buffer.
+// Scratch of this thread, see memory.ts. 0: an empty string; 8: "."; 16: two timespecs; 64: u64 pair; 80: an iovec; 256: statx buffer.
 const EMPTY_AT = 0;
 const DOT_AT = 8;
 const TIMES_AT = 16;
 const RANGE_AT = 64;
+const IOVEC_AT = 80;
 const STATX_AT = 256;
 
 /** Arena offset of an empty string (for AT_EMPTY_PATH), of this thread. */
@@ -185,6 +189,14 @@ export function write(fd: number, at: number, n: number): number {
 
 export function pread(fd: number, at: number, n: number, offset: number): number {
   return ret(c.pread(fd, base + at, n, offset));
+}
+
+/** pread(2) of what lies in memory. @returns a prefix of it, -EAGAIN: none of it does, -EOPNOTSUPP: nobody can tell. */
+export function preadCached(fd: number, at: number, n: number, offset: number): number {
+  const iovec = scratch + IOVEC_AT;
+  putU64(iovec, base + at);
+  putU64(iovec + 8, n);
+  return ret(c.preadv2(fd, base + iovec, 1, offset, RWF_NOWAIT));
 }
 
 export function pwrite(fd: number, at: number, n: number, offset: number): number {

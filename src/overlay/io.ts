@@ -62,9 +62,18 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   if (fd < 0) return fd;
   // The server may keep set-id bits when it truncates; the caller may not.
   let e = r.killPriv ? takeSetId(o, slot, fd, r.gid) : 0;
+  const alone = get(slot, F.handles) === 0;
   if (e >= 0) e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
-  if (e < 0) close(fd);
-  return e < 0 ? e : 0;
+  if (e < 0) {
+    close(fd);
+    return e;
+  }
+  // A lower's content never changes, so its pages are right for as long as the kernel keeps them.
+  if (alone && !upper && reply.backingId === 0 && !hasFlag(slot, FLAG.STORED)) {
+    setFlag(slot, FLAG.STORED);
+    if (reply.flags & OPEN.KEEP_CACHE) o.host.storeStart(r.nodeLo, r.nodeHi, fd);
+  }
+  return 0;
 }
 
 function openLower(o: Overlay, slot: number): number {

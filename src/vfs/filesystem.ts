@@ -130,6 +130,12 @@ export interface Host {
     name: number,
     nameLen: number,
   ): void;
+  /**
+   * Gives the kernel the first bytes of a file with its OPEN, so that it need not ask: a small file is read without
+   * another request. Only while nobody has the file open: a page that waits for a READ would be waited for.
+   * What is not in memory is left to READ, where the filesystem of `fd` can tell.
+   */
+  storeStart(nodeLo: number, nodeHi: number, fd: number): void;
   /** Registers `fd` for passthrough. @returns backing id > 0, or -errno (EPERM where not permitted). */
   backingOpen(fd: number): number;
   backingClose(id: number): void;

@@ -85,6 +85,8 @@ export const FLAG = {
   DEFAULT_ACL: 0x80000,
   /** dir: the impure xattr is on disk. */
   IMPURE_SET: 0x100000,
+  /** file: the kernel was given its first pages once; what it drops it asks for. */
+  STORED: 0x200000,
 } as const;
 export const TYPE_MASK = 15;
 

@@ -67,6 +67,32 @@ function place(t: { after(fn: () => void): void }): Place {
 
 const json = <T>(cli: Cli, ...args: string[]): T => JSON.parse(cli.run(...args, '--json').out) as T;
 
+test('a small file of a lower is read without a READ request', { skip }, (t) => {
+  const p = place(t);
+  const big = 'b'.repeat(40_000);
+  writeFileSync(p.at('base/empty'), '');
+  writeFileSync(p.at('base/page'), 'p'.repeat(4096));
+  writeFileSync(p.at('base/big'), big);
+  p.mount('-o', STACK, 'm');
+  const reads = (): number => json<MountReport>(p, 'status', 'm').counters?.opcodes['READ'] ?? 0;
+  for (let turn = 0; turn < 2; turn++) {
+    assert.equal(readFileSync(p.at('m/both'), 'utf8'), 'top');
+    assert.equal(readFileSync(p.at('m/page'), 'utf8'), 'p'.repeat(4096));
+  }
+  const before = reads();
+  assert.equal(readFileSync(p.at('m/empty'), 'utf8'), '');
+  assert.equal(before, 0);
+  assert.equal(readFileSync(p.at('m/big'), 'utf8'), big);
+  assert.ok(reads() > before, 'the rest of a larger file is asked for');
+  // What the kernel was given is the old content once the file is written.
+  writeFileSync(p.at('m/page'), 'new', { flag: 'r+' });
+  assert.equal(readFileSync(p.at('m/page'), 'utf8'), `new${'p'.repeat(4093)}`);
+  writeFileSync(p.at('m/both'), 'other');
+  assert.equal(readFileSync(p.at('m/both'), 'utf8'), 'other');
+  assert.equal(readFileSync(p.at('top/both'), 'utf8'), 'top');
+  p.umount('m');
+});
+
 test('mount, change, ask, unmount', { skip }, (t) => {
   const p = place(t);
   const mounted = p.run('mount', '--backend=fuse', '-o', `${STACK},,`, 'm');

@@ -23,6 +23,7 @@ const host = (): DispatchHost => ({
   invalInode: () => {},
   invalEntry: () => {},
   notifyDelete: () => {},
+  storeStart: () => {},
   backingOpen: () => -E.PERM,
   backingClose: () => {},
   passthrough: false,
