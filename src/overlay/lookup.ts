@@ -156,6 +156,8 @@ const search = {
   nameLen: 0,
   /** Absolute redirect without its leading slash, as Latin-1; undefined: `name` in the parent's own stack. */
   path: undefined as string | undefined,
+  /** An opaque directory or a whiteout on the way hides the layers below this one. */
+  stop: false,
 };
 
 /** Lower directories found for a merged directory. */
@@ -177,6 +179,7 @@ function lookupLayers(
   search.name = name;
   search.nameLen = nameLen;
   search.path = undefined;
+  search.stop = false;
   merged = [];
 
   // In aufs form a whiteout has another name than what it hides: the index says nothing about it.
@@ -277,22 +280,25 @@ function newNode(parent: number, name: number, nameLen: number, type: number): n
 
 /**
  * Reads the redirect of an object; sets search.* for the layers below.
+ * @param rest what follows the object in search.path, with its leading slash
  * @returns false when it is malformed or escapes (the caller treats the directory as unreadable).
  */
-function readRedirect(o: Overlay, layer: Layer, dir: number, name: number): boolean {
+function readRedirect(o: Overlay, layer: Layer, dir: number, name: number, rest = ''): boolean {
   const n = layer.getxattr(dir, name, o.marks.redirect, XATTR_VALUE, 4096);
   if (n <= 0) return n === -E.NODATA;
   const text = getBytes(XATTR_VALUE, n).replace(/\0+$/, '');
   if (text.startsWith('/')) {
     const parts = text.split('/').slice(1);
     if (parts.some((p) => p === '' || p === '.' || p === '..' || p.length > 255)) return false;
-    search.path = text.slice(1);
+    search.path = text.slice(1) + rest;
+    // It leads away from what was hidden.
+    search.stop = false;
     return true;
   }
   if (text.includes('/') || text === '.' || text === '..' || text.length > 255) return false;
   if (search.path !== undefined) {
-    const cut = search.path.lastIndexOf('/');
-    search.path = cut < 0 ? text : `${search.path.slice(0, cut)}/${text}`;
+    const upToHere = search.path.slice(0, search.path.length - rest.length);
+    search.path = upToHere.slice(0, upToHere.lastIndexOf('/') + 1) + text + rest;
   } else {
     search.nameLen = putBytes(PATH, text);
     search.name = PATH;
@@ -367,13 +373,12 @@ function collectLowerDirs(o: Overlay, parent: number, from: number): number {
 
 /** As collectLowerDirs(), for an absolute redirect: from layer `index` on, each from its root. */
 function collectByPath(o: Overlay, index: number): number {
-  for (let i = index; i <= o.bottom; i++) {
+  for (let i = index; i <= o.bottom && !search.stop; i++) {
     const layer = o.layer(i);
-    const parts = (search.path as string).split('/');
-    const walked = walkPath(layer, parts.slice(0, -1));
-    if (walked === -E.NOENT || walked === -E.NOTDIR) continue;
+    const walked = walkToParent(o, layer);
+    if (walked === -E.NOENT) continue;
     if (walked < 0) return walked;
-    const length = putBytes(PATH, parts[parts.length - 1] as string);
+    const length = lastOfPath();
     const r = mergeLowerDir(o, layer, walked, PATH, length);
     layer.release(walked);
     if (r === STOP) return 0;
@@ -412,30 +417,79 @@ function mergeLowerDir(
   if (marks & MARK.OPAQUE) return STOP;
   if (o.config.aufsWhiteouts && hasAufsOpaque(layer, child)) return STOP;
   if (marks & MARK.REDIRECT && o.config.redirectFollow) {
-    return readRedirect(o, layer, child, emptyPath()) ? 0 : -E.INVAL;
+    if (!readRedirect(o, layer, child, emptyPath())) return -E.INVAL;
   }
-  return 0;
+  return search.stop ? STOP : 0;
+}
+
+/** Puts the last name of search.path in PATH. @returns its length. */
+function lastOfPath(): number {
+  const path = search.path as string;
+  return putBytes(PATH, path.slice(path.lastIndexOf('/') + 1));
 }
 
 /**
- * Walks directory names from a layer's root, symlinks refused.
- * @returns a directory record with one reference, or -errno.
+ * Walks search.path in one layer but for its last name; symlinks are no directories. Redirects and opaque marks of the
+ * directories on the way change search.* for the layers below (ovl_lookup_layer).
+ * @returns a directory record with one reference, or -errno (ENOENT: this layer has nothing there).
  */
-function walkPath(layer: Layer, parts: readonly string[]): number {
+function walkToParent(o: Overlay, layer: Layer): number {
+  const parts = (search.path as string).split('/');
   let dir = layer.root;
-  for (let i = 0; i < parts.length; i++) {
+  retainDir(dir);
+  for (let i = 0; i < parts.length - 1; i++) {
     const length = putBytes(PATH, parts[i] as string);
-    const mode = layer.stat(dir, PATH);
-    if (mode < 0 || (mode & S.IFMT) !== S.IFDIR) {
-      if (i > 0) layer.release(dir);
-      return mode < 0 ? mode : -E.NOTDIR;
+    const child = enterOnTheWay(o, layer, dir, length);
+    layer.release(dir);
+    if (child < 0) return child;
+    dir = child;
+    if (layer.index >= o.bottom) continue;
+    const read = o.marks.read(layer, dir, emptyPath());
+    const marks = read < 0 ? 0 : read;
+    let e = read === -E.ACCES || read === -E.PERM ? 0 : read;
+    if (marks & MARK.OPAQUE || (o.config.aufsWhiteouts && hasAufsOpaque(layer, dir))) {
+      search.stop = true;
+    } else if (marks & MARK.REDIRECT && o.config.redirectFollow) {
+      const rest = `/${parts.slice(i + 1).join('/')}`;
+      if (!readRedirect(o, layer, dir, emptyPath(), rest)) e = -E.INVAL;
     }
-    const child = layer.enter(dir, PATH, length);
-    if (i > 0) layer.release(dir);
-    if (child === 0) return -E.NOMEM;
+    if (e < 0) {
+      layer.release(dir);
+      return e;
+    }
+  }
+  return dir;
+}
+
+/** One step of walkToParent(): the directory called PATH. @returns a directory record or -errno. */
+function enterOnTheWay(o: Overlay, layer: Layer, dir: number, length: number): number {
+  const mode = layer.stat(dir, PATH);
+  if (mode < 0) {
+    if (mode !== -E.NOENT) return mode;
+    if (o.config.aufsWhiteouts && hasAufsWhiteout(layer, dir, PATH, length)) search.stop = true;
+    return mode;
+  }
+  if ((mode & S.IFMT) !== S.IFDIR) {
+    search.stop = true;
+    return -E.NOENT;
+  }
+  return layer.enter(dir, PATH, length) || -E.NOMEM;
+}
+
+/** Walks directory names in a data-only layer. @returns a directory record with one reference, or -errno. */
+function walkDataLayer(layer: Layer): number {
+  const parts = (search.path as string).split('/');
+  let dir = layer.root;
+  retainDir(dir);
+  for (const part of parts.slice(0, -1)) {
+    const length = putBytes(PATH, part);
+    const mode = layer.stat(dir, PATH);
+    const child =
+      mode < 0 ? mode : (mode & S.IFMT) === S.IFDIR ? layer.enter(dir, PATH, length) : -E.NOTDIR;
+    layer.release(dir);
+    if (child <= 0) return child || -E.NOMEM;
     dir = child;
   }
-  if (parts.length === 0) retainDir(layer.root);
   return dir;
 }
 
@@ -640,6 +694,7 @@ function findMetacopyData(
   search.name = name;
   search.nameLen = nameLen;
   search.path = undefined;
+  search.stop = false;
   let mark = marks;
   let at = layer;
   let atDir = dir;
@@ -693,12 +748,13 @@ function nextBelow(o: Overlay, parent: number, index: number): number {
     }
     return -E.IO;
   }
-  const parts = search.path.split('/');
   const candidates = [...o.config.lowers.filter((l) => l.index > index), ...o.config.dataLayers];
   for (const layer of candidates) {
-    const dir = walkPath(layer, parts.slice(0, -1));
+    const isData = layer.index > o.bottom;
+    if (search.stop && !isData) continue;
+    const dir = isData ? walkDataLayer(layer) : walkToParent(o, layer);
     if (dir < 0) continue;
-    search.nameLen = putBytes(PATH, parts[parts.length - 1] as string);
+    search.nameLen = lastOfPath();
     search.name = PATH;
     const mode = layer.stat(dir, PATH);
     if (mode >= 0 && (mode & S.IFMT) === S.IFREG) {

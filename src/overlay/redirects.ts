@@ -2,54 +2,61 @@
 // Written by rename and copy-up; lookup reads it.
 // Follows: fs/overlayfs/dir.c (ovl_get_redirect): a name when it stays in its directory, else a path from the layer's root.
 
-import { D, dirGet } from '../layer/layer.js';
 import { E } from '../linux/errno.js';
 import { emptyPath } from '../linux/files.js';
-import { cstrlen, u8 } from '../linux/memory.js';
+import { cstrlen, getBytes, putBytes, u8 } from '../linux/memory.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
 import { nameAt, nameLength } from '../vfs/names.js';
-import { F, FLAG, get, setFlag } from '../vfs/nodes.js';
+import { F, FLAG, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { layerFor, stackAt, stackLength } from './stacks.js';
 import { PATH_2, XATTR_VALUE } from './work.js';
 
-/** Longest redirect, bytes (OVL_REDIRECT_MAX). */
-const REDIRECT_MAX = 256;
 const PATH_MAX = 4096;
 
 const SLASH = 0x2f;
 
-/** Writes "/" + the path of layer directory `dir` to PATH_2 (nothing for the root); its length, or -ENAMETOOLONG. */
-function layerPath(dir: number): number {
-  const parts: number[] = [];
-  for (let at = dir; dirGet(at, D.parent) !== 0; at = dirGet(at, D.parent)) {
-    parts.push(dirGet(at, D.name));
+/**
+ * The path that leads to directory node `slot` in the lowers, as if nothing had been renamed in the upper; "" for the root.
+ * Not where one lower has it: a lower above may have moved that place, and lookup follows the moves on the way down.
+ * @returns one code unit a byte, or -errno.
+ */
+function lowerPath(o: Overlay, slot: number): string | number {
+  let path = '';
+  for (let at = slot; at !== ROOT; at = get(at, F.parent)) {
+    const ref = get(at, F.name);
+    let step = getBytes(nameAt(ref), nameLength(ref));
+    if (hasFlag(at, FLAG.REDIRECT)) {
+      const upper = o.upper as NonNullable<Overlay['upper']>;
+      const dir = get(at, F.upper);
+      const n = upper.getxattr(dir, emptyPath(), o.marks.redirect, XATTR_VALUE, PATH_MAX);
+      if (n < 0) return n;
+      step = getBytes(XATTR_VALUE, n);
+      if (step.startsWith('/')) return step + path;
+    }
+    path = `/${step}${path}`;
   }
-  let end = PATH_2;
-  for (let i = parts.length - 1; i >= 0; i--) {
-    const ref = parts[i] as number;
-    const length = nameLength(ref);
-    if (end + length + 2 > PATH_2 + PATH_MAX) return -E.NAMETOOLONG;
-    u8[end++] = SLASH;
-    u8.copyWithin(end, nameAt(ref), nameAt(ref) + length);
-    end += length;
-  }
-  u8[end] = 0;
-  return end - PATH_2;
+  return path;
+}
+
+/** Writes a redirect; a path that is too long for one is EXDEV, so that the caller copies. */
+function writeRedirect(o: Overlay, dirfd: number, name: number, path: string | number): number {
+  if (typeof path === 'number') return path;
+  if (path.length >= PATH_MAX) return -E.XDEV;
+  const length = putBytes(PATH_2, path);
+  const r = setxattrAt(dirfd, name, o.marks.redirect, PATH_2, length, 0);
+  return r === -E.NOSPC || r === -E.RANGE ? -E.XDEV : r;
 }
 
 /**
- * Marks the upper directory of node `slot` with the path of its topmost lower directory.
- * @returns 0 or -errno (EXDEV when the path is too long for a redirect).
+ * Marks the upper directory of node `slot`, which is about to be moved, with the path of what it merges.
+ * @returns 0 or -errno.
  */
 export function setDirRedirect(o: Overlay, slot: number): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
-  const length = layerPath(stackAt(slot, 0));
-  if (length < 0 || length > REDIRECT_MAX * 16) return -E.XDEV;
-  const fd = upper.fd(get(slot, F.upper));
-  const r = setxattrAt(fd, emptyPath(), o.marks.redirect, PATH_2, length, 0);
+  const path = lowerPath(o, slot);
+  const r = writeRedirect(o, upper.fd(get(slot, F.upper)), emptyPath(), path);
   if (r >= 0) setFlag(slot, FLAG.REDIRECT);
-  return r < 0 ? (r === -E.NOSPC || r === -E.RANGE ? -E.XDEV : r) : 0;
+  return r;
 }
 
 /**
@@ -60,22 +67,7 @@ export function setDirRedirect(o: Overlay, slot: number): number {
 export function setDataRedirect(o: Overlay, parent: number, dirfd: number, name: number): number {
   const n = getxattrAt(dirfd, name, o.marks.redirect, XATTR_VALUE, PATH_MAX);
   if (n > 0 && u8[XATTR_VALUE] === SLASH) return 0;
-  let at = name;
-  if (n > 0) {
-    u8[XATTR_VALUE + n] = 0;
-    at = XATTR_VALUE;
-  }
-  for (let i = 0; i < stackLength(parent); i++) {
-    const dir = stackAt(parent, i);
-    const mode = layerFor(o, dir).stat(dir, at);
-    if (mode === -E.NOENT) continue;
-    if (mode < 0) return mode;
-    let length = layerPath(dir);
-    const nameLen = cstrlen(at);
-    if (length < 0 || length + nameLen + 1 > PATH_MAX) return -E.XDEV;
-    u8[PATH_2 + length++] = SLASH;
-    u8.copyWithin(PATH_2 + length, at, at + nameLen);
-    return setxattrAt(dirfd, name, o.marks.redirect, PATH_2, length + nameLen, 0);
-  }
-  return -E.IO;
+  const file = n > 0 ? getBytes(XATTR_VALUE, n) : getBytes(name, cstrlen(name));
+  const folder = lowerPath(o, parent);
+  return writeRedirect(o, dirfd, name, typeof folder === 'number' ? folder : `${folder}/${file}`);
 }

@@ -28,6 +28,50 @@ test('redirects, relative and absolute, chained over layers', { skip }, async (t
   await s.sameToKernel();
 });
 
+test('what lay under a folder that was moved in a lower is found again after it moves itself', {
+  skip,
+}, async (t) => {
+  // `a` became `c/a` in the upper layer of the two; `a/b` lies in the lower one only.
+  const lowers: Tree[] = [
+    { 'c/a': redirect('/a'), a: whiteout, 'c/low': redirect('e'), 'c/e': whiteout },
+    { 'a/b/x': file('x'), 'a/d/y': file('y'), 'c/e/f/z': file('z'), 'a/hidden/h': file('h') },
+  ];
+  const s = await stack(t, { lowers });
+  s.at((root) => {
+    must(sys.rename(root, 'c/a/b', 'b'));
+    must(sys.rename(root, 'c', 'g'));
+    must(sys.rename(root, 'g/a/d', 'd'));
+    must(sys.rename(root, 'g/low/f', 'f'));
+  });
+  for (let i = 0; i < 2; i++) {
+    assert.deepEqual(listed(s), ['b', 'd', 'f', 'g']);
+    assert.deepEqual([s.read('b/x'), s.read('d/y'), s.read('f/z')], ['x', 'y', 'z']);
+    assert.deepEqual(listed(s, 'g/a'), ['hidden']);
+    await s.remount();
+  }
+  await s.sameToKernel();
+});
+
+test('opaque marks and whiteouts on the way of a redirect hide what is below', {
+  skip,
+}, async (t) => {
+  const opaque = dir({ xattrs: { 'trusted.overlay.opaque': 'y' } });
+  const s = await stack(t, {
+    upper: {
+      ...{ one: redirect('/p/q'), two: redirect('/r/q'), three: redirect('/s/q') },
+      ...{ p: whiteout, r: whiteout, s: whiteout, t: whiteout },
+    },
+    lowers: [
+      { p: opaque, 'p/q/top': file('1'), r: whiteout, s: opaque, 's/q': redirect('/t') },
+      { 'p/q/below': file('2'), 'r/q/below': file('2'), 't/found': file('3') },
+    ],
+  });
+  assert.deepEqual(listed(s, 'one'), ['top']);
+  assert.deepEqual(listed(s, 'two'), []);
+  assert.deepEqual(listed(s, 'three'), ['found']);
+  await s.sameToKernel();
+});
+
 for (const bad of [
   '../up',
   '..',
