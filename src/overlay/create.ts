@@ -515,7 +515,9 @@ export function link(
   });
   if (source >= 0) close(source);
   if (e < 0) return e;
-  if (hasFlag(old, FLAG.INDEXED) || get(old, F.lower) !== 0) markImpure(o, parent);
+  // Its number may be another object's, which lookup only finds out where the directory says that there are such.
+  const copied = hasFlag(old, FLAG.INDEXED) || get(old, F.lower) !== 0;
+  if (copied || (!unnamed && hasFlag(get(old, F.parent), FLAG.IMPURE))) markImpure(o, parent);
   changeUnionLinks(o, old, 1);
   const stale = findName(parent, name, nameLen);
   if (stale !== 0) dropNode(o, stale);

@@ -66,7 +66,6 @@ function makeLayer(
   merged: Map<string, LayerStep['type']>,
 ): LayerStep[] {
   const steps: LayerStep[] = [];
-  const opaque = new Set<string>();
   const own = new Map<string, LayerStep['type']>([['', 'dir']]);
   const count = 8 + random.below(20);
   for (let i = 0; i < count; i++) {
@@ -100,8 +99,9 @@ function makeLayer(
     }
     // A whiteout over nothing is listed by the kernel where only its layer shows, and in the way of rmdir(2).
     if ((kind === 'whiteout' || kind === 'xwhiteout') && !merged.has(path)) kind = 'file';
-    // An opaque folder cannot also be marked as one that holds such whiteouts.
-    if (kind === 'xwhiteout' && opaque.has(parentOf(path))) kind = 'whiteout';
+    // Only in the root, which is never removed: the kernel does not let go of a folder that has such a whiteout below,
+    // though it shows nothing (ovl_check_empty_dir does not look whether an entry is one).
+    if (kind === 'xwhiteout' && parentOf(path) !== '') kind = 'whiteout';
     if (kind === 'link') {
       const from = [...own].filter(([, type]) => type === 'file').map(([key]) => key);
       if (from.length === 0) return;
@@ -133,7 +133,6 @@ function makeLayer(
 
   function push(step: LayerStep): void {
     steps.push(step);
-    if (step.opaque === 'y') opaque.add(step.path);
     own.set(step.path, step.type);
     const hidden = step.type === 'whiteout' || step.type === 'xwhiteout';
     if (hidden || step.type !== 'dir' || step.opaque === 'y') {
@@ -197,10 +196,8 @@ function buildStep(root: number, step: LayerStep): boolean {
   if (step.type === 'whiteout' || step.type === 'link') return true;
   if (step.type === 'xwhiteout') {
     must(sys.setxattr(root, path, 'trusted.overlay.whiteout', Buffer.from('y')));
-    // Both tell the kernel that such files count here: in this layer, and in this folder.
-    for (const folder of ['', parentOf(path)]) {
-      must(sys.setxattr(root, folder, 'trusted.overlay.opaque', Buffer.from('x')));
-    }
+    // Tells the kernel that such files count: in this layer, and in its root.
+    must(sys.setxattr(root, parentOf(path), 'trusted.overlay.opaque', Buffer.from('x')));
     return true;
   }
   must(sys.chown(root, path, step.uid ?? 0, step.gid ?? 0, AT.SYMLINK_NOFOLLOW));

@@ -169,6 +169,23 @@ test('a name less of a lower file stays one less after a remount', { skip }, asy
   await s.sameToKernel();
 });
 
+test('a link of a copied-up file into a new directory is the same file after remounts', {
+  skip,
+}, async (t) => {
+  const s = await stack(t, { lowers: [{ f: file('one') }] });
+  const same = () => assert.equal(statSync(s.path('d/g')).ino, statSync(s.path('f')).ino);
+  s.at((root) => must(sys.chmod(root, 'f', 0o600)));
+  await s.remount();
+  s.at((root) => {
+    must(sys.mkdir(root, 'd', 0o755));
+    must(sys.link(root, 'f', 'd/g'));
+  });
+  same();
+  await s.remount();
+  same();
+  await s.sameToKernel();
+});
+
 test('an open descriptor of one name sees what is written through another', { skip }, async (t) => {
   const lower: Tree = { a: file('one'), b: { type: 'link', data: 'a' } };
   const s = await stack(t, { lowers: [lower] });

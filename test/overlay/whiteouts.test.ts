@@ -79,6 +79,13 @@ test('whiteouts as files with an xattr, where the directory announces them', {
   s.at((root) => must(sys.unlink(root, 'd/x')));
   hides(s, 'd/x');
   await s.sameToKernel();
+  // What shows nothing can be removed, which the kernel refuses.
+  await s.mount();
+  s.at((root) => {
+    for (const name of ['shown', 'y']) must(sys.unlink(root, `d/${name}`));
+    must(sys.rmdir(root, 'd'));
+  });
+  hides(s, 'd');
 });
 
 test('an opaque directory hides the one below it, in the upper and in lowers', {
