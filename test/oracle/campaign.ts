@@ -204,7 +204,7 @@ class Run {
         throw new Disagreement('operation', details);
       }
       this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
-      if (op.slot !== undefined) {
+      if (op.slot !== undefined && op.kind !== 'fstat') {
         for (const side of [this.#ours, this.#theirs]) side.world.close(op.slot);
       }
     }
