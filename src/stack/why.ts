@@ -192,7 +192,7 @@ function step(
       if (seen.metacopy) {
         wantsData = true;
         if (seen.redirect !== undefined)
-          lookFor = redirectWalkers(walkers, walker, seen.redirect, lookFor);
+          lookFor = redirectWalkers(layers, walkers, walker, seen.redirect, lookFor);
       } else {
         decided = `${seen.found} in ${walker.role}`;
       }
@@ -205,7 +205,7 @@ function step(
       decided = `opaque directory /${at} in ${walker.role}`;
     } else if (seen.redirect !== undefined && follows) {
       note(`redirect to ${seen.redirect}`);
-      lookFor = redirectWalkers(walkers, walker, seen.redirect, lookFor);
+      lookFor = redirectWalkers(layers, walkers, walker, seen.redirect, lookFor);
     }
   }
   return answers;
@@ -224,24 +224,56 @@ function covered(walker: Walker, seen: Seen, because: string): LayerAnswer {
 }
 
 /**
- * An absolute redirect starts again at the root of every layer below; a relative one changes only the name.
+ * An absolute redirect starts again at the root of every layer below; a relative one changes only the name. What the
+ * folders on its way say (whiteout, opaque, redirect) counts for the layers further below (ovl_lookup_layer).
  * @returns the name to look for below.
  */
 function redirectWalkers(
+  layers: Layers,
   walkers: readonly Walker[],
   from: Walker,
   redirect: string,
   name: string,
 ): string {
-  const parts = redirect.split('/').filter((part) => part !== '');
-  // What no writer makes is not followed: the kernel refuses it as well.
-  if (parts.includes('..') || parts.includes('.') || parts.length === 0) return name;
-  if (!redirect.startsWith('/')) return parts.length === 1 ? (parts[0] as string) : name;
+  const parts = partsOf(redirect);
+  if (parts === undefined) return name;
+  if (!redirect.startsWith('/')) return parts[0] as string;
+  let path = parts;
+  let cut: string | undefined;
   for (const walker of walkers.slice(walkers.indexOf(from) + 1)) {
-    walker.directory = parts.slice(0, -1).join('/');
-    walker.cut = undefined;
+    const here = path;
+    walker.directory = here.slice(0, -1).join('/');
+    walker.cut = cut;
+    if (walker.dataOnly) continue;
+    for (let i = 0; i < here.length - 1; i++) {
+      const directory = here.slice(0, i).join('/');
+      const seen = look(layers, { ...walker, directory }, here[i] as string);
+      const at = here.slice(0, i + 1).join('/');
+      if (seen.found !== 'directory') {
+        if (seen.found !== 'nothing') cut = `${seen.found} of /${at} in ${walker.role}`;
+        break;
+      }
+      if (seen.opaque) {
+        cut = `opaque directory /${at} in ${walker.role}`;
+        continue;
+      }
+      const onTheWay = seen.redirect === undefined ? undefined : partsOf(seen.redirect);
+      if (onTheWay === undefined || layers.redirectDir === 'nofollow') continue;
+      const rest = here.slice(i + 1);
+      const absolute = seen.redirect?.startsWith('/');
+      const before = absolute ? [] : path.slice(0, path.length - rest.length - 1);
+      path = [...before, ...onTheWay, ...rest];
+      if (absolute) cut = undefined;
+    }
   }
   return parts.at(-1) as string;
+}
+
+/** The names of a redirect; what no writer makes is not followed, for the kernel refuses it as well. */
+function partsOf(redirect: string): string[] | undefined {
+  const parts = redirect.split('/').filter((part) => part !== '');
+  if (parts.includes('..') || parts.includes('.') || parts.length === 0) return undefined;
+  return redirect.startsWith('/') || parts.length === 1 ? parts : undefined;
 }
 
 function relative(walker: Walker, path: string): string {

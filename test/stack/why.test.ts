@@ -116,6 +116,16 @@ test('an opaque directory cuts off what is below, and is told on the way', (t) =
   assert.deepEqual(answer.way, [{ at: 'd', role: 'lower 1', mark: 'opaque' }]);
 });
 
+test('what lies on the way of a redirect counts for the layers below', (t) => {
+  const p = place(t, ['up/new/', 'up/gone/', 'one/c/a/', 'one/p/', 'two/a/b/x', 'two/p/q/y']);
+  mark(p.at('up/new'), 'redirect', '/c/a/b');
+  mark(p.at('one/c/a'), 'redirect', '/a');
+  mark(p.at('up/gone'), 'redirect', '/p/q');
+  mark(p.at('one/p'), 'opaque', 'y');
+  assert.equal(p.ask('new/x').owner?.path, p.at('two/a/b/x'));
+  assert.equal(p.ask('gone/y').exists, false);
+});
+
 test('redirects lead elsewhere below, relative and absolute, unless they are not to be followed', (t) => {
   const p = place(t, ['up/new/', 'one/old/a', 'up/far/', 'two/x/y/b', 'up/bad/', 'two/secret/c']);
   mark(p.at('up/new'), 'redirect', 'old');
