@@ -31,7 +31,7 @@ export interface ServeOptions {
   readonly acl?: boolean;
   /** Default false: prints every request and reply. */
   readonly trace?: boolean;
-  /** Default false: idle time after the start is used to warm up on read-only requests of the root directory. */
+  /** Default false: idle time after the start is used to warm up, reading the first directories and changing a borrowed one. */
   readonly rehearse?: boolean;
   /** Receives lines of the log and the trace; default: standard error, written at once. */
   readonly log?: (line: string) => void;
@@ -121,7 +121,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     }
   };
 
-  const rehearsal = new Rehearsal(dispatcher);
+  const rehearsal = new Rehearsal(dispatcher, fs);
 
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {

@@ -150,6 +150,12 @@ export class DirectoryLayer implements UpperLayer {
     return allocDir(this.index, dir, name, nameLen);
   }
 
+  adopt(fd: number): number {
+    const dir = allocDir(this.index, 0, 0, 0);
+    if (dir !== 0) put(dir, D.fd, fd + 1);
+    return dir;
+  }
+
   release(dir: number): void {
     releaseDir(dir, forgetDir);
   }

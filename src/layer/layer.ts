@@ -53,6 +53,8 @@ export interface Layer {
 export interface UpperLayer extends Layer {
   /** An O_PATH descriptor of a directory, owned by the layer; it stays open while seven others are asked for. */
   fd(dir: number): number;
+  /** A directory that is not in the layer's tree, by an O_PATH descriptor, which the layer closes with its last reference. */
+  adopt(fd: number): number;
   /** After a rename of a directory inside the layer. */
   moved(dir: number, newParent: number, name: number, nameLen: number): void;
 }

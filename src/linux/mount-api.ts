@@ -1,15 +1,28 @@
 // The mount API by file descriptor: a private view of a tree that no other mount reaches into, and that pins no other mount.
-// Used by stack/open.ts for the layers of a privileged server.
-// Follows: open_tree(2), mount_setattr(2) (Linux 5.12); kernel overlayfs clones its layers' mounts the same way.
+// Used by stack/open.ts for the layers of a privileged server, and by overlay/practice.ts.
+// Follows: open_tree(2), mount_setattr(2) (Linux 5.12), fsopen(2), fsmount(2); kernel overlayfs clones its layers' mounts the same way.
 
 import { AT, O } from './constants.js';
 import { close } from './files.js';
 import { ret, syscall } from './libc.js';
-import { base, scratch, u32 } from './memory.js';
+import { base, putBytes, scratch, u32 } from './memory.js';
 
 // The same numbers on every architecture.
-const SYS = { open_tree: 428, mount_setattr: 442 } as const;
+const SYS = {
+  open_tree: 428,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  mount_setattr: 442,
+} as const;
 const OPEN_TREE_CLONE = 1;
+const FSOPEN_CLOEXEC = 1;
+const FSMOUNT_CLOEXEC = 1;
+const FSCONFIG_SET_STRING = 1;
+const FSCONFIG_CMD_CREATE = 6;
+const MOUNT_ATTR_NOSUID = 2;
+const MOUNT_ATTR_NODEV = 4;
+const MOUNT_ATTR_NOEXEC = 8;
 const MOUNT_ATTR_RDONLY = 1;
 const MOUNT_ATTR_NOATIME = 0x10;
 const MOUNT_ATTR__ATIME = 0x70;
@@ -40,4 +53,26 @@ export function cloneMount(path: number, readOnly: boolean): number {
     return r;
   }
   return fd;
+}
+
+/**
+ * Mounts a tmpfs of at most 4 MiB that has no place in any tree.
+ * @returns an O_PATH descriptor of its root, whose closing ends it; or -errno (EPERM without privilege over mounts).
+ */
+export function privateTmpfs(): number {
+  const word = (offset: number, text: string): number => {
+    putBytes(scratch + ATTR_AT + offset, text);
+    return base + scratch + ATTR_AT + offset;
+  };
+  const context = ret(syscall(SYS.fsopen, word(0, 'tmpfs'), FSOPEN_CLOEXEC, 0, 0, 0, 0));
+  if (context < 0) return context;
+  const size = [word(0, 'size'), word(16, '4m')] as const;
+  let r = ret(syscall(SYS.fsconfig, context, FSCONFIG_SET_STRING, size[0], size[1], 0, 0));
+  if (r >= 0) r = ret(syscall(SYS.fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0, 0));
+  if (r >= 0) {
+    const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    r = ret(syscall(SYS.fsmount, context, FSMOUNT_CLOEXEC, attributes, 0, 0, 0));
+  }
+  close(context);
+  return r;
 }

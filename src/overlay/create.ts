@@ -304,7 +304,7 @@ function newUpperNode(
     return -E.NOMEM;
   }
   setInoFromStat(o, slot, upper);
-  setFlag(slot, placed.overWhiteout ? FLAG.UPPER : FLAG.UPPER | FLAG.FRESH);
+  setFlag(slot, FLAG.UPPER | FLAG.NO_CAPABILITY | (placed.overWhiteout ? 0 : FLAG.FRESH));
   if ((mode & S.IFMT) === S.IFDIR) {
     put(slot, F.upper, upper.enter(get(parent, F.upper), name, nameLen));
     if (placed.overWhiteout) setFlag(slot, FLAG.OPAQUE);
@@ -436,7 +436,7 @@ export function create(
     return e;
   }
   const slot = e;
-  const opened = attachHandle(o, slot, fd, flags, 0, reply);
+  const opened = attachHandle(o, slot, fd, flags, 0, reply, made);
   if (opened < 0) {
     close(fd);
     return opened;
@@ -473,7 +473,7 @@ export function tmpfile(
   setInoFromStat(o, slot, o.upper as NonNullable<Overlay['upper']>);
   setFlag(slot, FLAG.UPPER | FLAG.ORPHAN | FLAG.FRESH);
   finishAttr(o, slot, out + Entry.attr);
-  const opened = attachHandle(o, slot, fd, flags, 0, reply);
+  const opened = attachHandle(o, slot, fd, flags, 0, reply, made);
   if (opened < 0) {
     close(fd);
     return opened;

@@ -8,8 +8,16 @@ import { E } from '../linux/errno.js';
 import { readlinkAt } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 import { KSTATFS_SIZE, Kstatfs } from '../vfs/attr.js';
-import type { DirSink, FileSystem, Host, OpenReply, Request, SetAttr } from '../vfs/filesystem.js';
-import { allocNode, F, FLAG, put, ROOT, setFlag, slotOf } from '../vfs/nodes.js';
+import type {
+  DirSink,
+  FileSystem,
+  Host,
+  NodeRef,
+  OpenReply,
+  Request,
+  SetAttr,
+} from '../vfs/filesystem.js';
+import { allocNode, F, FLAG, get, put, ROOT, setFlag, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
@@ -19,6 +27,7 @@ import { lookup, noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
 import { attrOf, setInoFromStat } from './objects.js';
 import { locate, nodeOf } from './places.js';
+import { practicePlace } from './practice.js';
 import { opendir, readdir, releasedir } from './readdir.js';
 import { rmdir, unlink } from './remove.js';
 import { rename } from './rename.js';
@@ -69,6 +78,11 @@ export class OverlayFileSystem implements FileSystem {
 
   stop(): void {
     for (const layer of this.o.layers) layer?.close();
+  }
+
+  practicePlace(): NodeRef | undefined {
+    const slot = practicePlace(this.o);
+    return slot === 0 ? undefined : [slot, get(slot, F.generation)];
   }
 
   lookup(r: Request, name: number, nameLen: number, out: number): number {

@@ -81,7 +81,10 @@ function openLower(o: Overlay, slot: number): number {
   return (p.layer as Layer).open(p.dir, p.name);
 }
 
-/** Makes the handle and chooses how the kernel reads and writes: past this server, or through its page cache. */
+/**
+ * Makes the handle and chooses how the kernel reads and writes: past this server, or through its page cache.
+ * @param mode the file's, where the caller knows it.
+ */
 export function attachHandle(
   o: Overlay,
   slot: number,
@@ -89,8 +92,9 @@ export function attachHandle(
   flags: number,
   kind: number,
   reply: OpenReply,
+  mode = -1,
 ): number {
-  const backing = passthroughId(o, slot, fd, flags, kind);
+  const backing = passthroughId(o, slot, fd, flags, kind, mode);
   const handle = allocHandle(slot, fd, flags, backing > 0 ? kind | KIND.PASSTHROUGH : kind);
   if (handle === 0) return -E.MFILE;
   reply.fhLo = handle;
@@ -110,7 +114,14 @@ export function attachHandle(
 }
 
 /** The backing id for this open, or 0 for the page cache. */
-function passthroughId(o: Overlay, slot: number, fd: number, flags: number, kind: number): number {
+function passthroughId(
+  o: Overlay,
+  slot: number,
+  fd: number,
+  flags: number,
+  kind: number,
+  mode: number,
+): number {
   if (!o.host.passthrough || !o.config.passthrough) return 0;
   // See beforePassthroughWrite().
   if (!o.config.xattrs && (flags & O.ACCMODE) !== O.RDONLY) return 0;
@@ -121,7 +132,7 @@ function passthroughId(o: Overlay, slot: number, fd: number, flags: number, kind
   if (first !== 0) return handleGet(first, H.kind) & KIND.PASSTHROUGH ? shared : 0;
   if (shared !== 0) return shared;
   // With HANDLE_KILLPRIV_V2 the kernel leaves dropping set-id bits to whoever writes, so writes had better come here.
-  if (statFd(fd) & (S.ISUID | S.ISGID)) return 0;
+  if ((mode < 0 ? statFd(fd) : mode) & (S.ISUID | S.ISGID)) return 0;
   const id = o.host.backingOpen(fd);
   if (id <= 0) return 0;
   put(slot, F.backing, id);

@@ -19,6 +19,8 @@ import { LONG_NAME, XATTR_LIST } from './work.js';
 const isAcl = (name: number, nameLen: number) =>
   getBytes(name, nameLen).startsWith('system.posix_acl_');
 
+const CAPABILITY = 'security.capability';
+
 /** The name to use on the layers for a user's name; itself unless it must be escaped. */
 function storedName(o: Overlay, name: number, nameLen: number): number {
   if (!o.marks.isOwn(name)) return name;
@@ -37,8 +39,9 @@ export function getxattr(
   if (!o.config.xattrs) return -E.NOSYS;
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
-  if (get(slot, F.backing) !== 0 && getBytes(name, nameLen) === 'security.capability') {
+  if (nameLen === CAPABILITY.length && getBytes(name, nameLen) === CAPABILITY) {
     beforePassthroughWrite(o, r, slot);
+    if (hasFlag(slot, FLAG.NO_CAPABILITY)) return -E.NODATA;
   }
   const attr = storedName(o, name, nameLen);
   const p = locate(o, slot);
@@ -101,6 +104,7 @@ function change(
   if (slot === 0) return -E.STALE;
   let e = ensureUpper(o, slot, 'metadata');
   if (e < 0) return e;
+  clearFlag(slot, FLAG.NO_CAPABILITY);
   const attr = storedName(o, name, nameLen);
   const p = locate(o, slot);
   if (p.fd >= 0) return apply(p.fd, emptyPath(), attr);

@@ -181,10 +181,18 @@ export interface JobRunner {
   ): void;
 }
 
+/** A nodeid in halves. */
+export type NodeRef = readonly [lo: number, hi: number];
+
 /** A filesystem. Methods carry the name of their operation; see the conventions above. */
 export interface FileSystem {
   /** Called once the session is negotiated, before any request. */
   start(host: Host): void;
+  /**
+   * A writable directory that no name leads to and whose content nobody keeps, with one lookup counted: the server warms
+   * up there, in idle time. Undefined where there can be none.
+   */
+  practicePlace?(): NodeRef | undefined;
   /** The mount is gone (DESTROY or ENODEV): everything is closed. */
   stop(): void;
 

@@ -87,6 +87,8 @@ export const FLAG = {
   IMPURE_SET: 0x100000,
   /** file: the kernel was given its first pages once; what it drops it asks for. */
   STORED: 0x200000,
+  /** Made here and given no extended attribute since, so it has no capabilities: every first write asks for them. */
+  NO_CAPABILITY: 0x400000,
 } as const;
 export const TYPE_MASK = 15;
 

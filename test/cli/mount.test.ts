@@ -72,16 +72,19 @@ test('a small file of a lower is read without a READ request', { skip }, (t) => 
   const big = 'b'.repeat(40_000);
   writeFileSync(p.at('base/empty'), '');
   writeFileSync(p.at('base/page'), 'p'.repeat(4096));
+  mkdirSync(p.at('base/small'));
+  for (let i = 0; i < 20; i++) writeFileSync(p.at(`base/small/${i}`), `small ${i}`);
   writeFileSync(p.at('base/big'), big);
   p.mount('-o', STACK, 'm');
   const reads = (): number => json<MountReport>(p, 'status', 'm').counters?.opcodes['READ'] ?? 0;
-  for (let turn = 0; turn < 2; turn++) {
-    assert.equal(readFileSync(p.at('m/both'), 'utf8'), 'top');
-    assert.equal(readFileSync(p.at('m/page'), 'utf8'), 'p'.repeat(4096));
-  }
+  assert.equal(readFileSync(p.at('m/both'), 'utf8'), 'top');
+  assert.equal(readFileSync(p.at('m/page'), 'utf8'), 'p'.repeat(4096));
+  for (let i = 0; i < 20; i++)
+    assert.equal(readFileSync(p.at(`m/small/${i}`), 'utf8'), `small ${i}`);
   const before = reads();
+  // Whoever drops the machine's caches meanwhile makes some necessary.
+  assert.ok(before < 10, `${before} requests to read 22 files`);
   assert.equal(readFileSync(p.at('m/empty'), 'utf8'), '');
-  assert.equal(before, 0);
   assert.equal(readFileSync(p.at('m/big'), 'utf8'), big);
   assert.ok(reads() > before, 'the rest of a larger file is asked for');
   // What the kernel was given is the old content once the file is written.
