@@ -142,6 +142,11 @@ test('set-id bits given to a file that is open go when a user writes to it', {
     const asked = spawnSync('getcap', [s.path('f')], { uid: 1000, gid: 1000 });
     assert.equal(asked.status, 0);
     assert.equal(modeOf(s, 'f'), 0o6777, 'asking changes nothing');
+    asUser(1000, 1000, () => {
+      assert.equal(show(sys.chown(fd, '', 0, -1)), 'EPERM');
+      sys.fgetxattr(fd, 'security.capability');
+    });
+    assert.equal(modeOf(s, 'f'), 0o6777, 'neither does a chown that is refused');
     asUser(1000, 1000, () => must(sys.pwrite(fd, Buffer.from('user'), 0)));
     assert.equal(modeOf(s, 'f'), 0o777);
     must(sys.fchmod(fd, 0o6777));
