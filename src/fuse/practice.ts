@@ -56,8 +56,9 @@ export class Practice {
     return node[0] === 0 && node[1] === 0 ? undefined : node;
   }
 
-  getAttributes(node: NodeRef): void {
-    this.ask(OP.GETATTR, node, putArguments([], 16));
+  /** GETATTR. @returns as ask(). */
+  getAttributes(node: NodeRef): number {
+    return this.ask(OP.GETATTR, node, putArguments([], 16));
   }
 
   forget(node: NodeRef): void {

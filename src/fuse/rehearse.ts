@@ -8,14 +8,16 @@ import { ENTRY_SIZE } from '../vfs/attr.js';
 import { Counter } from '../vfs/counters.js';
 import type { FileSystem, NodeRef } from '../vfs/filesystem.js';
 import { HEADER } from '../vfs/layout.js';
-import { FuseDirent, FuseOutHeader } from './abi.js';
+import { FuseAttr, FuseAttrOut, FuseDirent, FuseOutHeader } from './abi.js';
 import type { Dispatcher } from './dispatch.js';
 import { OP } from './opcodes.js';
 import { numberAt, OUT, Practice, putArguments } from './practice.js';
 import { ChangeRehearsal } from './rehearse-changes.js';
 
-/** Turns in all; one comes between two looks at the device and takes some 0.4 ms. */
+/** Turns in all; one comes between two looks at the device and takes some 0.2 ms. */
 const ROUNDS = 400;
+/** Of the turns that read, every so many lists a directory anew. A number that is not a multiple of DIRECTORIES. */
+const LIST_EVERY = 5;
 /** Names to practise with in each of so many directories, the root included. */
 const NAMES = 16;
 const DIRECTORIES = 4;
@@ -24,8 +26,14 @@ const COUNTERS_SIZE = Counter.opcodes + 8 * 64;
 const DIRECTORY_SIZE = 4096;
 const ROOT: NodeRef = [1, 0];
 
+/** Bytes (st_size) of a directory, and milliseconds of listing it, above which a client might wait for the practice. */
+const SMALL_DIRECTORY = 16 * 1024;
+const QUICK_LISTING = 20;
+
 interface Place {
   readonly node: NodeRef;
+  /** Its name in the root; undefined for the root itself. */
+  readonly name: Uint8Array | undefined;
   /** Bytes with their NUL, and the DT_* of what they name. */
   readonly names: readonly { readonly bytes: Uint8Array; readonly type: number }[];
 }
@@ -33,8 +41,10 @@ interface Place {
 export class Rehearsal {
   readonly #practice: Practice;
   readonly #fs: FileSystem;
-  /** Undefined before the first turn; the directories but the root hold a lookup until the last one. */
-  #places: Place[] | undefined;
+  /** The directories but the root hold a lookup until the last turn. */
+  readonly #places: Place[] = [];
+  /** Directories of the root that are not places yet. */
+  #candidates: Uint8Array[] = [];
   #changes: ChangeRehearsal | undefined;
   #round = 0;
 
@@ -47,38 +57,81 @@ export class Rehearsal {
     return this.#round >= ROUNDS;
   }
 
-  /** One turn. Leaves nodes, handles and counters as they were. */
+  /** One turn: reading and changing by turns. Leaves nodes, handles and counters as they were. */
   turn(): void {
     const counters = u8.slice(HEADER, HEADER + COUNTERS_SIZE);
-    this.#places ??= this.#findPlaces();
-    this.#changes ??= new ChangeRehearsal(this.#practice, this.#fs);
-    const place = this.#places[this.#round % this.#places.length] as Place;
-    if (this.#round % 8 === 0) this.#list(OP.READDIRPLUS, place.node);
-    for (const { bytes, type } of place.names) this.#lookUp(place.node, bytes, type);
-    this.#changes.round(this.#round);
+    if (this.#round === 0) this.#findRoot();
+    else if (this.#round % 2 === 0) this.#read(this.#round >>> 1);
+    else this.#change(this.#round >>> 1);
     this.#round++;
     if (this.over) this.#leave();
     u8.set(counters, HEADER);
   }
 
+  #change(round: number): void {
+    this.#changes ??= new ChangeRehearsal(this.#practice, this.#fs);
+    this.#changes.round(round);
+  }
+
+  #read(round: number): void {
+    const next = this.#places.length < DIRECTORIES ? this.#candidates.shift() : undefined;
+    if (next !== undefined) {
+      const found = this.#enter(next);
+      if (found !== undefined) this.#places.push(found);
+      return;
+    }
+    const at = round % Math.max(1, this.#places.length);
+    const place = round % LIST_EVERY === 0 ? this.#listAnew(at) : this.#places[at];
+    if (place === undefined) return;
+    for (const { bytes, type } of place.names) this.#lookUp(place.node, bytes, type);
+  }
+
   /** Gives back what practising holds. */
   #leave(): void {
-    for (const { node } of this.#places ?? []) if (node !== ROOT) this.#practice.forget(node);
-    this.#places = undefined;
+    for (const { node } of this.#places) if (node !== ROOT) this.#practice.forget(node);
+    this.#places.length = 0;
     this.#changes?.leave();
     this.#changes = undefined;
   }
 
-  #findPlaces(): Place[] {
-    const root = { node: ROOT, names: this.#list(OP.READDIR, ROOT) };
-    const places: Place[] = [root];
-    for (const { bytes, type } of root.names) {
-      if (places.length === DIRECTORIES) break;
-      if (type !== DT.DIR) continue;
-      const node = this.#practice.lookUp(ROOT, bytes);
-      if (node !== undefined) places.push({ node, names: this.#list(OP.READDIR, node) });
+  #findRoot(): void {
+    if (!this.#isSmall(ROOT)) return;
+    const names = this.#list(OP.READDIR, ROOT);
+    this.#places.push({ node: ROOT, name: undefined, names });
+    this.#candidates = names.filter(({ type }) => type === DT.DIR).map(({ bytes }) => bytes);
+  }
+
+  /** A directory of the root, listed for the first time, or again as if for the first time. */
+  #enter(name: Uint8Array): Place | undefined {
+    const node = this.#practice.lookUp(ROOT, name);
+    if (node === undefined) return undefined;
+    const start = performance.now();
+    if (this.#isSmall(node)) {
+      const names = this.#list(OP.READDIRPLUS, node);
+      if (performance.now() - start < QUICK_LISTING) return { node, name, names };
     }
-    return places;
+    this.#practice.forget(node);
+    return undefined;
+  }
+
+  /** Forgets the place and what the filesystem keeps of it, and finds it again. */
+  #listAnew(at: number): Place | undefined {
+    const place = this.#places[at];
+    if (place === undefined) return undefined;
+    if (place.name === undefined) {
+      this.#list(OP.READDIRPLUS, place.node);
+      return place;
+    }
+    this.#practice.forget(place.node);
+    const again = this.#enter(place.name);
+    this.#places.splice(at, 1, ...(again === undefined ? [] : [again]));
+    return again;
+  }
+
+  #isSmall(node: NodeRef): boolean {
+    const reply = this.#practice.getAttributes(node);
+    const size = numberAt(OUT + FuseAttrOut.at.attr + FuseAttr.at.size);
+    return reply > 0 && size[1] === 0 && size[0] <= SMALL_DIRECTORY;
   }
 
   #lookUp(parent: NodeRef, name: Uint8Array, type: number): void {
