@@ -46,7 +46,7 @@ function main(): number {
     writeback: spec.writeback ?? !passthroughPermitted(),
     acl: spec.acl,
     trace: spec.trace,
-    rehearse: true,
+    rehearse: process.env['VARVE_REHEARSE'] !== 'off',
     onReady: () => {
       setReadahead(spec.mountpoint, MAX_IO / 1024);
       reportReady();
