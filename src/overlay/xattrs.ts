@@ -2,16 +2,17 @@
 // Called for GETXATTR, LISTXATTR, SETXATTR and REMOVEXATTR.
 // Follows: fs/overlayfs/xattrs.c; a name that looks like the overlay's own is stored in its escaped form.
 
-import { XATTR_SIZE_MAX } from '../linux/constants.js';
+import { S, XATTR_SIZE_MAX } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { emptyPath } from '../linux/files.js';
-import { getBytes, u8 } from '../linux/memory.js';
+import { chmodAt, chmodFd, emptyPath, Statx, statBuffer } from '../linux/files.js';
+import { getBytes, u8, u32 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import type { Request } from '../vfs/filesystem.js';
-import { clearFlag, F, FLAG, get, hasFlag, setFlag } from '../vfs/nodes.js';
+import { clearFlag, FLAG, hasFlag, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper } from './copy-up.js';
 import { beforePassthroughWrite } from './io.js';
+import { statNode } from './objects.js';
 import { isDir, locate, nodeOf } from './places.js';
 import { LONG_NAME, XATTR_LIST } from './work.js';
 
@@ -20,6 +21,28 @@ const isAcl = (name: number, nameLen: number) =>
   getBytes(name, nameLen).startsWith('system.posix_acl_');
 
 const CAPABILITY = 'security.capability';
+
+const isAccessAcl = (name: number, nameLen: number) =>
+  getBytes(name, nameLen) === 'system.posix_acl_access';
+
+/**
+ * Set-group-id goes before somebody who is not of the file's group changes its ACL (ovl_set_acl of fs/overlayfs/inode.c).
+ * @param gid the caller's group; undefined when the kernel has seen that it is another. @returns 0, PARKED or -errno.
+ */
+function dropGroupId(o: Overlay, slot: number, gid: number | undefined): number {
+  const mode = statNode(o, slot);
+  if (mode < 0 || (mode & S.ISGID) === 0) return mode < 0 ? mode : 0;
+  if (gid === u32[(statBuffer() + Statx.gid) >>> 2]) return 0;
+  const e = ensureUpper(o, slot, 'metadata');
+  if (e < 0) return e;
+  const bits = mode & 0o7777 & ~S.ISGID;
+  const p = locate(o, slot);
+  if (p.fd >= 0) return chmodFd(p.fd, bits);
+  if (p.layer === undefined || o.upper === undefined) return -E.STALE;
+  const fd = o.upper.fd(p.dir);
+  if (fd < 0) return fd;
+  return isDir(slot) ? chmodFd(fd, bits) : chmodAt(fd, p.name, bits);
+}
 
 /** The name to use on the layers for a user's name; itself unless it must be escaped. */
 function storedName(o: Overlay, name: number, nameLen: number): number {
@@ -77,6 +100,10 @@ export function setxattr(
   flags: number,
 ): number {
   if (!o.config.xattrs) return -E.NOSYS;
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const e = r.killPriv && isAccessAcl(name, nameLen) ? dropGroupId(o, slot, undefined) : 0;
+  if (e < 0) return e;
   return change(o, r, name, nameLen, (fd, at, attr) =>
     setxattrAt(fd, at, attr, value, size, flags),
   );
@@ -86,6 +113,10 @@ export function removexattr(o: Overlay, r: Request, name: number, nameLen: numbe
   if (!o.config.xattrs) return -E.NOSYS;
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
+  if (r.uid !== 0 && isAccessAcl(name, nameLen)) {
+    const e = dropGroupId(o, slot, r.gid);
+    if (e < 0) return e;
+  }
   // What is not there needs no copy-up to be refused.
   const there = getxattr(o, r, name, nameLen, XATTR_LIST, 0);
   if (there === -E.NODATA && hasFlag(slot, FLAG.UPPER) && isAcl(name, nameLen)) return 0;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, readFileSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { dir, file, type Tree } from '../layer/tree.js';
 import { requires } from '../support/requires.js';
@@ -91,6 +91,46 @@ test('an ACL grants and denies, in a lower, after copy-up and when changed', {
   chmodSync(s.path('grant'), 0o640);
   assert.ok(acl(s, 'grant').includes('mask::r--'));
   await s.sameToKernel();
+});
+
+test('set-group-id goes when a stranger to the group changes the ACL', { skip }, async (t) => {
+  const entry = (name: string) => ({
+    mode: 0o2775,
+    uid: 1000,
+    gid: name.includes('own') ? 1000 : 0,
+  });
+  const lower: Record<string, Tree[string]> = {};
+  const names = ['set', 'remove', 'own-set', 'own-remove'];
+  for (const name of names) {
+    lower[`f-${name}`] = file('', entry(name));
+    lower[`d-${name}`] = dir(entry(name));
+  }
+  const s = await stack(t, { lowers: [lower], unmounted: true });
+  const all = Object.keys(lower);
+  for (const name of all.filter((path) => path.endsWith('remove'))) {
+    run('setfacl', ['-m', 'u:7:rwx', `${s.lowers[0]}/${name}`]);
+  }
+  const act = () => {
+    for (const name of all) {
+      const args = name.endsWith('set') ? ['-m', 'u:7:rwx'] : ['-b'];
+      const path = s.path(name);
+      const done = spawnSync('setfacl', [...args, path], { uid: 1000, gid: 1000 });
+      assert.equal(done.status, 0, String(done.stderr));
+    }
+    return all.map((name) => [name, modeOf(s, name).toString(8)]);
+  };
+  await s.mount();
+  const ours = act();
+  assert.equal(modeOf(s, 'f-set'), 0o775);
+  assert.equal(modeOf(s, 'd-own-set'), 0o2775);
+  await s.sameToKernel();
+  rmSync(s.upper, { recursive: true });
+  rmSync(s.work, { recursive: true });
+  for (const folder of [s.upper, s.work]) mkdirSync(folder);
+  s.kernelMount();
+  const theirs = act();
+  s.kernelUnmount();
+  assert.deepEqual(ours, theirs);
 });
 
 test('writing, truncating and chown take suid and sgid away', { skip }, async (t) => {
