@@ -25,7 +25,7 @@ export function installVarve(folder: string): Installed {
   mkdirSync(join(folder, 'node_modules'), { recursive: true });
   const copy = (path: string): void =>
     cpSync(join(repository, path), join(folder, path), { recursive: true, verbatimSymlinks: true });
-  for (const path of ['bin', 'dist/src', 'package.json']) copy(path);
+  for (const path of ['bin', 'dist/bundle', 'package.json']) copy(path);
   for (const name of packages) copy(join('node_modules', name));
   // The repository may belong to someone who keeps it private.
   shell('chmod -R a+rX "$FOLDER"', { env: { FOLDER: folder } });
