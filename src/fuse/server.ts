@@ -49,6 +49,9 @@ export interface ServeOptions {
   readonly onWake?: () => boolean;
 }
 
+/** Milliseconds without a request after which a rehearsal goes on. */
+const PAUSE = 5;
+
 /** Why serve() returned. */
 export type ExitReason = 'unmounted' | 'aborted' | 'woken' | 'failed';
 
@@ -122,12 +125,16 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   };
 
   const rehearsal = new Rehearsal(dispatcher, fs);
+  let lastRequest = 0;
+  const rehearsing = (): boolean => announced && rehearse && !rehearsal.over;
 
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {
     // Before the first job there is no pipe; poll(2) skips -1.
     jobs.publish();
-    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1], jobs.concern);
+    // A client that is at work shall not find the server practising.
+    const timeout = rehearsing() ? PAUSE : jobs.concern;
+    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1], timeout);
     if (mask === 0) jobs.rescue((slot, result) => host.answer(slot, result));
     if (mask < 0) return mask === -E.INTR ? undefined : 'failed';
     return mask & 4 && options.onWake?.() ? 'woken' : undefined;
@@ -144,8 +151,9 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     if (n > 0) {
       count(Counter.requests);
       serveOne(n);
+      if (rehearsing()) lastRequest = performance.now();
     } else if (n === -E.AGAIN) {
-      if (announced && rehearse && !rehearsal.over) rehearsal.turn();
+      if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
       else reason = wait();
     } else if (n === -E.NODEV) {
       reason = 'unmounted';
