@@ -2,7 +2,7 @@
 // Used by client.ts (to find or start one) and supervisor.ts (to listen).
 // There is one supervisor a user, user namespace and mount namespace: the socket's name carries both inode numbers.
 
-import { lstatSync, mkdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A socket address holds 108 bytes with its NUL (unix(7)). */
@@ -125,4 +125,19 @@ export function makeRuntime(env: NodeJS.ProcessEnv, euid: number): RuntimePaths 
 /** The paths of a folder that was chosen already. */
 export function runtimeIn(folder: string): RuntimePaths {
   return paths(folder, namespaceId());
+}
+
+/** Milliseconds after which a log of servers whose supervisor was killed is of no use. */
+const OLD = 10 * 60_000;
+
+/** Removes logs that a killed supervisor of these namespaces left behind; for its successor, which holds the lock. */
+export function dropOldLogs(runtime: RuntimePaths, now = Date.now()): void {
+  const first = runtime.serverLog('');
+  const prefix = first.slice(runtime.folder.length + 1, -'.log'.length);
+  for (const name of readdirSync(runtime.folder)) {
+    if (!name.startsWith(prefix) || !name.endsWith('.log')) continue;
+    const path = join(runtime.folder, name);
+    const { mtimeMs } = lstatSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: now };
+    if (now - mtimeMs > OLD) rmSync(path, { force: true });
+  }
 }

@@ -6,7 +6,7 @@ import { openSync, rmSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { lockFile, peerUid } from '../linux/peer.js';
-import { runtimeIn } from './folder.js';
+import { dropOldLogs, runtimeIn } from './folder.js';
 import { Mounts, RefusedError } from './mounts.js';
 import {
   ANOTHER,
@@ -41,6 +41,7 @@ function run(): void {
   let clients = 0;
   let idle: NodeJS.Timeout | undefined;
   let ending = false;
+  dropOldLogs(runtime);
 
   const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
   const server = createServer({ allowHalfOpen: false }, (socket) => {

@@ -2,11 +2,20 @@
 // Under test: src/supervisor/protocol.ts, src/supervisor/folder.ts. No process is started.
 
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import {
   candidateFolders,
+  dropOldLogs,
   existingRuntimes,
   folderFault,
   makeRuntime,
@@ -74,6 +83,18 @@ test('a folder must be a directory of this user that nobody else may enter', (t)
   assert.match(folderFault(join(folder, 'file'), euid) ?? '', /not a directory/);
   symlinkSync('good', join(folder, 'link'));
   assert.match(folderFault(join(folder, 'link'), euid) ?? '', /not a directory/);
+});
+
+test('logs of servers whose supervisor was killed go after a while; others stay', (t) => {
+  const folder = join(tempDir(t), 'run');
+  const runtime = makeRuntime({ VARVE_RUNTIME_DIR: folder }, process.geteuid?.() ?? 0);
+  const kept = [runtime.log, runtime.serverLog('2'), join(folder, '1-1.7.log')];
+  const old = runtime.serverLog('1');
+  for (const log of [...kept, old]) writeFileSync(log, '');
+  const hourAgo = new Date(Date.now() - 3_600_000);
+  for (const log of [old, runtime.log, kept[2] as string]) utimesSync(log, hourAgo, hourAgo);
+  dropOldLogs(runtime);
+  assert.deepEqual(readdirSync(folder).sort(), kept.map((path) => basename(path)).sort());
 });
 
 test('a new folder is private; the socket carries the namespaces', (t) => {
