@@ -137,6 +137,7 @@ export function dropOldLogs(runtime: RuntimePaths, now = Date.now()): void {
   for (const name of readdirSync(runtime.folder)) {
     if (!name.startsWith(prefix) || !name.endsWith('.log')) continue;
     const path = join(runtime.folder, name);
+    if (path === runtime.log) continue;
     const { mtimeMs } = lstatSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: now };
     if (now - mtimeMs > OLD) rmSync(path, { force: true });
   }
