@@ -310,6 +310,12 @@ function mountRefusal(error: unknown, how: FuseMount): Refusal {
       message: 'mount: /dev/fuse: this system has no FUSE: load the module fuse',
     };
   }
+  if (onDevice && (errno === E.ACCES || errno === E.PERM)) {
+    return {
+      kind: 'permission',
+      message: 'mount: /dev/fuse: this user may not open it: give it mode 0666, as udev does',
+    };
+  }
   if (error instanceof SysError && error.op === 'fusermount3' && errno === E.NOENT) {
     return {
       kind: 'permission',
@@ -324,18 +330,6 @@ function mountRefusal(error: unknown, how: FuseMount): Refusal {
     return { kind: 'server', message: `mount: ${where}: ${said}` };
   }
   const said = error.cause instanceof Error ? error.cause.message : '';
-  if (error.errno === E.NODEV || (error.op === 'open' && error.errno === E.NOENT)) {
-    return {
-      kind: 'permission',
-      message: 'mount: /dev/fuse: this system has no FUSE: load the module fuse',
-    };
-  }
-  if (error.op === 'fusermount3' && error.errno === E.NOENT) {
-    return {
-      kind: 'permission',
-      message: `mount: ${where}: not permitted here: install fusermount3 (package fuse3), run as root, or run inside "unshare -Urm"`,
-    };
-  }
   const permission = error.errno === E.PERM || error.errno === E.ACCES;
   return {
     kind: permission ? 'permission' : 'server',
