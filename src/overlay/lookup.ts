@@ -568,9 +568,9 @@ function foundUpperFile(
 /** Number of a copied-up object: that of its origin. Sets `found`. @returns false when the mark does not tell. */
 function readOrigin(o: Overlay, layer: Layer, dir: number, name: number): boolean {
   const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
-  if (n <= 0 || !originIno(ORIGIN, n)) return false;
+  if (n <= 0) return false;
   const from = originLayer(o.config.lowers, ORIGIN) ?? o.config.lowers[0];
-  if (from === undefined) return false;
+  if (from === undefined || !originIno(from.magic, ORIGIN, n)) return false;
   found.hi = shownInoHi(o, from.fsId, found.hi);
   return true;
 }

@@ -1,6 +1,7 @@
 // Origin marks: which lower object an upper object was copied from, as a file handle; and the name of its index entry.
 // Written by copy-up, read by lookup to keep inode numbers and hard links.
-// Follows: struct ovl_fb of fs/overlayfs/overlayfs.h; handle types of include/linux/exportfs.h.
+// Follows: struct ovl_fb of fs/overlayfs/overlayfs.h; handle types of include/linux/exportfs.h, and what ext4, btrfs,
+// XFS (xfs_export.h), EROFS and tmpfs put into them.
 
 import type { Layer } from '../layer/layer.js';
 import { u8 } from '../linux/memory.js';
@@ -65,11 +66,15 @@ const FILEID = {
   INO64_GEN: 0x81,
 } as const;
 
+/** f_type of filesystems that use the common types in a way of their own. */
+const MAGIC = { TMPFS: 0x01021994, XFS: 0x58465342, FUSE: 0x65735546 } as const;
+
 /**
  * The inode number inside the struct ovl_fb of `length` bytes at `at`, into `found`.
- * @returns false when the handle's type does not tell (an empty mark, an unknown filesystem).
+ * @param magic f_type of the filesystem that made the handle: one type does not mean one form.
+ * @returns false when the handle does not tell (an empty mark, an unknown filesystem).
  */
-export function originIno(at: number, length: number): boolean {
+export function originIno(magic: number, at: number, length: number): boolean {
   if (length <= FB_HEADER || u8[at + 1] !== FB_MAGIC || u8[at] !== FB_VERSION) return false;
   if ((u8[at + 3] as number) & FB_FLAG_BIG_ENDIAN) return false;
   const fid = at + FB_HEADER;
@@ -77,7 +82,8 @@ export function originIno(at: number, length: number): boolean {
   switch (u8[at + 4]) {
     case FILEID.INO32_GEN:
       if (size === 12) {
-        // tmpfs: generation, then the number in two words.
+        // tmpfs: generation, then the number in two words. isofs: a block.
+        if (magic !== MAGIC.TMPFS) return false;
         found.lo = word(fid + 4);
         found.hi = word(fid + 8);
         return true;
@@ -87,6 +93,16 @@ export function originIno(at: number, length: number): boolean {
       found.hi = 0;
       return true;
     case FILEID.INO64_GEN:
+      // FUSE: a nodeid, which stat(2) does not show.
+      if (size < 8 || magic === MAGIC.FUSE) return false;
+      if (magic === MAGIC.XFS) {
+        found.lo = word(fid);
+        found.hi = word(fid + 4);
+      } else {
+        found.hi = word(fid);
+        found.lo = word(fid + 4);
+      }
+      return true;
     case FILEID.BTRFS_WITHOUT_PARENT:
     case FILEID.BTRFS_WITH_PARENT:
     case FILEID.BTRFS_WITH_PARENT_ROOT:

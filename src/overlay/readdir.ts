@@ -132,9 +132,10 @@ function showOriginNumbers(
       continue;
     }
     const n = layer.getxattr(dir, LISTED_NAME, o.marks.origin, ORIGIN, 256);
-    if (n <= 0 || !originIno(ORIGIN, n)) continue;
+    if (n <= 0) continue;
     const from = originLayer(o.config.lowers, ORIGIN) ?? o.config.lowers[0];
-    if (from !== undefined) snapshot.setIno(at, found.lo, shownInoHi(o, from.fsId, found.hi));
+    if (from === undefined || !originIno(from.magic, ORIGIN, n)) continue;
+    snapshot.setIno(at, found.lo, shownInoHi(o, from.fsId, found.hi));
   }
 }
 
