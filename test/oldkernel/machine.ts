@@ -93,7 +93,7 @@ function makeDisk(folder: string, program: string): string {
 
   const target = join(root, home);
   const isCode = (path: string) => !path.endsWith('.d.ts') && !path.endsWith('.tsbuildinfo');
-  for (const name of ['dist/src', 'dist/test', 'bin', 'package.json']) {
+  for (const name of ['dist/bundle', 'dist/src', 'dist/test', 'bin', 'package.json']) {
     cpSync(join(repository, name), join(target, name), { recursive: true, filter: isCode });
   }
   for (const name of packages()) {
