@@ -201,6 +201,8 @@ export function opendir(o: Overlay, r: Request, flags: number, reply: OpenReply)
 export function readdir(o: Overlay, r: Request, offset: number, sink: DirSink): number {
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
+  // What is kept of a listing is a directory's: of anything else it would outlive the node.
+  if (!isDir(slot)) return -E.NOTDIR;
   const snapshot = snapshotOf(o, slot, offset === 0);
   if (typeof snapshot === 'number') return snapshot;
   if (offset < DOTS && !hasFlag(slot, FLAG.ORPHAN) && !addDots(slot, offset, sink)) return 0;

@@ -8,8 +8,8 @@ import { allowed } from './allowed.js';
 import { dataKinds } from './kinds-data.js';
 import { metaKinds } from './kinds-meta.js';
 import { nameKinds } from './kinds-names.js';
-import { type LayerStep, makeLayers } from './layers.js';
-import { type Args, Choices, type Kind, type Op } from './op.js';
+import { type LayerStep, makeLayers, parentOf } from './layers.js';
+import { type Args, Choices, type Kind, longest, type Op } from './op.js';
 import { Random } from './random.js';
 import { type Filesystems, type Placement, Stack } from './stack.js';
 import { differences, printable, readTree, type Tree } from './tree.js';
@@ -192,7 +192,9 @@ class Run {
 
   #both(op: Op, choices: Choices): void {
     const ours = perform(this.#ours.world, op);
+    const keep = keepTime(this.#theirs.world.root, op);
     const theirs = perform(this.#theirs.world, op);
+    if (/^ENOTEMPTY$/.test(theirs)) keep();
     if (ours !== theirs) {
       const reason = allowed(op, ours, theirs);
       if (reason === undefined) {
@@ -218,7 +220,7 @@ class Run {
       const tree = this.#compare('tree');
       choices.known.clear();
       for (const [path, line] of tree.lines) {
-        if (path !== '' && path.length < 200) choices.known.set(path, lineLetter(line));
+        if (path !== '' && path.length < longest) choices.known.set(path, lineLetter(line));
       }
       return true;
     }
@@ -306,6 +308,25 @@ function perform(world: World, op: Op): string {
   } finally {
     sys.umask(0o22);
   }
+}
+
+/**
+ * A rename that ext4 refuses changes its folder's time if it was to leave a whiteout (ext4_resetent), as the kernel's
+ * overlay has it do. @returns what puts the time back.
+ */
+function keepTime(root: number, op: Op): () => void {
+  if (!op.kind.startsWith('rename') || op.path === undefined) return () => {};
+  const folder = parentOf(op.path) || '.';
+  const mtimeOf = (): bigint | undefined => {
+    const st = stat(root, folder);
+    return typeof st === 'number' ? undefined : st.mtime;
+  };
+  const before = mtimeOf();
+  return () => {
+    if (before === undefined || mtimeOf() === before) return;
+    const time = [Number(before / 1_000_000_000n), Number(before % 1_000_000_000n)] as const;
+    sys.utimens(root, folder, ['omit', [...time]]);
+  };
 }
 
 function letterOf(root: number, path: string): string | undefined {

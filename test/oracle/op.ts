@@ -42,6 +42,9 @@ export interface Kind {
   run(world: World, args: Args): string;
 }
 
+/** Bytes of a path that is chosen again. */
+export const longest = 200;
+
 /** What is there to choose from: paths that exist (as far as the oracle has shown) and open slots. */
 export class Choices {
   readonly random: Random;
@@ -149,6 +152,8 @@ export class Choices {
     }
     for (const path of [op.path, op.to]) {
       if (path === undefined || /^\.?$|^\.\/|\/\//.test(path)) continue;
+      // The kernel moves no folder of a lower whose path is too long for a redirect of its (OVL_REDIRECT_MAX).
+      if (path.length >= longest) continue;
       const type = typeOf(path);
       if (type === undefined) this.#forget(path);
       else if (this.known.get(path) !== type) {
@@ -174,6 +179,6 @@ export class Choices {
     }
     this.#forget(from);
     this.#forget(to);
-    for (const [key, type] of moved) this.known.set(key, type);
+    for (const [key, type] of moved) if (key.length < longest) this.known.set(key, type);
   }
 }
