@@ -126,7 +126,8 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
 
   const rehearsal = new Rehearsal(dispatcher, fs);
   let lastRequest = 0;
-  const rehearsing = (): boolean => announced && rehearse && !rehearsal.over;
+  // A practised request must not be parked: while others are, it might wait for the same.
+  const rehearsing = (): boolean => announced && rehearse && !rehearsal.over && jobs.pending === 0;
 
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {
