@@ -63,7 +63,7 @@ async function runCombination(
           ...['--mount', '--propagation', 'private'],
           ...['sh', '-c', inNamespace, peer.subject.name, ...flags, ...rest],
         ],
-        { cwd, limit: 900 },
+        { cwd, limit: 3600 },
       );
       const started = [...output.matchAll(/^\*\*\* \.\/run .*?(\S+)$/gm)].map((match) => match[1]);
       const last = started.at(-1);
