@@ -206,12 +206,24 @@ class Run {
         throw new Disagreement('operation', details);
       }
       this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
-      if (op.slot !== undefined && op.kind !== 'fstat') {
-        for (const side of [this.#ours, this.#theirs]) side.world.close(op.slot);
-      }
+      if (op.slot !== undefined && op.kind !== 'fstat') this.#closeSame(op.slot);
     }
     const root = this.#theirs.world.root;
     choices.learn(op, !/^E[A-Z]/.test(theirs), (path) => letterOf(root, path));
+  }
+
+  /** Closes a descriptor and all others of the same object, on both sides. */
+  #closeSame(slot: number): void {
+    const { world } = this.#ours;
+    const inode = (index: number): string => {
+      const st = stat(world.fd(index), '');
+      return typeof st === 'number' ? '' : `${st.dev} ${st.ino}`;
+    };
+    const wanted = inode(slot);
+    for (let i = 0; i < world.slots.length; i++) {
+      if (i !== slot && inode(i) !== wanted) continue;
+      for (const side of [this.#ours, this.#theirs]) side.world.close(i);
+    }
   }
 
   /** @returns whether it was a step of the campaign itself */

@@ -224,7 +224,14 @@ export const dataKinds: Record<string, Kind> = {
   sendfile: {
     weight: 4,
     make: (c) => ({ slot: c.file(), other: c.writable(), at: c.size(), length: c.length() }),
-    run: (w, a) => w.reading(a.slot, (fd) => show(sys.sendfile(w.fd(a.other), fd, a.at, a.length))),
+    run: (w, a) => {
+      // Pages are handed over, not copied: what a file gives to itself may be overwritten before it arrives.
+      const from = stat(w.fd(a.slot), '');
+      const to = stat(w.fd(a.other), '');
+      if (typeof from !== 'number' && typeof to !== 'number' && from.ino === to.ino)
+        return 'itself';
+      return w.reading(a.slot, (fd) => show(sys.sendfile(w.fd(a.other), fd, a.at, a.length)));
+    },
   },
   'readdir-fd': {
     weight: 6,
