@@ -5,7 +5,7 @@
 import type { Layer } from '../layer/layer.js';
 import { AT, DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
+import { close, emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/files.js';
 import { getBytes } from '../linux/memory.js';
 import { getxattrAt } from '../linux/xattr.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
@@ -118,9 +118,10 @@ export function keepCount(o: Overlay, record: number): number {
 export function forgetName(o: Overlay, record: number): void {
   listingChanged(o, get(record, F.parent));
   const target = resolve(record);
-  changeUnionLinks(o, target, -1);
+  // The count is stored last: what this name leads to now may be a whiteout or another file.
   if (target !== record) {
     freeAlias(o, record);
+    changeUnionLinks(o, target, -1);
     return;
   }
   const parent = get(record, F.parent);
@@ -128,6 +129,7 @@ export function forgetName(o: Overlay, record: number): void {
     const alias = get(record, F.upper);
     if (alias !== 0) {
       promoteAlias(o, record, alias);
+      changeUnionLinks(o, record, -1);
       return;
     }
   }
@@ -135,6 +137,7 @@ export function forgetName(o: Overlay, record: number): void {
   const ref = removeName(record, lower !== 0 && !isDir(record) && get(record, F.lowerName) === 0);
   if (ref !== 0) put(record, F.lowerName, ref);
   setFlag(record, FLAG.ORPHAN);
+  changeUnionLinks(o, record, -1);
   if (o.links.get(record) === 0) dropIndexEntry(o, record);
   freeUnused(o, record);
   if (parent !== 0) freeUnused(o, parent);
@@ -155,8 +158,14 @@ function promoteAlias(o: Overlay, record: number, alias: number): void {
   freeAlias(o, alias);
   clearFlag(record, FLAG.FRESH);
   if (aliasFresh) setFlag(record, FLAG.FRESH);
-  if (hasFlag(record, FLAG.UPPER) && !aliasUpper && get(record, F.fd) === 0) {
-    reachThroughIndex(o, record);
+  if (hasFlag(record, FLAG.UPPER)) {
+    // A descriptor says that the name has no link in the upper.
+    const fd = get(record, F.fd);
+    if (!aliasUpper && fd === 0) reachThroughIndex(o, record);
+    if (aliasUpper && fd !== 0) {
+      close(fd - 1);
+      put(record, F.fd, 0);
+    }
   }
   if (oldParent !== 0) freeUnused(o, oldParent);
 }

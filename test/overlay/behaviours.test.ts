@@ -169,6 +169,46 @@ test('a name less of a lower file stays one less after a remount', { skip }, asy
   await s.sameToKernel();
 });
 
+test('what takes the place of a name does not get the count of the names', { skip }, async (t) => {
+  const lower: Tree = {
+    a: file('one'),
+    b: { type: 'link', data: 'a' },
+    c: { type: 'link', data: 'a' },
+    d: { type: 'link', data: 'a' },
+  };
+  const s = await stack(t, { lowers: [lower], upper: { new: file('new') } });
+  s.at((root) => {
+    must(sys.chmod(root, 'a', 0o600));
+    for (const name of 'bcd') assert.equal(statSync(s.path(name)).nlink, 4);
+    must(sys.rename(root, 'new', 'a'));
+    must(sys.link(root, 'b', 'e'));
+    must(sys.unlink(root, 'b'));
+  });
+  const links = () => ['a', 'c', 'd', 'e'].map((name) => statSync(s.path(name)).nlink);
+  assert.deepEqual(links(), [1, 3, 3, 3]);
+  for (const name of 'ab') assert.equal(s.xattr(s.upper, name, 'trusted.overlay.nlink'), 'ENODATA');
+  await s.remount();
+  assert.deepEqual(links(), [1, 3, 3, 3]);
+  await s.sameToKernel();
+});
+
+test('a name in the upper that takes over from one that is not can be removed', {
+  skip,
+}, async (t) => {
+  const lower: Tree = { a: file('one'), b: { type: 'link', data: 'a' } };
+  const s = await stack(t, { lowers: [lower] });
+  s.at((root) => must(sys.chmod(root, 'a', 0o600)));
+  await s.remount();
+  s.at((root) => {
+    assert.equal(statSync(s.path('b')).nlink, 2);
+    assert.equal(statSync(s.path('a')).nlink, 2);
+    must(sys.unlink(root, 'b'));
+    must(sys.unlink(root, 'a'));
+  });
+  assert.deepEqual([...s.tree().lines.keys()], ['']);
+  await s.sameToKernel();
+});
+
 test('a link of a copied-up file into a new directory is the same file after remounts', {
   skip,
 }, async (t) => {
