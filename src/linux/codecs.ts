@@ -1,0 +1,267 @@
+// The system's compression libraries: loading them, and decompression of LZ4, MicroLZMA, raw DEFLATE, Zstandard.
+// Called by erofs/decompress.ts for each pcluster; buffers are ordinary typed arrays, contexts are kept. The other
+// half (compression) is compressors.ts.
+// Follows: lz4.h 1.9, lzma/container.h 5.4 (lzma_microlzma_decoder), zlib.h 1.2, zstd.h 1.5.
+
+import koffi from 'koffi';
+
+/** The libraries: soname and Debian package. */
+const LIBRARIES = {
+  lz4: ['liblz4.so.1', 'liblz4-1'],
+  zstd: ['libzstd.so.1', 'libzstd1'],
+  lzma: ['liblzma.so.5', 'liblzma5'],
+  z: ['libz.so.1', 'zlib1g'],
+} as const;
+
+type Library = ReturnType<typeof koffi.load>;
+const loaded = new Map<string, Library>();
+
+/** A C function; strings are allowed among the arguments where the prototype says so. */
+type CodecCall = (...args: (number | bigint | string | null)[]) => number;
+
+/**
+ * Declares a function of one of the libraries, for example `'int LZ4_versionNumber()'`; the library is loaded when it
+ * is first needed. Pointers are declared `uint64_t` and come from addressOf() or native-memory.ts.
+ * @throws Error that names the library and its Debian package when it is not there.
+ */
+export function codecFunction(name: keyof typeof LIBRARIES, prototype: string): CodecCall {
+  let library = loaded.get(name);
+  if (library === undefined) {
+    const [soname, debian] = LIBRARIES[name];
+    try {
+      // Deep: Node carries a zlib of its own, and libz must call itself, not that one.
+      library = koffi.load(soname, { deep: true });
+    } catch (cause) {
+      throw new Error(
+        `the library ${soname} is missing: install it (Debian: apt-get install ${debian})`,
+        { cause },
+      );
+    }
+    loaded.set(name, library);
+  }
+  return library.func(prototype) as unknown as CodecCall;
+}
+
+// The two buffers asked for last: a copy of their addresses saves 180 ns a call. Holding the buffer
+// keeps the address good.
+let bufferA: ArrayBufferLike | undefined;
+let addressA = 0;
+let bufferB: ArrayBufferLike | undefined;
+let addressB = 0;
+
+/** Address of the first byte. Valid as long as the caller keeps `bytes`, and does not transfer its buffer. */
+function addressOf(bytes: Uint8Array): number {
+  // Asking for the buffer moves a small array out of the heap for good.
+  const { buffer } = bytes;
+  if (buffer !== bufferA) {
+    const hit = buffer === bufferB;
+    const address = hit ? addressB : Number(koffi.address(buffer));
+    bufferB = bufferA;
+    addressB = addressA;
+    bufferA = buffer;
+    addressA = address;
+  }
+  return addressA + bytes.byteOffset;
+}
+
+/**
+ * Decompresses `length` bytes of `src` at `from` to `size` bytes of `dst` at `to`.
+ * @param partial only a prefix of what is there is wanted; else all of it, and it must be `size` bytes.
+ * @returns false when the data is malformed or has fewer bytes.
+ */
+export type Decompress = (
+  src: Uint8Array,
+  from: number,
+  length: number,
+  dst: Uint8Array,
+  to: number,
+  size: number,
+  partial: boolean,
+) => boolean;
+
+/** Declares functions when the first of them is called. */
+function lazily<T>(declare: () => T): () => T {
+  let value: T | undefined;
+  return () => (value ??= declare());
+}
+
+/** A C struct that is filled by hand: 64-bit fields as Numbers. */
+class CStruct {
+  readonly address: number;
+  readonly #words: Uint32Array;
+  /** Kept, so that the address stays good. */
+  readonly #bytes: Uint8Array;
+
+  constructor(size: number) {
+    this.#bytes = new Uint8Array(size);
+    this.#words = new Uint32Array(this.#bytes.buffer);
+    this.address = addressOf(this.#bytes);
+  }
+
+  put(at: number, value: number): void {
+    this.#words[at >>> 2] = value >>> 0;
+    this.#words[(at >>> 2) + 1] = Math.floor(value / 0x1_0000_0000);
+  }
+
+  get(at: number): number {
+    const high = this.#words[(at >>> 2) + 1] as number;
+    return high * 0x1_0000_0000 + (this.#words[at >>> 2] as number);
+  }
+
+  put32(at: number, value: number): void {
+    this.#words[at >>> 2] = value;
+  }
+
+  get32(at: number): number {
+    return this.#words[at >>> 2] as number;
+  }
+}
+
+const lz4 = lazily(() => ({
+  whole: codecFunction(
+    'lz4',
+    'int LZ4_decompress_safe(uint64_t src, uint64_t dst, int size, int capacity)',
+  ),
+  partial: codecFunction(
+    'lz4',
+    'int LZ4_decompress_safe_partial(uint64_t src, uint64_t dst, int size, int target, int capacity)',
+  ),
+}));
+
+/** One LZ4 block. */
+export const lz4Decompress: Decompress = (src, from, length, dst, to, size, partial) => {
+  const input = addressOf(src) + from;
+  const output = addressOf(dst) + to;
+  return partial
+    ? lz4().partial(input, output, length, size, size) === size
+    : lz4().whole(input, output, length, size) === size;
+};
+
+const ZSTD_D_WINDOW_LOG_MAX = 100;
+/** 16 MiB: more than a pcluster may hold, so that a frame cannot ask for more memory. */
+const ZSTD_WINDOW_LOG = 24;
+
+const zstd = lazily(() => {
+  const declare = (prototype: string): CodecCall => codecFunction('zstd', prototype);
+  const setParameter = declare(
+    'int64_t ZSTD_DCtx_setParameter(uint64_t dctx, int parameter, int value)',
+  );
+  const context = declare('uint64_t ZSTD_createDCtx()')();
+  setParameter(context, ZSTD_D_WINDOW_LOG_MAX, ZSTD_WINDOW_LOG);
+  return {
+    context,
+    whole: declare(
+      'int64_t ZSTD_decompressDCtx(uint64_t dctx, uint64_t dst, size_t capacity, uint64_t src, size_t size)',
+    ),
+    reset: declare('int64_t ZSTD_DCtx_reset(uint64_t dctx, int directive)'),
+    stream: declare('int64_t ZSTD_decompressStream(uint64_t dctx, uint64_t out, uint64_t in)'),
+    // ZSTD_outBuffer and ZSTD_inBuffer: pointer, size, position.
+    out: new CStruct(24),
+    in: new CStruct(24),
+  };
+});
+
+/** One Zstandard frame. */
+export const zstdDecompress: Decompress = (src, from, length, dst, to, size, partial) => {
+  const z = zstd();
+  const input = addressOf(src) + from;
+  const output = addressOf(dst) + to;
+  if (!partial) return z.whole(z.context, output, size, input, length) === size;
+  const RESET_SESSION = 1;
+  z.reset(z.context, RESET_SESSION);
+  z.out.put(0, output);
+  z.out.put(8, size);
+  z.out.put(16, 0);
+  z.in.put(0, input);
+  z.in.put(8, length);
+  z.in.put(16, 0);
+  for (let before = -1; z.out.get(16) < size; ) {
+    const position = z.out.get(16) + z.in.get(16);
+    if (position === before) return false;
+    before = position;
+    // 0: the frame ends here. Another may follow, but not in a pcluster.
+    if (z.stream(z.context, z.out.address, z.in.address) <= 0) break;
+  }
+  return z.out.get(16) === size;
+};
+
+/** z_stream on 64-bit systems. */
+const ZStream = {
+  size: 112,
+  next_in: 0,
+  avail_in: 8,
+  next_out: 24,
+  avail_out: 32,
+} as const;
+
+const zlib = lazily(() => {
+  const declare = (prototype: string): CodecCall => codecFunction('z', prototype);
+  const stream = new CStruct(ZStream.size);
+  const init = declare(
+    'int inflateInit2_(uint64_t strm, int windowBits, const char *version, int size)',
+  );
+  const RAW_32K = -15;
+  const r = init(stream.address, RAW_32K, '1.2.11', ZStream.size);
+  if (r !== 0) throw new Error(`inflateInit2 of libz.so.1 failed: ${r}`);
+  return {
+    stream,
+    reset: declare('int inflateReset(uint64_t strm)'),
+    inflate: declare('int inflate(uint64_t strm, int flush)'),
+  };
+});
+
+/** One raw DEFLATE stream. */
+export const inflateRaw: Decompress = (src, from, length, dst, to, size, partial) => {
+  const { stream, reset, inflate } = zlib();
+  reset(stream.address);
+  stream.put(ZStream.next_in, addressOf(src) + from);
+  stream.put32(ZStream.avail_in, length);
+  stream.put(ZStream.next_out, addressOf(dst) + to);
+  stream.put32(ZStream.avail_out, size);
+  const Z_SYNC_FLUSH = 2;
+  const Z_FINISH = 4;
+  const Z_STREAM_END = 1;
+  const r = inflate(stream.address, partial ? Z_SYNC_FLUSH : Z_FINISH);
+  if (stream.get32(ZStream.avail_out) !== 0) return false;
+  return partial ? r >= 0 : r === Z_STREAM_END;
+};
+
+/** lzma_stream on 64-bit systems. */
+const LzmaStream = {
+  size: 136,
+  next_in: 0,
+  avail_in: 8,
+  next_out: 24,
+  avail_out: 32,
+} as const;
+
+const lzma = lazily(() => {
+  const declare = (prototype: string): CodecCall => codecFunction('lzma', prototype);
+  return {
+    // All zeros: LZMA_STREAM_INIT. Initialised anew for every pcluster, which reuses the dictionary's memory.
+    stream: new CStruct(LzmaStream.size),
+    init: declare(
+      'int lzma_microlzma_decoder(uint64_t strm, uint64_t comp, uint64_t uncomp, uint8_t exact, uint32_t dict)',
+    ),
+    code: declare('int lzma_code(uint64_t strm, int action)'),
+  };
+});
+
+/**
+ * One MicroLZMA stream.
+ * @param dictSize bytes of the largest dictionary that the data may use.
+ */
+export function microlzmaDecompress(dictSize: number): Decompress {
+  return (src, from, length, dst, to, size, partial) => {
+    const { stream, init, code } = lzma();
+    if (init(stream.address, length, size, partial ? 0 : 1, dictSize) !== 0) return false;
+    stream.put(LzmaStream.next_in, addressOf(src) + from);
+    stream.put(LzmaStream.avail_in, length);
+    stream.put(LzmaStream.next_out, addressOf(dst) + to);
+    stream.put(LzmaStream.avail_out, size);
+    const LZMA_FINISH = 3;
+    const LZMA_STREAM_END = 1;
+    const r = code(stream.address, LZMA_FINISH);
+    return r === LZMA_STREAM_END && stream.get(LzmaStream.avail_out) === 0;
+  };
+}
