@@ -10,6 +10,23 @@ export class TreeError extends Error {
   }
 }
 
+/** A malformed archive: which structure and field, at which byte of the (decompressed) archive. */
+export class ArchiveError extends TreeError {
+  readonly structure: string;
+  readonly field: string;
+  /** Byte offset of the structure. */
+  readonly offset: number;
+
+  /** @param structure for example `tar header` @param problem what is wrong with the field, with its value */
+  constructor(structure: string, field: string, offset: number, problem: string) {
+    super(`${structure} at byte ${offset}: ${field} ${problem}`);
+    this.name = 'ArchiveError';
+    this.structure = structure;
+    this.field = field;
+    this.offset = offset;
+  }
+}
+
 /** A malformed line of a dump. */
 export class DumpError extends TreeError {
   /** From 1. */

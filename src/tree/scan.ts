@@ -15,8 +15,10 @@ import type { Excludes } from './exclude.js';
 import {
   type Content,
   type Extent,
+  encodeDevice,
   makeNode,
   type OpenContent,
+  type SourceTree,
   show,
   type TreeNode,
 } from './tree.js';
@@ -42,17 +44,11 @@ export interface ScanOptions {
   readonly onProgress?: (names: number) => void;
 }
 
-/** A tree whose content is still on disk: it can be opened until `close`. */
-export interface ScannedTree {
-  readonly root: TreeNode;
-  close(): void;
-}
-
 /**
  * Reads the folder at `path` (a symlink there is followed, none below it). Takes memory by the number of files only.
  * @throws TreeError when something vanishes meanwhile, SysError when something cannot be read.
  */
-export function scan(path: string, options: ScanOptions = {}): ScannedTree {
+export function scan(path: string, options: ScanOptions = {}): SourceTree {
   mapMemory();
   putBytes(scratch + NAME_AT, Buffer.from(path, 'utf8').toString('latin1'));
   const fd = files.openAt(AT.FDCWD, scratch + NAME_AT, O.RDONLY | O.DIRECTORY);
@@ -267,6 +263,7 @@ class FileContent implements Content {
         if (readFully(fd, out, at, this.#path()) < out.length) throw changed(this.#path());
         if (at + out.length >= end) this.#mustBeUnchanged(fd);
       },
+      check: () => this.#mustBeUnchanged(fd),
       close: () => void files.close(fd),
     };
   }
@@ -351,11 +348,6 @@ function isSame(identity: Identity): boolean {
 /** Seconds of the struct statx_timestamp at `at`, as a Number. */
 function readSeconds(at: number): number {
   return (i32[(at >>> 2) + 1] as number) * 0x1_0000_0000 + (u32[at >>> 2] as number);
-}
-
-/** A device number in the kernel's new_encode_dev() form. */
-export function encodeDevice(major: number, minor: number): number {
-  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
 }
 
 function failure(op: string, errno: number, path: string): Error {

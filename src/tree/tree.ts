@@ -15,9 +15,11 @@ export interface Extent {
 export interface OpenContent extends ByteSource {
   /**
    * Where they lie, when that is one run of a file: byte `at` is at `offset + at` of `fd`. For copies inside the kernel
-   * and for threads that read on their own; valid until close(). What is read this way is not watched for changes.
+   * and for threads that read on their own; valid until close(). Who reads this way calls check() afterwards.
    */
   readonly file?: { readonly fd: number; readonly offset: number };
+  /** @throws TreeError when the bytes may have changed since the tree was made. read() asks at the end of the data. */
+  check?(): void;
   /** Gives back what open() took. */
   close(): void;
 }
@@ -69,6 +71,12 @@ export interface TreeNode {
   links: number;
   /** st_nlink as a dump or an image states it, where that is to be kept; undefined: `links` is the truth. */
   statedLinks: number | undefined;
+}
+
+/** A tree whose content is still where it came from: it can be opened until `close`. */
+export interface SourceTree {
+  readonly root: TreeNode;
+  close(): void;
 }
 
 /** What a node may be made with; what is missing is zero or undefined. */
@@ -237,6 +245,11 @@ export function count(root: TreeNode): Counts {
 export function dataExtents(node: TreeNode): readonly Extent[] {
   if (node.content === undefined || node.size === 0) return [];
   return node.content.extents ?? [{ at: 0, length: node.size }];
+}
+
+/** A device number in the kernel's new_encode_dev() form. */
+export function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
 }
 
 /** The content of a file that is in memory; `bytes` are borrowed. */
