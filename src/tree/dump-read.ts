@@ -90,15 +90,18 @@ class DumpReader {
     const text = bytes.toString('latin1', at, end);
     if (text.includes('\0')) throw this.#error('PATH', 'the line contains a NUL byte');
     const words = text.split(' ');
-    if (words.length < FIELDS.length) {
-      throw this.#error(FIELDS[words.length] as Field, 'is missing');
-    }
+    // composefs takes lines that end behind the payload.
+    const required = this.#strict ? FIELDS.length : FIELDS.indexOf('CONTENT');
+    if (words.length < required) throw this.#error(FIELDS[words.length] as Field, 'is missing');
+    while (words.length < FIELDS.length) words.push('-');
     const path = this.#unescape(words, 'PATH');
     const isLink = words[2]?.startsWith('@') === true;
     if (isLink) words[2] = (words[2] as string).slice(1);
-    const mode = this.#integer(words, 'MODE', 8, 0xffff_ffff);
-    if (mode > 0xffff || !TYPES.has(mode & S.IFMT)) {
-      throw this.#error('MODE', `${mode.toString(8)} names no type of file`);
+    const wide = this.#integer(words, 'MODE', 8, 0xffff_ffff);
+    // An inode has 16 bits; composefs drops those above.
+    const mode = wide & 0xffff;
+    if ((wide !== mode && this.#strict) || !TYPES.has(mode & S.IFMT)) {
+      throw this.#error('MODE', `${wide.toString(8)} names no type of file`);
     }
     if (isLink) this.#hardLink(path, mode, words);
     else this.#place(path, this.#node(mode, words));
@@ -219,7 +222,10 @@ class DumpReader {
       if (value.length > XATTR_VALUE_MAX) {
         throw this.#error('XATTR', `${show(key)} has a value of ${value.length} bytes`);
       }
-      if (xattrs.has(key)) throw this.#error('XATTR', `${show(key)} stands there twice`);
+      // The last one counts, and has its place.
+      if (xattrs.delete(key) && this.#strict) {
+        throw this.#error('XATTR', `${show(key)} stands there twice`);
+      }
       xattrs.set(key, value);
     }
     return xattrs;

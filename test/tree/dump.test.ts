@@ -77,12 +77,11 @@ const refused: readonly (readonly [what: string, lines: string, field: string, l
   ['a size beyond all files', '/a 9500000000000000 100644 1 0 0 0 0.0 - - -', 'SIZE'],
   ['a mode that is not octal', '/a 0 100648 1 0 0 0 0.0 - - -', 'MODE'],
   ['a mode without type', '/a 0 644 1 0 0 0 0.0 - - -', 'MODE'],
-  ['a mode of 32 bits', '/a 0 63340777 1 0 0 0 0.0 - - -', 'MODE'],
   ['a uid of 33 bits', '/a 0 100644 1 4294967296 0 0 0.0 - - -', 'UID'],
   ['a gid that is empty', '/a 0 100644 1 0  0 0.0 - - -', 'GID'],
   ['a time without point', '/a 0 100644 1 0 0 0 0 - - -', 'MTIME'],
   ['ten digits of nanoseconds', '/a 0 100644 1 0 0 0 0.1000000000 - - -', 'MTIME'],
-  ['too few fields', '/a 0 100644 1 0 0 0 0.0 - -', 'DIGEST'],
+  ['too few fields', '/a 0 100644 1 0 0 0 0.0', 'PAYLOAD'],
   ['a symlink without target', '/a 0 120777 1 0 0 0 0.0 - - -', 'PAYLOAD'],
   ['a target that is too long', `/a 0 120777 1 0 0 0 0.0 ${'t'.repeat(4096)} - -`, 'PAYLOAD'],
   ['content of another size', '/a 4 100644 1 0 0 0 0.0 - abc -', 'CONTENT'],
@@ -102,7 +101,6 @@ const refused: readonly (readonly [what: string, lines: string, field: string, l
     `/a 0 100644 1 0 0 0 0.0 - - - k=${'v'.repeat(65_536)}`,
     'XATTR',
   ],
-  ['an xattr that stands there twice', '/a 0 100644 1 0 0 0 0.0 - - - k=1 k=2', 'XATTR'],
   ['a hard link to a directory', '/a 0 @100644 1 0 0 0 0.0 / - -', 'PAYLOAD'],
   ['a hard-linked directory', '/a 0 @40755 1 0 0 0 0.0 / - -', 'MODE'],
   ['a hard link to itself', '/a 0 @100644 1 0 0 0 0.0 /a - -', 'PAYLOAD'],
@@ -146,6 +144,9 @@ test('strictness refuses what contradicts a type', () => {
     '/a 0 10644 1 0 0 0 0.0 x - -\n',
     '/a 3 100644 1 0 0 0 0.0 x abc -\n',
     '/a 0 100644 1 0 0 0 0.0 - - -',
+    '/a 0 120777 1 0 0 0 0.0 x\n',
+    '/a 0 63340777 1 0 0 0 0.0 - - -\n',
+    '/a 0 100644 1 0 0 0 0.0 - - - k=1 k=2\n',
   ]) {
     assert.doesNotThrow(() => read(`${ROOT}\n${line}`), line);
     assert.throws(() => read(`${ROOT}\n${line}`, true), DumpError, line);
