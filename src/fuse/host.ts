@@ -7,7 +7,7 @@ import { pread, preadCached, write } from '../linux/files.js';
 import { backingClose, backingOpen } from '../linux/fuse-dev.js';
 import { scratch, u8, u32 } from '../linux/memory.js';
 import { isBeingKilled } from '../linux/process.js';
-import type { Deferred, Request } from '../vfs/filesystem.js';
+import type { Deferred, ReadFile, Request } from '../vfs/filesystem.js';
 import { replyBuffer, requestBuffer } from '../vfs/layout.js';
 import {
   FuseInHeader,
@@ -55,6 +55,7 @@ export class ServerHost implements DispatchHost {
   readonly #fuseFd: number;
   readonly #saved = new Map<number, Saved>();
   readonly #ready: Saved[] = [];
+  readonly #errands: (() => boolean)[] = [];
   /** No filesystem here has refused to tell what it holds in memory (tmpfs does: everything). */
   #cacheKnown = true;
 
@@ -112,6 +113,20 @@ export class ServerHost implements DispatchHost {
       u8.set(saved.bytes, requestBuffer(0));
       return saved.bytes.length;
     }
+  }
+
+  errand(step: () => boolean): void {
+    this.#errands.push(step);
+  }
+
+  get hasErrand(): boolean {
+    return this.#errands.length > 0;
+  }
+
+  /** One step of the oldest errand; the others take their turns after it. */
+  runErrand(): void {
+    const step = this.#errands.shift();
+    if (step?.() === true) this.#errands.push(step);
   }
 
   /**
@@ -199,15 +214,16 @@ export class ServerHost implements DispatchHost {
     });
   }
 
-  storeStart(nodeLo: number, nodeHi: number, fd: number): void {
+  storeStart(nodeLo: number, nodeHi: number, file: number, read?: ReadFile): void {
     // A practised request (rehearse.ts) has no number: nobody reads its file.
     if (this.#request.uniqueLo === 0 && this.#request.uniqueHi === 0) return;
     let n: number = -E.OPNOTSUPP;
-    if (this.#cacheKnown) {
-      n = preadCached(fd, START_AT, START_SIZE, 0);
+    if (read !== undefined) n = read(file, START_AT, START_SIZE, 0);
+    else if (this.#cacheKnown) {
+      n = preadCached(file, START_AT, START_SIZE, 0);
       if (n === -E.OPNOTSUPP) this.#cacheKnown = false;
     }
-    if (n === -E.OPNOTSUPP) n = pread(fd, START_AT, START_SIZE, 0);
+    if (read === undefined && n === -E.OPNOTSUPP) n = pread(file, START_AT, START_SIZE, 0);
     if (n <= 0) return;
     const k = STORE_AT >>> 2;
     header(k, STORE_HEAD + n, NOTIFY.STORE);

@@ -52,6 +52,9 @@ export interface ServeOptions {
 /** Milliseconds without a request after which a rehearsal goes on. */
 const PAUSE = 5;
 
+/** Requests after which an errand takes its turn although more wait. */
+const ERRAND_EVERY = 16;
+
 /** Why serve() returned. */
 export type ExitReason = 'unmounted' | 'aborted' | 'woken' | 'failed';
 
@@ -142,8 +145,14 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   };
 
   let reason: ExitReason | undefined;
+  let sinceErrand = 0;
+  const errand = (): void => {
+    sinceErrand = 0;
+    attempt('errand', () => host.runErrand());
+  };
   while (reason === undefined) {
     if (jobs.ready) jobs.collect();
+    if (host.hasErrand && ++sinceErrand > ERRAND_EVERY) errand();
     while (host.hasReady) {
       const length = host.takeReady();
       if (length > 0) serveOne(length);
@@ -154,7 +163,8 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       serveOne(n);
       if (rehearsing()) lastRequest = performance.now();
     } else if (n === -E.AGAIN) {
-      if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
+      if (host.hasErrand) errand();
+      else if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
       else reason = wait();
     } else if (n === -E.NODEV) {
       reason = 'unmounted';
@@ -166,8 +176,11 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     }
   }
 
-  // Jobs use the filesystem's descriptors: they end before it closes them.
-  jobs.finish();
+  // Jobs and errands use the filesystem's descriptors: they end before it closes them.
+  do {
+    while (host.hasErrand) errand();
+    jobs.finish();
+  } while (host.hasErrand);
   attempt('stopping', () => fs.stop());
   jobs.stop();
   if (channel.refused > 0) log(`${channel.refused} replies were refused by the kernel`);

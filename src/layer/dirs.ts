@@ -20,6 +20,8 @@ export const D = {
   refs: 4,
   /** Set when used, cleared by the clock that closes descriptors. */
   used: 5,
+  /** Images: the high half of the nid. */
+  nidHi: 6,
 } as const;
 const WORDS = 8;
 const BASE = LAYER_DIRS >>> 2;
@@ -76,6 +78,7 @@ export function releaseDir(dir: number, closing: (dir: number) => void): void {
     u32[k + D.refs] = refs;
     if (refs > 0) return;
     if (u32[k + D.fd] !== 0) closing(at);
+    u32[k + D.nidHi] = 0;
     freeName(u32[k + D.name] as number);
     const parent = u32[k + D.parent] as number;
     u32[k + D.name] = 0;

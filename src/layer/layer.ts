@@ -4,6 +4,7 @@
 
 import type { EntryCallback } from '../linux/dirents.js';
 
+export { closeFile, isContent, readFile, seekFile } from './content.js';
 export { D, get as dirGet, layerOf, retainDir } from './dirs.js';
 
 /** A read-only tree. All names are arena offsets of NUL-terminated bytes; an empty name is the directory itself. */
@@ -30,9 +31,12 @@ export interface Layer {
   /** The record of subdirectory `name`, with one reference for the caller; 0 when the table is full. */
   enter(dir: number, name: number, nameLen: number): number;
   release(dir: number): void;
-  /** A descriptor of a regular file, read-only; the caller closes it. Leaves the atime where allowed. */
+  /**
+   * A regular file, read-only: a descriptor, or a content number (content.ts) where the layer has no descriptors; the caller
+   * ends it with closeFile(). Leaves the atime where allowed.
+   */
   open(dir: number, name: number): number;
-  /** An O_PATH descriptor of the object; the caller closes it. */
+  /** An O_PATH descriptor of the object, which the caller closes; -EOPNOTSUPP where the layer has no descriptors. */
   openPath(dir: number, name: number): number;
   readlink(dir: number, name: number, out: number, size: number): number;
   getxattr(dir: number, name: number, attr: number, out: number, size: number): number;

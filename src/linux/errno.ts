@@ -37,6 +37,7 @@ export const E = {
   CONNABORTED: 103,
   NOTCONN: 107,
   STALE: 116,
+  UCLEAN: 117,
   DQUOT: 122,
   CANCELED: 125,
 } as const;

@@ -2,14 +2,12 @@
 // Called first by every operation that changes something; staged in the workdir, published by one rename.
 // Follows: fs/overlayfs/copy_up.c: data, xattrs, owner, mode, times, origin, index; parents first.
 
-import type { Layer } from '../layer/layer.js';
+import { closeFile, type Layer } from '../layer/layer.js';
 import { AT, DT, O, S, XATTR_SIZE_MAX } from '../linux/constants.js';
-import { copyFile } from '../linux/copy.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
   chownAt,
-  cloneFile,
   close,
   duplicate,
   emptyPath,
@@ -32,11 +30,11 @@ import {
 import { cstrlen, getU64, u8, u16, u32 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import * as counters from '../vfs/counters.js';
-import { JOB, PARKED } from '../vfs/filesystem.js';
 import { H, get as handleGet, put as handlePut, KIND } from '../vfs/handles.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import { clearFlag, F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
-import type { Overlay, PendingCopy } from './context.js';
+import type { Overlay } from './context.js';
+import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
 import { storeUnionLinks } from './links.js';
 import { statNode } from './objects.js';
@@ -54,9 +52,6 @@ import {
 } from './work.js';
 import { tempName } from './workdir.js';
 
-/** Up to this size (bytes) the server copies data itself; more is handed to another thread. */
-const INLINE_COPY = 4 * 1024 * 1024;
-
 /** How much of a file's data a change needs. */
 export type Need = 'metadata' | 'data' | 'nothing';
 
@@ -70,21 +65,10 @@ export function ensureUpper(o: Overlay, slot: number, need: Need): number {
   if (isDir(slot))
     return isUnnamedLowerDir(slot) ? copyUpOrphanDir(o, slot) : ensureUpperDir(o, slot);
   const pending = o.copies.get(slot);
-  if (pending !== undefined) return waitFor(o, slot, pending);
+  if (pending !== undefined) return waitForCopy(o, slot, pending);
   if (!hasFlag(slot, FLAG.UPPER)) return copyUpFile(o, slot, need);
   if (need !== 'metadata' && hasFlag(slot, FLAG.METACOPY)) return copyUpData(o, slot, need);
   return 0;
-}
-
-/** Joins the requests that wait for a copy; or takes its failure. */
-function waitFor(o: Overlay, slot: number, pending: PendingCopy): number {
-  if (pending.error !== 0) {
-    pending.failures--;
-    if (pending.failures <= 0) o.copies.delete(slot);
-    return pending.error;
-  }
-  pending.waiting.push(o.host.defer());
-  return PARKED;
 }
 
 /** As ensureUpper(), for a directory: its own inode only, never what is in it. */
@@ -374,45 +358,6 @@ function stageSpecial(
   return symlinkAt(PATH, o.config.workFd, temp);
 }
 
-/**
- * Copies `size` bytes, sharing blocks where the filesystem can; unbounded or syncing copies on another thread.
- * Closes `from`. @returns what `then` returns, or PARKED.
- */
-function copyData(
-  o: Overlay,
-  slot: number,
-  from: number,
-  to: number,
-  size: number,
-  then: (result: number) => number,
-): number {
-  counters.add(counters.Counter.copyUpBytes, size);
-  const shared = cloneFile(to, from) >= 0;
-  // Shared blocks are on disk already: as in the kernel, a full clone is not synced.
-  if (shared || (size <= INLINE_COPY && !o.config.sync)) {
-    const r = shared ? 0 : copyFile(from, to, size);
-    close(from);
-    return then(r);
-  }
-  const pending: PendingCopy = { waiting: [o.host.defer()], error: 0, failures: 0 };
-  o.copies.set(slot, pending);
-  counters.count(counters.Counter.parked);
-  const done = (r: number): void => {
-    close(from);
-    o.copies.delete(slot);
-    const result = then(r);
-    if (result < 0) {
-      // Each waiter runs once more and takes the error instead of trying again.
-      pending.error = result;
-      pending.failures = pending.waiting.length;
-      o.copies.set(slot, pending);
-    }
-    for (const request of pending.waiting.splice(0)) o.host.resume(request);
-  };
-  o.host.jobs.run(JOB.COPY_FILE, from, to, size, o.config.sync ? 1 : 0, 0, done);
-  return PARKED;
-}
-
 /** Gives up a staged copy. @returns `error`. */
 function abandon(o: Overlay, staged: Staged, error: number): number {
   putTemp(staged);
@@ -592,7 +537,7 @@ function switchHandles(slot: number, copy: number): number {
     if ((kind & KIND.LOWER) === 0) continue;
     const fd = duplicate(copy);
     if (fd < 0) return fd;
-    close(handleGet(h, H.fd) - 1);
+    closeFile(handleGet(h, H.fd) - 1);
     handlePut(h, H.fd, fd + 1);
     handlePut(h, H.kind, kind & ~KIND.LOWER);
   }

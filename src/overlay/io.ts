@@ -2,18 +2,15 @@
 // The kernel reads and writes past this server where passthrough is possible; the rest ends in pread and pwrite here.
 // Follows: fs/fuse/iomode.c (cached and passthrough opens exclude each other, one backing id an inode).
 
-import type { Layer } from '../layer/layer.js';
+import { closeFile, isContent, type Layer, readFile, seekFile } from '../layer/layer.js';
 import { O, S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
   fallocate as allocate,
   chmodFd,
-  close,
   copyFileRange as copyRange,
-  pread,
   pwrite,
   Statx,
-  lseek as seek,
   statBuffer,
   statFd,
 } from '../linux/files.js';
@@ -65,13 +62,16 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   const alone = get(slot, F.handles) === 0;
   if (e >= 0) e = attachHandle(o, slot, fd, flags, upper ? 0 : KIND.LOWER, reply);
   if (e < 0) {
-    close(fd);
+    closeFile(fd);
     return e;
   }
   // A lower's content never changes, so its pages are right for as long as the kernel keeps them.
   if (alone && !upper && reply.backingId === 0 && !hasFlag(slot, FLAG.STORED)) {
     setFlag(slot, FLAG.STORED);
-    if (reply.flags & OPEN.KEEP_CACHE) o.host.storeStart(r.nodeLo, r.nodeHi, fd);
+    if (reply.flags & OPEN.KEEP_CACHE) {
+      if (isContent(fd)) o.host.storeStart(r.nodeLo, r.nodeHi, fd, readFile);
+      else o.host.storeStart(r.nodeLo, r.nodeHi, fd);
+    }
   }
   return 0;
 }
@@ -125,6 +125,7 @@ function passthroughId(
   if (!o.host.passthrough || !o.config.passthrough) return 0;
   // See beforePassthroughWrite().
   if (!o.config.xattrs && (flags & O.ACCMODE) !== O.RDONLY) return 0;
+  if (isContent(fd)) return 0;
   // A lower file of a writable stack may be copied up while it is open; its backing could not follow.
   if (kind & KIND.LOWER && o.upper !== undefined) return 0;
   const first = get(slot, F.handles);
@@ -153,7 +154,7 @@ export function release(o: Overlay, fhLo: number, fhHi: number): number {
       if (kept >= 0) put(slot, F.fd, kept + 1);
     }
   }
-  if (fd >= 0) close(fd);
+  if (fd >= 0) closeFile(fd);
   freeHandle(handle);
   if (last && get(slot, F.backing) !== 0) {
     o.host.backingClose(get(slot, F.backing));
@@ -183,7 +184,7 @@ export function read(
   let done = 0;
   // A short read means the end of the file to the kernel, so it must be one.
   while (done < size) {
-    const n = pread(fd, out + done, size - done, offset + done);
+    const n = readFile(fd, out + done, size - done, offset + done);
     if (n < 0) return done > 0 ? done : n;
     if (n === 0) break;
     done += n;
@@ -289,7 +290,7 @@ export function lseek(fhLo: number, fhHi: number, offset: number, whence: number
   const fd = fdOf(fhLo, fhHi);
   if (fd < 0) return fd;
   if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
-  return seek(fd, offset, whence);
+  return seekFile(fd, offset, whence);
 }
 
 export function copyFileRange(
@@ -307,6 +308,8 @@ export function copyFileRange(
   if (from < 0) return from;
   const to = fdOf(outFhLo, outFhHi);
   if (to < 0) return to;
+  // The kernel then reads and writes.
+  if (isContent(from)) return -E.OPNOTSUPP;
   const e = takeSetIdFrom(o, r, outFhLo, outFhHi, to);
   if (e < 0) return e;
   if (length <= INLINE_LENGTH) return copyRange(from, offset, to, outOffset, length);

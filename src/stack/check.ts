@@ -6,6 +6,7 @@ import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:
 import { basename, dirname, join, resolve } from 'node:path';
 import { type MountEntry, mountAt, mountOf, mountTable } from '../linux/mountinfo.js';
 import { MountError, reasonOf } from './errors.js';
+import { isErofs } from './images.js';
 import type { MountOptions } from './option-table.js';
 import { unescapeValue } from './option-text.js';
 import { isOurs } from './ours.js';
@@ -58,6 +59,13 @@ function openLayer(role: Layer['role'], path: string, cwd: string): Layer {
   try {
     const real = realpathSync.native(resolve(cwd, path));
     const stat = statSync(real);
+    const lower = role === 'lowerdir' || role === 'datadir';
+    if (lower && stat.isFile()) {
+      if (isErofs(real)) return { role, path: real, stat };
+      throw layerError(
+        `${role}: ${path} is neither a directory nor an EROFS image: name one of the two`,
+      );
+    }
     if (!stat.isDirectory()) {
       throw layerError(`${role}: ${path} is not a directory: name a directory`);
     }

@@ -2,10 +2,13 @@
 // Called by stack/mount.ts when the plan says so. Nothing of varve runs afterwards; the mount's source is `varve`.
 // Follows ovl_parse_param(), fs/overlayfs/params.c (Linux 6.18); mount(2) takes one page of options.
 
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { MS } from '../linux/constants.js';
 import { E, errnoName } from '../linux/errno.js';
 import { mount } from '../linux/mount.js';
 import { MountError } from './errors.js';
+import { withMountedImages } from './kernel-images.js';
 import type { MountOptions } from './option-table.js';
 import { escapeLayer, escapePath } from './option-text.js';
 import type { MountSpec } from './spec.js';
@@ -59,12 +62,24 @@ export function mountFlags(spec: MountSpec): number {
   );
 }
 
-/** Mounts. @throws MountError that names the kernel's reason. */
+/**
+ * Mounts.
+ * @param folder where images are mounted meanwhile, and an empty directory is made.
+ * @throws MountError that names the kernel's reason.
+ */
 export function mountByKernel(
   spec: MountSpec,
   verity: MountOptions['verity'],
-  empty: string,
+  folder: string,
 ): void {
+  const empty = join(folder, 'empty');
+  mkdirSync(empty, { recursive: true, mode: 0o755 });
+  withMountedImages(spec.lowerdirs, folder, (lowerdirs) => {
+    mountOverlay({ ...spec, lowerdirs }, verity, empty);
+  });
+}
+
+function mountOverlay(spec: MountSpec, verity: MountOptions['verity'], empty: string): void {
   const options = kernelOptions(spec, verity, empty);
   if (Buffer.byteLength(options) >= PAGE) {
     throw new MountError(

@@ -2,8 +2,6 @@
 // Called by the three command lines (varve mount, varve-overlayfs, mount.fuse.varve); returns when the mount answers.
 // Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
 
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { askSupervisor, type Supervisor } from '../supervisor/client.js';
 import { makeRuntime } from '../supervisor/folder.js';
@@ -50,9 +48,7 @@ export async function mountStack(
 
 async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promise<void> {
   const { mountByKernel } = await import('./kernel-mount.js');
-  const empty = join(makeRuntime(process.env, process.geteuid?.() ?? 0).folder, 'empty');
-  mkdirSync(empty, { recursive: true, mode: 0o755 });
-  mountByKernel(spec, verity, empty);
+  mountByKernel(spec, verity, makeRuntime(process.env, process.geteuid?.() ?? 0).folder);
 }
 
 async function viaServer(spec: MountSpec, plan: Plan): Promise<Mounted> {

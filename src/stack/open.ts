@@ -2,7 +2,10 @@
 // Called once by stack/server.ts before the session starts.
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
+import { statSync } from 'node:fs';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
+import { ErofsLayer } from '../layer/erofs.js';
+import type { Layer } from '../layer/layer.js';
 import { O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import {
@@ -15,7 +18,7 @@ import {
   statBuffer,
   statFd,
 } from '../linux/files.js';
-import { filesystemUuid, nameToHandle } from '../linux/handles.js';
+import { filesystemUuid } from '../linux/handles.js';
 import { scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
@@ -24,6 +27,8 @@ import { sweep } from '../overlay/workdir.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
 import { MountError } from './errors.js';
+import { openImage } from './image-open.js';
+import { isImage } from './images.js';
 import { openLower, openUpperSide, putPath } from './open-dirs.js';
 import type { IdRange, MountSpec } from './spec.js';
 
@@ -48,8 +53,10 @@ export function openOverlay(spec: MountSpec): FileSystem {
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const filesystems: string[] = [];
-  const open = (path: string, index: number): DirectoryLayer =>
-    layerOf(path, index, openLower(path, full), filesystems);
+  const open = (path: string, index: number): Layer =>
+    isImage(path)
+      ? imageLayer(path, index, filesystems)
+      : layerOf(path, index, openLower(path, full), filesystems);
   const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
   const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
   let upper: DirectoryLayer | undefined;
@@ -114,11 +121,22 @@ function layerOf(path: string, index: number, root: number, filesystems: string[
   return new DirectoryLayer({ index, label: path, rootFd: root, fsId, device, uuid, magic });
 }
 
+/** Opens an EROFS image. */
+function imageLayer(path: string, index: number, filesystems: string[]): ErofsLayer {
+  const { image, close } = openImage(path);
+  // The file, not its UUID: a copy of an image has the same.
+  const { dev, ino } = statSync(path, { bigint: true });
+  const device = `image:${dev}:${ino}`;
+  const fsId = filesystems.push(device) - 1;
+  const log = (line: string): void => console.error(`varve: ${line}`);
+  return new ErofsLayer({ index, label: path, image, fsId, device, log, close });
+}
+
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */
 function prepareWorkdir(
   spec: MountSpec,
   workdir: number,
-  lowers: readonly DirectoryLayer[],
+  lowers: readonly Layer[],
 ): { work: number; index: number } {
   const path = spec.workdir as string;
   if (statAt(workdir, putPath('work/incompat/volatile')) >= 0) {
@@ -151,8 +169,8 @@ function folder(parent: number, name: string, path: string): number {
 }
 
 /** Whether the layer's filesystem gives file handles, which the index is keyed by. */
-function hasHandles(layer: DirectoryLayer): boolean {
-  return nameToHandle(layer.fd(layer.root), putPath(''), scratch + HANDLE_AT) > 0;
+function hasHandles(layer: Layer): boolean {
+  return layer.handle(layer.root, putPath(''), scratch + HANDLE_AT) > 0;
 }
 
 /** A mapping of ids, or undefined when there is none; ids outside of it are shown as the overflow id. */

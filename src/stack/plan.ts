@@ -4,6 +4,7 @@
 
 import { statSync } from 'node:fs';
 import { MountError } from './errors.js';
+import { isImage } from './images.js';
 import type { MountOptions } from './option-table.js';
 import type { Privilege } from './privilege.js';
 import type { MountSpec } from './spec.js';
@@ -61,6 +62,8 @@ function whyFuse(
   if (unable !== undefined) return `the kernel has no ${unable}`;
   if (spec.trace) return 'requests are to be traced';
   if (spec.datadirs.length > 0) return 'it has data-only layers';
+  // The kernel trusts an image that it mounts: only where somebody asks for it.
+  if (spec.lowerdirs.some(isImage)) return 'a layer is an image';
   const devices = new Set(spec.lowerdirs.map((path) => statSync(path).dev));
   if (devices.size > 1) return 'the layers are on several filesystems';
   return undefined;
@@ -76,6 +79,7 @@ function kernelLacks(spec: MountSpec): string | undefined {
   if (!spec.acl) return 'noacl';
   if (!spec.xattrs) return 'noxattrs';
   if (spec.xattrPermissions !== 0) return 'xattr_permissions';
+  if (spec.datadirs.some(isImage)) return 'data-only layers that are images';
   return undefined;
 }
 

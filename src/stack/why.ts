@@ -2,15 +2,12 @@
 // Called by `varve why`; reads the layers themselves, so that the answer does not depend on a server.
 // Follows ovl_lookup() of fs/overlayfs/namei.c (Linux 6.18): whiteouts, opaque, redirect, metacopy.
 
-import { closeSync, constants, lstatSync, openSync, type Stats } from 'node:fs';
-import { basename, dirname, join, posix } from 'node:path';
-import { O } from '../linux/constants.js';
-import { getBytes, mapMemory, putBytes, scratch } from '../linux/memory.js';
-import { getxattrAt } from '../linux/xattr.js';
+import { join, posix } from 'node:path';
+import { type LayerView, type ObjectKind, viewLayer } from './layer-view.js';
 import type { Layers } from './mounts-known.js';
 
 /** What a layer has at a path. */
-export type Found = 'file' | 'directory' | 'symlink' | 'other' | 'whiteout' | 'nothing';
+export type Found = ObjectKind | 'whiteout' | 'nothing';
 
 /**
  * What it means for the union. owner: this is what is seen. merged: its entries are seen among others. data: only the
@@ -57,6 +54,7 @@ export interface WhyAnswer {
 interface Walker {
   readonly role: string;
   readonly root: string;
+  readonly view: LayerView;
   readonly dataOnly: boolean;
   /** Directory inside the layer in which the next name is looked for; undefined: the way ended here. */
   directory: string | undefined;
@@ -67,7 +65,8 @@ interface Walker {
 interface Seen {
   readonly found: Found;
   readonly path: string;
-  readonly stat?: Stats;
+  /** Bytes, of a file. */
+  readonly size?: number;
   readonly opaque: boolean;
   readonly redirect?: string;
   readonly metacopy: boolean;
@@ -76,8 +75,15 @@ interface Seen {
 
 /** @param inside path inside the mount, without leading slash; `.` and `..` are resolved as text. */
 export function explain(layers: Layers, inside: string): WhyAnswer {
-  mapMemory();
   const walkers = walkersOf(layers);
+  try {
+    return explainWith(layers, walkers, inside);
+  } finally {
+    for (const { view } of walkers) view.close();
+  }
+}
+
+function explainWith(layers: Layers, walkers: readonly Walker[], inside: string): WhyAnswer {
   const names = posix
     .normalize(`/${inside}`)
     .split('/')
@@ -109,6 +115,7 @@ function walkersOf(layers: Layers): Walker[] {
   const walker = (role: string, root: string, dataOnly = false): Walker => ({
     role,
     root,
+    view: viewLayer(root),
     dataOnly,
     directory: '',
     cut: undefined,
@@ -149,7 +156,7 @@ function step(
         path: seen.path,
         found: seen.found,
         effect,
-        ...(seen.found === 'file' ? { size: seen.stat?.size } : {}),
+        ...(seen.found === 'file' ? { size: seen.size } : {}),
         marks: seen.marks,
         ...(effect === 'hidden' ? { because: cut } : {}),
       });
@@ -290,98 +297,51 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
     marks: [],
   });
   if (walker.directory === undefined) return none('');
-  const folder = join(walker.root, walker.directory);
-  const path = name === '' ? folder : join(folder, name);
+  const { view, directory } = walker;
+  const inside = join('/', directory, name).slice(1);
+  const path = join(walker.root, inside);
   const aufs = layers.whiteouts === 'aufs';
-  if (aufs && name !== '' && exists(join(folder, `.wh.${name}`))) {
-    return { ...none(join(folder, `.wh.${name}`)), found: 'whiteout' };
+  if (aufs && name !== '') {
+    const whiteout = join('/', directory, `.wh.${name}`).slice(1);
+    if (view.look(whiteout) !== undefined) {
+      return { ...none(join(walker.root, whiteout)), found: 'whiteout' };
+    }
   }
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat === undefined || crossesSymlink(walker.root, walker.directory)) return none(path);
-  const marks = readMarks(layers, path, stat);
-  if (isWhiteout(stat, marks)) return { ...none(path), found: 'whiteout', stat };
-  if (aufs && stat.isDirectory() && exists(join(path, '.wh..wh..opq'))) marks.set('opaque', 'y');
+  const object = view.look(inside);
+  if (object === undefined) return none(path);
+  const marks = readMarks(layers, view, inside);
+  const isFile = object.found === 'file';
+  // A 0/0 character device, or an empty file with the whiteout attribute.
+  if (object.isWhiteout || (isFile && object.size === 0 && marks.has('whiteout'))) {
+    return { ...none(path), found: 'whiteout' };
+  }
+  if (aufs && object.found === 'directory' && view.look(join(inside, '.wh..wh..opq'))) {
+    marks.set('opaque', 'y');
+  }
   const opaque = marks.get('opaque') === 'y';
   return {
-    found: foundOf(stat),
+    found: object.found,
     path,
-    stat,
+    size: object.size,
     opaque,
     redirect: marks.get('redirect'),
-    metacopy: marks.has('metacopy') && stat.isFile(),
+    metacopy: marks.has('metacopy') && isFile,
     marks: [...marks]
       .filter(([mark, value]) => mark !== 'opaque' || value === 'y')
       .map(([mark, value]) => (mark === 'redirect' ? `${mark}=${value}` : mark)),
   };
 }
 
-/** A redirect may name a path that leads over a symlink; a layer is never walked through one. */
-function crossesSymlink(root: string, directory: string): boolean {
-  let path = root;
-  for (const part of directory.split('/')) {
-    if (part === '') continue;
-    path = join(path, part);
-    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return true;
-  }
-  return false;
-}
-
-function exists(path: string): boolean {
-  try {
-    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
-function foundOf(stat: Stats): Found {
-  if (stat.isDirectory()) return 'directory';
-  if (stat.isFile()) return 'file';
-  return stat.isSymbolicLink() ? 'symlink' : 'other';
-}
-
-/** A 0/0 character device, or an empty file with the whiteout attribute. */
-function isWhiteout(stat: Stats, marks: ReadonlyMap<string, string>): boolean {
-  if ((stat.mode & constants.S_IFMT) === constants.S_IFCHR) return stat.rdev === 0;
-  return stat.isFile() && stat.size === 0 && marks.has('whiteout');
-}
-
-// Scratch of this thread: file name, attribute name, value.
-const FILE_AT = 0x20000;
-const ATTR_AT = 0x20200;
-const VALUE_AT = 0x20400;
-const VALUE_SIZE = 4096;
-
 /** The overlay's attributes of an object: name without prefix, value as text. */
-function readMarks(layers: Layers, path: string, stat: Stats): Map<string, string> {
+function readMarks(layers: Layers, view: LayerView, path: string): Map<string, string> {
   const marks = new Map<string, string>();
   const prefix = layers.userxattr ? 'user.overlay.' : 'trusted.overlay.';
-  const folder = stat.isDirectory() ? path : dirname(path);
-  let fd: number;
-  try {
-    fd = openSync(folder, O.PATH | O.DIRECTORY);
-  } catch {
-    return marks;
+  for (const name of ['opaque', 'redirect', 'metacopy', 'origin', 'whiteout']) {
+    const value = view.attribute(path, `${prefix}${name}`);
+    if (value !== undefined) marks.set(name, value);
   }
-  try {
-    // Names are bytes; Node gives and takes them as UTF-8.
-    const file = stat.isDirectory() ? '' : Buffer.from(basename(path)).toString('latin1');
-    putBytes(scratch + FILE_AT, file);
-    for (const name of ['opaque', 'redirect', 'metacopy', 'origin', 'whiteout']) {
-      const value = readAttribute(fd, `${prefix}${name}`);
-      if (value !== undefined) marks.set(name, value);
-    }
-    if (layers.userxattr && readAttribute(fd, 'user.fuseoverlayfs.opaque') === 'y')
-      marks.set('opaque', 'y');
-  } finally {
-    closeSync(fd);
+  if (layers.userxattr && view.attribute(path, 'user.fuseoverlayfs.opaque') === 'y') {
+    marks.set('opaque', 'y');
   }
   return marks;
-}
-
-function readAttribute(fd: number, attribute: string): string | undefined {
-  putBytes(scratch + ATTR_AT, attribute);
-  const n = getxattrAt(fd, scratch + FILE_AT, scratch + ATTR_AT, scratch + VALUE_AT, VALUE_SIZE);
-  if (n < 0) return undefined;
-  return Buffer.from(getBytes(scratch + VALUE_AT, n), 'latin1').toString();
 }

@@ -111,6 +111,9 @@ export interface DirSink {
 /** A saved request that will be handled again from its start. Opaque to the filesystem. */
 export type Deferred = object;
 
+/** As pread(2) to an arena offset: bytes or -errno. */
+export type ReadFile = (file: number, out: number, size: number, offset: number) => number;
+
 /** What the server offers a filesystem: the upward channel, and work on other threads. */
 export interface Host {
   /** Saves the current request; the caller then returns PARKED. */
@@ -134,8 +137,14 @@ export interface Host {
    * Gives the kernel the first bytes of a file with its OPEN, so that it need not ask: a small file is read without
    * another request. Only while nobody has the file open: a page that waits for a READ would be waited for.
    * What is not in memory is left to READ, where the filesystem of `fd` can tell.
+   * @param read reads `file` where that is not a descriptor.
    */
-  storeStart(nodeLo: number, nodeHi: number, fd: number): void;
+  storeStart(nodeLo: number, nodeHi: number, file: number, read?: ReadFile): void;
+  /**
+   * Does unbounded work on this thread without anybody waiting for it: `step` is called between requests, about a
+   * millisecond's worth at a time, until it returns false.
+   */
+  errand(step: () => boolean): void;
   /** Registers `fd` for passthrough. @returns backing id > 0, or -errno (EPERM where not permitted). */
   backingOpen(fd: number): number;
   backingClose(id: number): void;

@@ -24,6 +24,7 @@ const host = (): DispatchHost => ({
   invalEntry: () => {},
   notifyDelete: () => {},
   storeStart: () => {},
+  errand: () => {},
   backingOpen: () => -E.PERM,
   backingClose: () => {},
   passthrough: false,
