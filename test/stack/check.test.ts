@@ -49,7 +49,13 @@ const refused: readonly (readonly [string, string, string, MountErrorKind, RegEx
     'layer',
     /^lowerdir: nope: no such directory: create it/,
   ],
-  ['a lower that is a file', 'lowerdir=file', 'm', 'layer', /^lowerdir: file is not a directory/],
+  [
+    'a lower that is a file of another kind',
+    'lowerdir=file',
+    'm',
+    'layer',
+    /^lowerdir: file is neither a directory nor an EROFS image: name one of the two$/,
+  ],
   [
     'a missing upper',
     'lowerdir=a,upperdir=nope,workdir=w',
