@@ -24,7 +24,13 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, 'dist');
 const stamp = join(dist, '.built');
 const sourceFolders = ['src', 'test', 'bench'];
-const programs = ['cli/main', 'supervisor/supervisor', 'stack/server', 'fuse/worker'];
+const programs = [
+  'cli/main',
+  'supervisor/supervisor',
+  'stack/server',
+  'fuse/worker',
+  'erofs/compress-worker',
+];
 
 /** @param {string} line */
 const say = (line) => process.stderr.write(`varve: ${line}\n`);
