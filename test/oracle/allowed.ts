@@ -9,7 +9,11 @@ const onDescriptor = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'frem
 
 /** @returns why the answers may differ, or undefined when they may not */
 export function allowed(op: Op, ours: string, theirs: string): string | undefined {
-  if (onDescriptor.has(op.kind) && /^(EEXIST|ENOENT|ESTALE|EIO)$/.test(theirs) && ours === '0') {
+  if (
+    onDescriptor.has(op.kind) &&
+    /^(EEXIST|ENOENT|ENOTEMPTY|ESTALE|EIO)$/.test(theirs) &&
+    ours === '0'
+  ) {
     return 'the kernel cannot copy up a lower object that is open and has lost its name';
   }
   if (op.kind === 'fstat' && ours !== theirs && ours.replace('nlink=0', 'nlink=1') === theirs) {
