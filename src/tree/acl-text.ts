@@ -1,7 +1,8 @@
 // POSIX ACLs as text (what tar archives carry) into the kernel's xattr form.
-// Used by tar-pax. Users and groups must be numbers: what a name means is the business of another machine.
+// Used by tar-pax. GNU tar writes names of users and groups: as when it extracts, they mean who has them on this machine.
 // Follows: acl_from_text(3), star(5) SCHILY.acl; include/uapi/linux/posix_acl_xattr.h, version 2.
 
+import { readFileSync } from 'node:fs';
 import { show } from './tree.js';
 
 const VERSION = 2;
@@ -47,9 +48,10 @@ function parseEntry(line: string): Entry | string {
   if (tag === undefined || perm === undefined) return `${show(line)} is no ACL entry`;
   if (tag !== TAGS.USER && tag !== TAGS.GROUP) return { tag, perm, id: UNDEFINED_ID };
   const digits = number ?? name;
-  const id = /^[0-9]{1,10}$/.test(digits) ? Number(digits) : UNDEFINED_ID;
-  if (id >= UNDEFINED_ID) {
-    return `${show(line)} names somebody without a number; write the archive with --numeric-owner`;
+  const file = tag === TAGS.USER ? '/etc/passwd' : '/etc/group';
+  const id = /^[0-9]{1,10}$/.test(digits) ? Number(digits) : accountId(file, name);
+  if (id === undefined || id >= UNDEFINED_ID) {
+    return `${show(line)} names somebody whom ${file} does not know`;
   }
   return { tag, perm, id };
 }
@@ -70,6 +72,30 @@ function tagOf(kind: string, name: string): number | undefined {
       return TAGS.OTHER;
     default:
       return undefined;
+  }
+}
+
+const accounts = new Map<string, ReadonlyMap<string, number>>();
+
+/** The number of a user or group, from a file with lines of `name:x:number:...`. */
+function accountId(file: string, name: string): number | undefined {
+  let known = accounts.get(file);
+  if (known === undefined) {
+    known = new Map(
+      readLines(file)
+        .map((line) => line.split(':'))
+        .map(([who, , id]) => [who ?? '', Number(id)]),
+    );
+    accounts.set(file, known);
+  }
+  return known.get(name);
+}
+
+function readLines(file: string): string[] {
+  try {
+    return readFileSync(file, 'latin1').split('\n');
+  } catch {
+    return [];
   }
 }
 

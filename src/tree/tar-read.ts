@@ -14,6 +14,8 @@ import { decode, FileWindow, type Window } from './window.js';
 
 /** Bytes of a name in a GNU long-name member. */
 const LONG_NAME_MAX = 1024 * 1024;
+/** Bytes of global records: a comment, in archives that were not made to hurt. */
+const GLOBAL_MAX = 64 * 1024;
 /** Members that hold no file: ACLs of Solaris, inodes, volume labels, old long names. */
 const IGNORED = new Set(['A', 'E', 'I', 'N', 'V']);
 
@@ -120,10 +122,7 @@ class TarReader {
         prelude.local = parseRecords(this.#body(header, PAX_MAX), header.offset);
         return true;
       case 'g':
-        this.#global = [
-          ...this.#global,
-          ...parseRecords(this.#body(header, PAX_MAX), header.offset),
-        ].slice(-10_000);
+        this.#addGlobal(parseRecords(this.#body(header, GLOBAL_MAX), header.offset), header.offset);
         return true;
       case 'L':
         prelude.longName = this.#longName(header);
@@ -143,6 +142,22 @@ class TarReader {
         this.#skipData(header.size, header.offset);
         return true;
     }
+  }
+
+  /** Global records hold for all members to come: each of them interprets all of these. */
+  #addGlobal(records: Records, offset: number): void {
+    const all = new Map([...this.#global, ...records]);
+    let bytes = 0;
+    for (const [key, value] of all) bytes += key.length + value.length;
+    if (bytes > GLOBAL_MAX) {
+      throw new ArchiveError(
+        'pax header',
+        'global records',
+        offset,
+        `take more than ${GLOBAL_MAX} bytes`,
+      );
+    }
+    this.#global = [...all];
   }
 
   /** The data of a member, in memory. */

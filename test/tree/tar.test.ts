@@ -119,7 +119,11 @@ test('xattrs, capabilities and ACLs of GNU tar', {
   must(sys.setxattr(fd, 'dir', 'trusted.overlay.opaque', Buffer.from('y')));
   sys.close(fd);
   execFileSync('setcap', ['cap_net_raw+ep', join(folder, 'b')]);
-  execFileSync('setfacl', ['-m', 'u:1234:rwx,g:70000:r-x', join(folder, 'b')]);
+  execFileSync('setfacl', [
+    '-m',
+    'u:1234:rwx,u:nobody:---,g:70000:r-x,g:mail:rwx',
+    join(folder, 'b'),
+  ]);
   execFileSync('setfacl', ['-d', '-m', 'u:1234:r--', join(folder, 'dir')]);
   const archive = join(d, 'x.tar');
   tar(
@@ -407,6 +411,14 @@ const hostile: readonly (readonly [what: string, bytes: Buffer, message: RegExp]
     /size "0000000009x"/,
   ],
   ['a large pax header', archive(header('a', 'x', { size: 1 << 30 })), /size .* more than/],
+  [
+    'large global records',
+    archive(
+      member('g', 'g', record(`a=${'x'.repeat(40_000)}`)),
+      member('g', 'g', record(`b=${'x'.repeat(40_000)}`)),
+    ),
+    /global records take more/,
+  ],
   ['a long name of 1 GiB', archive(header('a', 'L', { size: 1 << 30 })), /size .* more than/],
   ['a pax header that is cut', pax('uid=1').subarray(0, 514), /ends too early/],
   ['a pax record that is too long', archive(member('p', 'x', '99 uid=1\n')), /record length/],
@@ -442,10 +454,10 @@ const hostile: readonly (readonly [what: string, bytes: Buffer, message: RegExp]
   [
     'an ACL with a name',
     archive(
-      pax('SCHILY.acl.access=user::rwx,user:lisa:rw-,group::r--,mask::rwx,other::---'),
+      pax('SCHILY.acl.access=user::rwx,user:no such user:rw-,group::r--,mask::rwx,other::---'),
       header('a', '0'),
     ),
-    /without a number/,
+    /whom \/etc\/passwd does not know/,
   ],
   [
     'an ACL that is none',
