@@ -14,7 +14,7 @@ import { Kind, newMapping, Plain } from './mapping.js';
 import { MetaCache } from './meta.js';
 import { inMetabox, type Nid, nidToBigInt } from './nid.js';
 import { PclusterCache } from './pcluster-cache.js';
-import { readSuperblock, type Superblock } from './superblock.js';
+import { checksumMatches, readSuperblock, type Superblock } from './superblock.js';
 import { Volume } from './volume.js';
 import { type LongPrefix, type Xattr, XattrReader } from './xattr.js';
 
@@ -56,6 +56,9 @@ export class ErofsImage {
   readonly blocks: number;
   /** Inodes in use. */
   readonly inodes: number;
+  /** Bytes of the primary device. */
+  readonly size: number;
+  readonly #source: ByteSource;
   readonly #volume: Volume;
   readonly #data: DataReader;
   readonly #directories: DirectoryReader;
@@ -77,6 +80,8 @@ export class ErofsImage {
     this.blockSize = sb.blockSize;
     this.blocks = sb.devices.reduce((sum, device) => sum + device.blocks, sb.blocks);
     this.inodes = Number(sb.inos);
+    this.size = source.size;
+    this.#source = source;
     this.#volume = volume;
     this.#data = new DataReader(volume, decompressor, cache, fragments);
     this.#directories = new DirectoryReader(volume, this.#data);
@@ -94,6 +99,11 @@ export class ErofsImage {
     options: ImageOptions = {},
   ): ErofsImage {
     return new ErofsImage(source, devices, options);
+  }
+
+  /** Whether the superblock's checksum is right; undefined when there is none. */
+  checksumMatches(): boolean | undefined {
+    return checksumMatches(this.#source, this.superblock);
   }
 
   /** @param nid as the root, a directory or a file handle has it. @throws ErofsError */

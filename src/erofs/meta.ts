@@ -1,15 +1,15 @@
 // Metadata in memory: the few bytes of an image that inodes, names, xattrs and indexes are read from.
 // Below every parser of this room: they ask for a range and read it in place, through `view` and `u8`.
-// Four-way sets of 16 KiB units, a bounded amount whatever the image says; every range is checked against its size.
+// Four-way sets of 8 KiB units, a bounded amount whatever the image says; every range is checked against its size.
 
 import type { ByteSource } from '../bytes/source.js';
 import { ErofsError } from './errors.js';
 
 /** Bytes that are read at once, at least: neighbouring inodes and names are asked for next. */
-const UNIT_BITS = 14;
+const UNIT_BITS = 13;
 const WAYS = 4;
-/** Sets of units: 4 MiB with units of 16 KiB. Memory that is never touched costs nothing. */
-const SETS = 64;
+/** Sets of units: 4 MiB with units of 8 KiB. Memory that is never touched costs nothing. */
+const SETS = 128;
 
 /** Cached random access to the bytes of the primary device, or of the metabox. */
 export class MetaCache {

@@ -5,8 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { checkImage } from '../../src/erofs/check.js';
 import { ErofsImage } from '../../src/erofs/image.js';
-import { checksumMatches } from '../../src/erofs/superblock.js';
 import { FileSource } from '../../src/linux/file-source.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
@@ -99,9 +99,10 @@ matrix.forEach((options, number) => {
     try {
       const expected = listMount(image, blob);
       const opened = ErofsImage.open(main, devices);
-      const sum = checksumMatches(main, opened.superblock);
+      const sum = opened.checksumMatches();
       assert.equal(sum, options.includes('nosbcrc') ? undefined : true);
       assert.deepEqual(listImage(opened), expected);
+      assert.deepEqual([...checkImage(opened)], []);
       // Small reads at odd places take another way: through the cache of pclusters.
       assert.deepEqual(listImage(opened, { chunk: 12_347 }), expected);
     } finally {
