@@ -4,12 +4,12 @@
 
 import { S } from '../linux/constants.js';
 import { streamFormat } from '../linux/stream-codecs.js';
+import { type Archive, type ArchiveOptions, openArchive } from './archive-input.js';
 import { Assembly } from './assemble.js';
 import { ArchiveError, TreeError } from './errors.js';
-import { MemberStore, RangeContent } from './stored.js';
-import type { ArchiveOptions } from './tar-read.js';
+import { RangeContent } from './stored.js';
 import { encodeDevice, makeNode, type SourceTree, type TreeNode } from './tree.js';
-import { decode, FileWindow, type Window } from './window.js';
+import { decode, type Window } from './window.js';
 
 /** Bytes of a name or of a symlink's target. */
 const NAME_LIMIT = 64 * 1024;
@@ -92,24 +92,24 @@ const FORMATS: Readonly<Record<string, Format>> = { '070701': NEWC, '070702': NE
  * @throws ArchiveError or TreeError, with the byte offset in the (decompressed) archive.
  */
 export function readCpio(fd: number, options: ArchiveOptions = {}): SourceTree {
-  const name = options.name ?? `descriptor ${fd}`;
-  const input = new FileWindow(fd, name);
-  const store = new MemberStore(options.spoolFolder);
-  try {
-    const reader = new CpioReader(store, options);
-    let archives = 0;
-    while (input.skipZeros() !== undefined) {
-      archives++;
-      readPart(input, name, reader);
-    }
-    if (archives === 0) throw new TreeError(`${name} is no cpio archive: it is empty`);
-    return { root: reader.finish(), close: () => store.close() };
-  } catch (error) {
-    store.close();
-    throw error;
-  } finally {
-    input.close();
+  return openArchive(fd, options, readCpioParts);
+}
+
+/** The tree of an open file of archives. */
+export function readCpioParts(archive: Archive): TreeNode {
+  const { input, window, name } = archive;
+  const reader = new CpioReader(archive);
+  let parts = 0;
+  if (window !== input) {
+    readAll(window, reader);
+    parts++;
   }
+  while (input.skipZeros() !== undefined) {
+    readPart(input, name, reader);
+    parts++;
+  }
+  if (parts === 0) throw new TreeError(`${name} is no cpio archive: it is empty`);
+  return reader.finish();
 }
 
 /** One archive of the file itself, or all that one compressed part holds. */
@@ -120,25 +120,27 @@ function readPart(input: Window, name: string, reader: CpioReader): void {
     return;
   }
   try {
-    while (window.skipZeros() !== undefined) reader.archive(window);
+    readAll(window, reader);
   } finally {
     window.close();
   }
 }
 
+function readAll(window: Window, reader: CpioReader): void {
+  while (window.skipZeros() !== undefined) reader.archive(window);
+}
+
 class CpioReader {
-  readonly #store: MemberStore;
-  readonly #options: ArchiveOptions;
+  readonly #source: Archive;
   readonly #assembly = new Assembly();
   #members = 0;
 
-  constructor(store: MemberStore, options: ArchiveOptions) {
-    this.#store = store;
-    this.#options = options;
+  constructor(source: Archive) {
+    this.#source = source;
   }
 
   finish(): TreeNode {
-    this.#options.onProgress?.(this.#members);
+    this.#source.onProgress(this.#members);
     return this.#assembly.finish();
   }
 
@@ -174,7 +176,7 @@ class CpioReader {
     linked: Map<string, TreeNode>,
     start: number,
   ): void {
-    if ((++this.#members & 0x3ff) === 0) this.#options.onProgress?.(this.#members);
+    if ((++this.#members & 0x3ff) === 0) this.#source.onProgress(this.#members);
     const where = { structure: 'cpio header', offset };
     const isDir = (fields.mode & S.IFMT) === S.IFDIR;
     const key = `${fields.devMajor}:${fields.devMinor}:${fields.dev}:${fields.ino}:${fields.mode & S.IFMT}`;
@@ -232,7 +234,7 @@ class CpioReader {
   }
 
   #keep(window: Window, size: number, check: number | undefined, offset: number): RangeContent {
-    const content = new RangeContent(this.#store.keep(window, size, 'cpio member'), size);
+    const content = new RangeContent(this.#source.store.keep(window, size, 'cpio member'), size);
     if (check === undefined) return content;
     const sum = sumOf(content, size);
     if (sum !== check) throw bad(offset, 'check', `is ${check}, the data sums up to ${sum}`);

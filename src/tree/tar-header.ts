@@ -76,6 +76,18 @@ export function decodeHeader(block: Uint8Array, offset: number): Header {
   };
 }
 
+/** Whether bytes begin with a header: only the oldest have no magic, and their checksum tells. */
+export function looksLikeHeader(block: Uint8Array): boolean {
+  if (block.length < BLOCK || block[0] === 0) return false;
+  if (text(block, AT.magic, 5) === 'ustar') return true;
+  try {
+    checkSum(block, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export function isZeroBlock(block: Uint8Array): boolean {
   return block[0] === 0 && block.every((byte) => byte === 0);
 }

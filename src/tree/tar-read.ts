@@ -3,14 +3,15 @@
 // Follows: pax(1) of POSIX.1-2017 and tar(5) of libarchive for the dialects. Owners are numbers, names are bytes.
 
 import { S } from '../linux/constants.js';
+import { type Archive, type ArchiveOptions, openArchive } from './archive-input.js';
 import { Assembly } from './assemble.js';
 import { ArchiveError, TreeError } from './errors.js';
-import { MemberStore, PiecesContent, RangeContent } from './stored.js';
+import { PiecesContent, RangeContent } from './stored.js';
 import { BLOCK, decodeHeader, type Header, isZeroBlock } from './tar-header.js';
 import { interpret, type Overrides, PAX_MAX, parseRecords, type Records } from './tar-pax.js';
 import { checkMap, readOldGnuMap, readPaxMap, type SparseMap } from './tar-sparse.js';
 import { encodeDevice, makeNode, type SourceTree, type TreeNode } from './tree.js';
-import { decode, FileWindow, type Window } from './window.js';
+import type { Window } from './window.js';
 
 /** Bytes of a name in a GNU long-name member. */
 const LONG_NAME_MAX = 1024 * 1024;
@@ -19,44 +20,26 @@ const GLOBAL_MAX = 64 * 1024;
 /** Members that hold no file: ACLs of Solaris, inodes, volume labels, old long names. */
 const IGNORED = new Set(['A', 'E', 'I', 'N', 'V']);
 
-export interface ArchiveOptions {
-  /** For messages: the path, or `standard input`. */
-  readonly name?: string;
-  /** Where data of compressed archives and pipes is kept until close(); default TMPDIR, else /var/tmp. */
-  readonly spoolFolder?: string;
-  /** Told the number of members so far, now and then. */
-  readonly onProgress?: (members: number) => void;
-}
-
 /**
  * Reads an archive from `fd` to its end. The descriptor stays the caller's and must stay open until the tree is closed;
  * a regular file is read from its beginning.
  * @throws ArchiveError or TreeError, with the byte offset in the (decompressed) archive.
  */
 export function readTar(fd: number, options: ArchiveOptions = {}): SourceTree {
-  const name = options.name ?? `descriptor ${fd}`;
-  const input = new FileWindow(fd, name);
-  const store = new MemberStore(options.spoolFolder);
-  let window: Window = input;
-  try {
-    window = decode(input, name);
-    const root = new TarReader(window, store, options).run();
-    // The rest is read for the checksum behind the data, and so that a pipe's writer can finish.
-    if (window !== input || input.file === undefined) drain(window);
-    return { root, close: () => store.close() };
-  } catch (error) {
-    store.close();
-    throw error;
-  } finally {
-    if (window !== input) window.close();
-    input.close();
-  }
+  return openArchive(fd, options, readTarMembers);
 }
 
-function drain(window: Window): void {
-  for (let some = window.peekSome(); some.length > 0; some = window.peekSome()) {
-    window.pass(some.length);
+/** The tree of an open archive. */
+export function readTarMembers(archive: Archive): TreeNode {
+  const { input, window } = archive;
+  const root = new TarReader(archive).run();
+  // The rest is read for the checksum behind the data, and so that a pipe's writer can finish.
+  if (window !== input || input.file === undefined) {
+    for (let some = window.peekSome(); some.length > 0; some = window.peekSome()) {
+      window.pass(some.length);
+    }
   }
+  return root;
 }
 
 /** What members before a header say about it. */
@@ -67,17 +50,15 @@ interface Prelude {
 }
 
 class TarReader {
+  readonly #archive: Archive;
   readonly #window: Window;
-  readonly #store: MemberStore;
-  readonly #options: ArchiveOptions;
   readonly #assembly = new Assembly();
   #global: Records = [];
   #members = 0;
 
-  constructor(window: Window, store: MemberStore, options: ArchiveOptions) {
-    this.#window = window;
-    this.#store = store;
-    this.#options = options;
+  constructor(archive: Archive) {
+    this.#archive = archive;
+    this.#window = archive.window;
   }
 
   run(): TreeNode {
@@ -88,7 +69,7 @@ class TarReader {
         prelude = { local: [] };
       }
     }
-    this.#options.onProgress?.(this.#members);
+    this.#archive.onProgress(this.#members);
     return this.#assembly.finish();
   }
 
@@ -98,7 +79,7 @@ class TarReader {
     const block = this.#window.peek(BLOCK);
     if (block.length < BLOCK) {
       if (block.length === 0 && offset > 0) return undefined;
-      const name = this.#options.name ?? 'the archive';
+      const name = this.#archive.name;
       if (offset === 0)
         throw new TreeError(`${name} is no tar archive: it has ${block.length} bytes`);
       throw new ArchiveError(
@@ -183,7 +164,7 @@ class TarReader {
 
   #member(header: Header, prelude: Prelude): void {
     const { offset, type } = header;
-    if ((++this.#members & 0x3ff) === 0) this.#options.onProgress?.(this.#members);
+    if ((++this.#members & 0x3ff) === 0) this.#archive.onProgress(this.#members);
     const { local } = prelude;
     const records = this.#global.length === 0 ? local : [...this.#global, ...local];
     const more = interpret(records, offset);
@@ -226,11 +207,14 @@ class TarReader {
     if (map === undefined) {
       node.size = size;
       if (size === 0) return;
-      node.content = new RangeContent(this.#store.keep(this.#window, size, 'tar member'), size);
+      node.content = new RangeContent(
+        this.#archive.store.keep(this.#window, size, 'tar member'),
+        size,
+      );
     } else {
       checkMap(map, size, offset);
       node.size = map.realSize;
-      const range = this.#store.keep(this.#window, size, 'tar member');
+      const range = this.#archive.store.keep(this.#window, size, 'tar member');
       if (map.pieces.length > 0) {
         node.content = new PiecesContent(range, map.realSize, map.pieces);
       }

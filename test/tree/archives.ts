@@ -4,7 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import type { ArchiveOptions } from '../../src/tree/tar-read.js';
+import type { ArchiveOptions } from '../../src/tree/archive-input.js';
 import type { SourceTree, TreeNode } from '../../src/tree/tree.js';
 import { dir, file, makeTree, type Tree } from '../layer/tree.js';
 import { AT, must, O, sys } from '../support/sys.js';
