@@ -3,23 +3,8 @@
 // Holds text only; main.ts knows which file runs a command.
 
 import type { FlagRecord } from './args.js';
-
-export interface CommandRecord {
-  readonly name: string;
-  /** One line, without a full stop. */
-  readonly summary: string;
-  /** What stands behind the flags: `MOUNTPOINT`, `[MOUNTPOINT]`, `PATH...`. */
-  readonly operands: string;
-  /** Least and most operands. */
-  readonly count: readonly [number, number];
-  /** Paragraphs. */
-  readonly description: readonly string[];
-  readonly flags: readonly FlagRecord[];
-  /** Command and what it is for. */
-  readonly examples: readonly (readonly [string, string])[];
-  /** What an operand is, for completion. */
-  readonly completes: 'directory' | 'mount' | 'path' | 'command' | 'shell' | 'nothing';
-}
+import type { CommandRecord } from './command-record.js';
+import { IMAGE_COMMANDS } from './image-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
 const JSON_FLAG: FlagRecord = { name: 'json', help: 'Print JSON for programs instead of text.' };
@@ -112,6 +97,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     examples: [['varve why /mnt/etc/hosts', 'upper or lower?']],
     completes: 'path',
   },
+  ...IMAGE_COMMANDS,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',
@@ -177,7 +163,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     name: 'help',
     summary: 'explain a command',
     operands: '[COMMAND]',
-    count: [0, 1],
+    count: [0, 2],
     description: ['Prints the manual of COMMAND, or the overview.'],
     flags: [],
     examples: [['varve help mount', 'every mount option']],
@@ -187,4 +173,28 @@ export const COMMANDS: readonly CommandRecord[] = [
 
 export function commandNamed(name: string): CommandRecord | undefined {
   return COMMANDS.find((command) => command.name === name);
+}
+
+/** Words that begin the names of several commands, with what they have in common. */
+const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
+  image: 'build EROFS images, look into them, check and mount them',
+};
+
+export const GROUPS: readonly string[] = Object.keys(GROUP_SUMMARIES);
+
+/** What can stand behind `varve`: the groups once, each where its first command is. */
+export const FIRST_WORDS: readonly string[] = [
+  ...new Set(COMMANDS.map((c) => c.name.split(' ')[0] as string)),
+];
+
+/** The second words of a group. */
+export function groupWords(group: string): string[] {
+  return COMMANDS.flatMap((c) =>
+    c.name.startsWith(`${group} `) ? [c.name.slice(group.length + 1)] : [],
+  );
+}
+
+/** What the menu of first words says about one. */
+export function summaryOf(word: string): string {
+  return GROUP_SUMMARIES[word] ?? (commandNamed(word) as CommandRecord).summary;
 }

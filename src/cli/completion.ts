@@ -5,7 +5,8 @@
 import { MountError } from '../stack/errors.js';
 import { OPTIONS, type OptionRecord } from '../stack/option-table.js';
 import type { Arguments } from './args.js';
-import { COMMANDS, type CommandRecord, HELP } from './commands.js';
+import type { CommandRecord } from './command-record.js';
+import { COMMANDS, FIRST_WORDS, GROUPS, groupWords, HELP, summaryOf } from './commands.js';
 import { EXIT } from './exit-codes.js';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
@@ -55,7 +56,7 @@ function bash(): string {
       ([flag, list]) =>
         `      --${flag}) COMPREPLY=($(compgen -W '${list.join(' ')}' -- "$cur")); return ;;`,
     );
-    return `    ${command.name})
+    return `    '${command.name}')
       case $prev in
 ${[...values, ...(command.name === 'mount' ? ['      -o|--options) _varve_options; return ;;'] : []), '      *) ;;'].join('\n')}
       esac
@@ -87,9 +88,17 @@ _varve() {
   line=\${COMP_LINE:0:COMP_POINT}
   if [[ $line =~ (-o|--options)[[:space:]]+([^[:space:]]*)$ ]]; then prev=-o; cur=\${BASH_REMATCH[2]}; fi
   if ((COMP_CWORD == 1)); then
-    COMPREPLY=($(compgen -W '${COMMANDS.map((c) => c.name).join(' ')} --help --version' -- "$cur")); return
+    COMPREPLY=($(compgen -W '${FIRST_WORDS.join(' ')} --help --version' -- "$cur")); return
   fi
-  case \${COMP_WORDS[1]} in
+  local command=\${COMP_WORDS[1]}
+  case $command in
+${GROUPS.map(
+  (group) => `    ${group})
+      if ((COMP_CWORD == 2)); then COMPREPLY=($(compgen -W '${groupWords(group).join(' ')} --help' -- "$cur")); return; fi
+      command+=" \${COMP_WORDS[2]}" ;;`,
+).join('\n')}
+  esac
+  case $command in
 ${cases.join('\n')}
   esac
 }
@@ -106,7 +115,7 @@ function bashOperand(command: CommandRecord): string {
     case 'mount':
       return '_varve_mounts';
     case 'command':
-      return `COMPREPLY=($(compgen -W '${COMMANDS.map((c) => c.name).join(' ')}' -- "$cur"))`;
+      return `COMPREPLY=($(compgen -W '${FIRST_WORDS.join(' ')}' -- "$cur"))`;
     case 'shell':
       return `COMPREPLY=($(compgen -W '${SHELLS.join(' ')}' -- "$cur"))`;
     case 'nothing':
@@ -133,9 +142,15 @@ function zsh(): string {
       const long = `'${many}--${flag.name}${flag.value === undefined ? '' : '='}${help}${value}'`;
       return flag.short === undefined ? [long] : [`'${many}-${flag.short}${help}${value}'`, long];
     });
-    return `    ${command.name}) _arguments -s ${[...specs, `'*:operand:${zshOperand(command)}'`].join(' ')} ;;`;
+    return `    '${command.name}') _arguments -s ${[...specs, `'*:operand:${zshOperand(command)}'`].join(' ')} ;;`;
   });
-  const described = COMMANDS.map((c) => `'${c.name}:${zshText(c.summary)}'`).join(' ');
+  const described = FIRST_WORDS.map((word) => `'${word}:${zshText(summaryOf(word))}'`).join(' ');
+  const groups = GROUPS.map(
+    (group) => `    ${group})
+      if ((CURRENT == 2)); then _values command ${groupWords(group).join(' ')}; return; fi
+      command="$command $words[2]"
+      shift words; ((CURRENT--)) ;;`,
+  );
   const options = documented
     .map((o) => `'${zshText(optionWord(o))}[${zshText(o.help)}]'`)
     .join(' ');
@@ -148,6 +163,9 @@ _varve() {
   if ((CURRENT == 2)); then _varve_commands; return; fi
   local command=$words[2]
   shift words; ((CURRENT--))
+  case $command in
+${groups.join('\n')}
+  esac
   case $command in
 ${cases.join('\n')}
   esac
@@ -183,11 +201,21 @@ function fish(): string {
     'end',
     'complete -c varve -f',
   ];
-  for (const command of COMMANDS) {
+  for (const word of FIRST_WORDS) {
     lines.push(
-      `complete -c varve -n __fish_use_subcommand -a ${command.name} -d ${fishText(command.summary)}`,
+      `complete -c varve -n __fish_use_subcommand -a ${word} -d ${fishText(summaryOf(word))}`,
     );
-    const when = `-n '__fish_seen_subcommand_from ${command.name}'`;
+  }
+  for (const command of COMMANDS) {
+    const [word, second] = command.name.split(' ');
+    const seen = `__fish_seen_subcommand_from ${word}`;
+    if (second !== undefined) {
+      const others = groupWords(word as string).join(' ');
+      lines.push(
+        `complete -c varve -n '${seen}; and not __fish_seen_subcommand_from ${others}' -a ${second} -d ${fishText(command.summary)}`,
+      );
+    }
+    const when = `-n '${second === undefined ? seen : `${seen}; and __fish_seen_subcommand_from ${second}`}'`;
     for (const flag of [...command.flags, HELP]) {
       const short = flag.short === undefined ? '' : ` -s ${flag.short}`;
       const value =
@@ -217,7 +245,7 @@ function fishOperand(command: CommandRecord): string {
     case 'mount':
       return "-a '(__varve_mounts)'";
     case 'command':
-      return `-a ${fishText(COMMANDS.map((c) => c.name).join(' '))}`;
+      return `-a ${fishText(FIRST_WORDS.join(' '))}`;
     case 'shell':
       return `-a ${fishText(SHELLS.join(' '))}`;
     case 'nothing':

@@ -5,7 +5,8 @@
 import { MountError } from '../stack/errors.js';
 import { OPTIONS, type OptionGroup, type OptionRecord } from '../stack/option-table.js';
 import type { Arguments, FlagRecord } from './args.js';
-import { COMMANDS, type CommandRecord, commandNamed, HELP } from './commands.js';
+import type { CommandRecord } from './command-record.js';
+import { COMMANDS, commandNamed, FIRST_WORDS, GROUPS, HELP, summaryOf } from './commands.js';
 import { EXIT, EXIT_MEANING } from './exit-codes.js';
 
 const WIDTH = 78;
@@ -33,14 +34,14 @@ export const ENVIRONMENT: readonly (readonly [string, string])[] = [
 ];
 
 export function run(given: Arguments): number {
-  const [name] = given.operands;
-  if (name === undefined) {
-    process.stdout.write(overview());
+  const name = given.operands.join(' ');
+  if (name === '' || GROUPS.includes(name)) {
+    process.stdout.write(name === '' ? overview() : groupOverview(name));
     return EXIT.ok;
   }
   const command = commandNamed(name);
   if (command === undefined) {
-    const names = COMMANDS.map((c) => c.name).join(', ');
+    const names = FIRST_WORDS.join(', ');
     throw new MountError('option', `no command ${name}: one of ${names}`);
   }
   process.stdout.write(manual(command));
@@ -49,13 +50,13 @@ export function run(given: Arguments): number {
 
 export function overview(): string {
   return [
-    'varve - stack directories and mount the union',
+    'varve - stack directories and images and mount the union',
     '',
     section('Usage', ['varve COMMAND [flags] [operands]']),
-    section('Commands', pairs(COMMANDS.map((c) => [c.name, `${c.summary}.`]))),
+    section('Commands', pairs(FIRST_WORDS.map((word) => [word, `${summaryOf(word)}.`]))),
     section('In short', [
       ...wrap(
-        "Layers are directories. The lowers are only read; the upper takes every change. A name is searched from the top down, directories are merged, and what was deleted is remembered in the upper as a whiteout, in the form of the kernel's overlayfs.",
+        "Layers are directories or EROFS images. The lowers are only read; the upper takes every change. A name is searched from the top down, directories are merged, and what was deleted is remembered in the upper as a whiteout, in the form of the kernel's overlayfs.",
       ),
       '',
       'mkdir up work union',
@@ -69,6 +70,16 @@ export function overview(): string {
       '`varve help COMMAND` explains one; `varve help mount` lists all mount options.',
       '`varve demo` shows everything once; `varve doctor` looks at this machine.',
     ]),
+  ].join('\n');
+}
+
+/** What `varve GROUP` alone says: its commands. */
+export function groupOverview(group: string): string {
+  const members = COMMANDS.filter((c) => c.name.startsWith(`${group} `));
+  return [
+    section('Usage', [`varve ${group} COMMAND [flags] [operands]`]),
+    section('Commands', pairs(members.map((c) => [c.name, `${c.summary}.`]))),
+    section('More', [`\`varve help ${group} COMMAND\` explains one.`]),
   ].join('\n');
 }
 

@@ -4,7 +4,7 @@
 
 import { MountError } from '../stack/errors.js';
 import { type Arguments, parseArguments } from './args.js';
-import { COMMANDS, commandNamed, HELP } from './commands.js';
+import { commandNamed, FIRST_WORDS, GROUPS, groupWords, HELP } from './commands.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 
 /** What a command's file exports. @returns the exit code. */
@@ -17,6 +17,14 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   why: () => import('./why.js'),
+  'image build': () => import('./image-build.js'),
+  'image info': () => import('./image-info.js'),
+  'image ls': () => import('./image-ls.js'),
+  'image cat': () => import('./image-cat.js'),
+  'image dump': () => import('./image-dump.js'),
+  'image extract': () => import('./image-extract.js'),
+  'image check': () => import('./image-check.js'),
+  'image mount': () => import('./image-mount.js'),
   demo: () => import('./demo.js'),
   doctor: () => import('./doctor.js'),
   setup: () => import('./setup.js'),
@@ -51,12 +59,21 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function runCommand(name: string, argv: readonly string[]): Promise<number> {
+async function runCommand(first: string, rest: readonly string[]): Promise<number> {
   try {
+    const grouped = GROUPS.includes(first);
+    const [second] = rest;
+    if (grouped && (second === undefined || second === '--help' || second === '-h')) {
+      const { groupOverview } = await import('./help.js');
+      (second === undefined ? process.stderr : process.stdout).write(groupOverview(first));
+      return second === undefined ? EXIT.usage : EXIT.ok;
+    }
+    const name = grouped ? `${first} ${second}` : first;
+    const argv = grouped ? rest.slice(1) : rest;
     const command = commandNamed(name);
     const load = MODULES[name];
     if (command === undefined || load === undefined) {
-      const names = COMMANDS.map((c) => c.name).join(', ');
+      const names = (grouped ? groupWords(first) : FIRST_WORDS).join(', ');
       throw new MountError('option', `unknown command ${name}: one of ${names}`);
     }
     const given = parseArguments(argv, [...command.flags, HELP]);

@@ -3,7 +3,8 @@
 // Follows man(7) and man-pages(7).
 
 import { OPTIONS } from '../stack/option-table.js';
-import { COMMANDS, type CommandRecord, HELP } from './commands.js';
+import type { CommandRecord } from './command-record.js';
+import { COMMANDS, HELP } from './commands.js';
 import { EXIT_MEANING } from './exit-codes.js';
 import { ENVIRONMENT, flagForm, OPTION_GROUPS, optionForm } from './help.js';
 
@@ -18,7 +19,7 @@ export function manPages(version: string): ManPage[] {
   return [
     { file: 'varve.1', text: overviewPage(version) },
     ...COMMANDS.filter((c) => c.name !== 'help').map((command) => ({
-      file: `varve-${command.name}.1`,
+      file: `varve-${command.name.replace(' ', '-')}.1`,
       text: commandPage(command, version),
     })),
     { file: 'varve-overlayfs.1', text: overlayfsPage(version) },
@@ -49,24 +50,28 @@ const paragraphs = (texts: readonly string[]): string =>
 function overviewPage(version: string): string {
   return [
     head('varve', 1, version),
-    named('varve', 'stack directories and mount the union'),
+    named('varve', 'stack directories and images and mount the union'),
     '.SH SYNOPSIS\n.B varve\n.I COMMAND\n[flags] [operands]',
     '.SH DESCRIPTION',
     paragraphs([
-      "Varve stacks read-only layers under a writable one and presents the union as one directory tree. Layers are directories. A name is searched from the top down, directories are merged, and what was deleted is remembered in the upper as a whiteout, in the form of the kernel's overlayfs.",
+      "Varve stacks read-only layers under a writable one and presents the union as one directory tree. Layers are directories or EROFS images. A name is searched from the top down, directories are merged, and what was deleted is remembered in the upper as a whiteout, in the form of the kernel's overlayfs.",
     ]),
     '.SH COMMANDS',
     terms(COMMANDS.map((c) => [`varve ${c.name}`, `${c.summary}.`])),
     exitStatus(),
     '.SH ENVIRONMENT',
     terms(ENVIRONMENT),
-    seeAlso(COMMANDS.map((c) => `varve-${c.name}`).filter((name) => name !== 'varve-help')),
+    seeAlso(
+      COMMANDS.map((c) => `varve-${c.name.replace(' ', '-')}`).filter(
+        (name) => name !== 'varve-help',
+      ),
+    ),
     '',
   ].join('\n');
 }
 
 function commandPage(command: CommandRecord, version: string): string {
-  const name = `varve-${command.name}`;
+  const name = `varve-${command.name.replace(' ', '-')}`;
   const parts = [
     head(name, 1, version),
     named(name, command.summary),

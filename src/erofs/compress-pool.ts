@@ -38,7 +38,8 @@ export class CompressPool {
   readonly #shape: SlotShape;
   readonly #addresses: number[] = [];
   readonly #queue: Queue;
-  readonly #workers: Worker[] = [];
+  /** Resolve when their threads have ended. */
+  readonly #workers: Promise<void>[] = [];
   readonly #inline: PieceCompressor | undefined;
   /** Not posted, ready to be filled. */
   readonly #free: Slot[] = [];
@@ -79,10 +80,13 @@ export class CompressPool {
     };
     worker.on('message', () => this.#wake?.());
     worker.on('error', fail);
-    worker.on('exit', () => {
-      if (!this.#closing) fail(new Error('a compression thread ended'));
+    const ended = new Promise<void>((resolve) => {
+      worker.on('exit', () => {
+        if (!this.#closing) fail(new Error('a compression thread ended'));
+        resolve();
+      });
     });
-    this.#workers.push(worker);
+    this.#workers.push(ended);
   }
 
   /** A slot to fill, or undefined when all are posted. */
@@ -119,7 +123,8 @@ export class CompressPool {
   async close(): Promise<void> {
     this.#closing = true;
     this.#queue.close();
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    // Each ends by itself: one that is stopped while it loads its modules takes the process with it (napi_throw).
+    await Promise.all(this.#workers);
     for (const address of this.#addresses) releaseSlot(address, this.#shape);
     this.#addresses.length = 0;
   }

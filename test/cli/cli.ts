@@ -33,6 +33,7 @@ export function cliIn(folder: string): Cli {
         cwd: folder,
         env,
         encoding: 'utf8',
+        maxBuffer: 64 << 20,
         timeout: 60_000,
       });
       return { code: ran.status, out: ran.stdout, err: ran.stderr };

@@ -23,7 +23,7 @@ import { OPTIONS } from '../../src/stack/option-table.js';
 import { tempDir } from '../support/temp.js';
 import { cliIn } from './cli.js';
 
-const OVERVIEW = `varve - stack directories and mount the union
+const OVERVIEW = `varve - stack directories and images and mount the union
 
 USAGE
   varve COMMAND [flags] [operands]
@@ -33,6 +33,7 @@ COMMANDS
   umount      unmount, when everything is safely stored.
   status      show the mounts, their layers, requests and memory.
   why         tell which layer owns a path, and what it hides.
+  image       build EROFS images, look into them, check and mount them.
   demo        show everything once, on layers made in a temporary folder.
   doctor      list what this machine offers and what varve does without it.
   setup       link varve into the system, or show how.
@@ -57,7 +58,7 @@ test('every command, flag and option is in the manual, the pages and the complet
   const pages = manPages('1.2.3');
   for (const command of COMMANDS) {
     const text = manual(command);
-    const page = pages.find((p) => p.file === `varve-${command.name}.1`)?.text;
+    const page = pages.find((p) => p.file === `varve-${command.name.replace(' ', '-')}.1`)?.text;
     for (const flag of command.flags) {
       assert.ok(text.includes(`--${flag.name}`), `${command.name} --${flag.name}`);
       assert.ok(
@@ -105,6 +106,8 @@ test('the bash completion is a script that completes', (t) => {
     return ran.stdout.trim().split('\n');
   };
   assert.deepEqual(complete('varve um'), ['umount']);
+  assert.deepEqual(complete('varve image ex'), ['extract']);
+  assert.ok(complete('varve image build --frag').includes('--fragments'));
   assert.ok(complete('varve mount --b').includes('--backend'));
   assert.deepEqual(complete('varve mount -o lowerdi').sort(), ['lowerdir+=', 'lowerdir=']);
   assert.deepEqual(complete('varve mount -o ro,metac'), ['ro,metacopy=']);

@@ -19,6 +19,8 @@ import { World } from './world.js';
 export interface Case {
   seed: number;
   placement: Placement;
+  /** The lowers are EROFS images. */
+  images?: boolean;
   /** The lowest first. */
   layers: LayerStep[][];
   ops: Op[];
@@ -48,10 +50,11 @@ const steps = [
   ['rotate', 2],
 ] as const;
 
-const weights = (links: boolean): (readonly [string, number])[] =>
-  [...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const), ...steps].filter(
-    ([name]) => (links ? name !== 'rotate' : !linking.has(name)),
-  );
+const weights = (links: boolean, images: boolean): (readonly [string, number])[] =>
+  [...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const), ...steps]
+    .filter(([name]) => (links ? name !== 'rotate' : !linking.has(name)))
+    // Kernel overlayfs sets no ACL on what lies in EROFS (EOPNOTSUPP), whatever the upper is.
+    .filter(([name]) => !images || !['set-acl', 'set-default-acl', 'remove-acl'].includes(name));
 
 const mostLayers = 10;
 
@@ -64,11 +67,11 @@ const hasLinks = (seed: number) => seed % 2 === 0;
 
 const linking = new Set(['link', 'link-follow', 'link-fd']);
 
-export function newCase(seed: number): Case {
+export function newCase(seed: number, images = false): Case {
   const random = new Random(seed);
   const placement = random.pick(['tmpfs', 'ext4', 'both'] as const);
   const layers = makeLayers(random, 1 + random.below(4), hasLinks(seed));
-  return { seed, placement, layers, ops: [] };
+  return { seed, placement, ...(images ? { images } : {}), layers, ops: [] };
 }
 
 export interface CaseRun {
@@ -93,7 +96,7 @@ export function runCase(
 ): CaseRun {
   const result: CaseRun = { failure: undefined, counts: new Map(), allowances: new Map() };
   const stackOf = (side: string) =>
-    new Stack(`${number}${side}`, one.layers, one.placement, bench.filesystems);
+    new Stack(`${number}${side}`, one.layers, one.placement, bench.filesystems, one.images);
   const run = new Run(one, bench, stackOf('a'), stackOf('b'), result);
   try {
     run.operations(make);
@@ -148,7 +151,7 @@ class Run {
     const choices = new Choices(random, this.#theirs.world);
     if (make > 0) this.#survey(choices);
     const { ops } = this.#case;
-    const possible = weights(hasLinks(this.#case.seed));
+    const possible = weights(hasLinks(this.#case.seed), this.#case.images === true);
     for (this.at = 0; this.at < (make > 0 ? make : ops.length); this.at++) {
       const op = make > 0 ? makeOp(choices, possible) : (ops[this.at] as Op);
       if (make > 0) ops.push(op);
@@ -256,9 +259,9 @@ class Run {
   }
 
   #mount(): void {
-    this.#bench.subject.mount(this.#ours.stack.folders);
+    this.#bench.subject.mount(this.#ours.stack.foldersFor(this.#bench.subject));
     this.#ours.mounted = true;
-    this.#bench.oracle.mount(this.#theirs.stack.folders);
+    this.#bench.oracle.mount(this.#theirs.stack.foldersFor(this.#bench.oracle));
     this.#theirs.mounted = true;
     this.#ours.world.enter();
     this.#theirs.world.enter();

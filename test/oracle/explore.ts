@@ -31,6 +31,8 @@ export interface Plan {
   opsPerStack: number;
   /** Milliseconds to spend on making a failing case small. */
   patience: number;
+  /** Lowers become EROFS images, which the subject takes as they are and the oracle mounted. */
+  images?: boolean;
   /** Failing cases after which it stops. */
   failures: number;
   /** An empty folder; filesystems are mounted in it. */
@@ -87,7 +89,7 @@ export function explore(plan: Plan): Summary {
     allowances: new Map(),
   };
   for (let seed = plan.seed; summary.ops < plan.ops; seed++) {
-    const one = newCase(seed);
+    const one = newCase(seed, plan.images);
     const size = Math.min(plan.opsPerStack, plan.ops - summary.ops);
     const { failure, counts, allowances } = runIn(one, bench, size);
     summary.ops += size;

@@ -7,7 +7,7 @@ import { explore, type Plan, tell } from './explore.js';
 
 const skip = requires({
   root: true,
-  features: ['fuse', 'overlayfs', 'loop', 'ext4', 'tmpfs'],
+  features: ['fuse', 'overlayfs', 'erofs', 'loop', 'ext4', 'tmpfs'],
   packages: ['e2fsprogs', 'fuse-overlayfs'],
 });
 
@@ -42,4 +42,12 @@ test('the same operations on varve and on kernel overlayfs leave the same tree',
   const summary = explore({ ...plan, subject, ops, folder: tempDir(t) });
   assert.deepEqual(summary.failed.map(tell), []);
   assert.ok(ops < 20_000 || summary.kinds >= 50, `only ${summary.kinds} kinds`);
+});
+
+test('the same over lowers that are images, mounted by the kernel for the oracle', {
+  skip,
+}, (t) => {
+  const ops = campaign('ops', 20_000) / 5;
+  const summary = explore({ ...plan, subject: 'varve', ops, images: true, folder: tempDir(t) });
+  assert.deepEqual(summary.failed.map(tell), []);
 });

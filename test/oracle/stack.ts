@@ -4,7 +4,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { StackFolders, Subject } from '../support/subjects.js';
+import { buildImageOf, run, type StackFolders, type Subject } from '../support/subjects.js';
 import { AT, must, O, sys } from '../support/sys.js';
 import { buildLayer, type LayerStep } from './layers.js';
 import { readTree, type Tree } from './tree.js';
@@ -20,6 +20,8 @@ export interface Filesystems {
 export class Stack {
   readonly mountpoint: string;
   lowers: string[];
+  /** By where it is mounted. */
+  readonly #images = new Map<string, string>();
   #upperBase: string;
   #number = 0;
 
@@ -28,6 +30,7 @@ export class Stack {
     layers: readonly (readonly LayerStep[])[],
     placement: Placement,
     filesystems: Filesystems,
+    images = false,
   ) {
     const lowerBase = join(filesystems[placement === 'ext4' ? 'ext4' : 'tmpfs'], name);
     this.#upperBase = join(filesystems[placement === 'tmpfs' ? 'tmpfs' : 'ext4'], `${name}-up`);
@@ -37,15 +40,29 @@ export class Stack {
       const folder = join(lowerBase, `l${i}`);
       mkdirSync(folder);
       buildLayer(folder, steps);
-      return folder;
+      return images ? this.#imageOf(folder) : folder;
     });
     this.lowers.reverse();
     this.#newUpper();
   }
 
-  get folders(): StackFolders {
-    const { mountpoint, lowers } = this;
+  foldersFor(subject: Subject): StackFolders {
+    const { mountpoint } = this;
+    const lowers = subject.takesImages
+      ? this.lowers.map((path) => this.#images.get(path) ?? path)
+      : this.lowers;
     return { mountpoint, lowers, upper: this.#path('u'), work: this.#path('w') };
+  }
+
+  /** Makes an EROFS image of a layer, for whoever takes images, and mounts it for who does not. @returns where. */
+  #imageOf(folder: string): string {
+    const image = `${folder}.erofs`;
+    const mounted = `${folder}.mounted`;
+    mkdirSync(mounted);
+    buildImageOf(folder, image);
+    run('mount', ['-t', 'erofs', '-o', 'loop,ro', image, mounted]);
+    this.#images.set(mounted, image);
+    return mounted;
   }
 
   /** The upper becomes the topmost lower under a new, empty upper. Only while unmounted. */
@@ -76,7 +93,7 @@ export class Stack {
 
   /** The mounted tree as `subject` shows it, mounted only for that. */
   treeThrough(subject: Subject): Tree {
-    subject.mount(this.folders);
+    subject.mount(this.foldersFor(subject));
     try {
       return treeOf(this.mountpoint);
     } finally {

@@ -53,7 +53,7 @@ test('a rehearsal leaves everything as it was', { skip: requires({ root: true })
     invalEntry: never,
     notifyDelete: never,
     storeStart: () => {},
-  errand: () => {},
+    errand: () => {},
     backingOpen: () => -E.PERM,
     backingClose: never,
     passthrough: false,

@@ -19,6 +19,8 @@ export interface Subject {
   mount(stack: StackFolders): void;
   /** Returns once everything is in the upper and the folders are free to be used again. */
   unmount(mountpoint: string): void;
+  /** A lower may be an EROFS image; otherwise it is where that is mounted. */
+  takesImages?: boolean;
   /** Mount options of the oracle where the subject's layers need others. */
   oracleOptions?: string;
 }
@@ -48,6 +50,7 @@ export function kernel(options = kernelOptions): Subject {
 const subjects: Record<string, () => Subject> = {
   varve: () => ({
     name: 'varve',
+    takesImages: true,
     mount: (stack) => {
       const options = `${layerOptions(stack)},allow_other,${kernelOptions}`;
       const args = [varveMain, 'mount', '--backend=fuse', '-o', options, stack.mountpoint];
@@ -82,6 +85,11 @@ export function chosenSubject(): Subject {
   return subjectNamed(process.env['VARVE_TEST_SUBJECT'] ?? 'varve');
 }
 
+/** Makes an EROFS image of a folder. */
+export function buildImageOf(folder: string, image: string): void {
+  run(process.execPath, [varveMain, 'image', 'build', '-q', '-z', 'lz4', '-o', image, folder]);
+}
+
 /**
  * A mount namespace that another test makes holds copies of our mounts for as long as it lives, and with them their
  * servers and their claims of the uppers, as it would with kernel overlayfs: wait for its end.
@@ -111,7 +119,7 @@ export function pause(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 
-function run(command: string, args: readonly string[]): void {
+export function run(command: string, args: readonly string[]): void {
   // Output goes to a file descriptor of ours, not a pipe: a daemon that inherited it would hold it open.
   const result = spawnSync(command, args, {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -1,0 +1,23 @@
+// What a command is, as data: the form of the tables in commands.ts and image-commands.ts.
+// Read by main.ts, help.ts, man.ts and completion.ts.
+// A type only.
+
+import type { FlagRecord } from './args.js';
+
+export interface CommandRecord {
+  /** One word, or two for one of a group: `image build`. */
+  readonly name: string;
+  /** One line, without a full stop. */
+  readonly summary: string;
+  /** What stands behind the flags: `MOUNTPOINT`, `[MOUNTPOINT]`, `PATH...`. */
+  readonly operands: string;
+  /** Least and most operands. */
+  readonly count: readonly [number, number];
+  /** Paragraphs. */
+  readonly description: readonly string[];
+  readonly flags: readonly FlagRecord[];
+  /** Command and what it is for. */
+  readonly examples: readonly (readonly [string, string])[];
+  /** What an operand is, for completion. */
+  readonly completes: 'directory' | 'mount' | 'path' | 'command' | 'shell' | 'nothing';
+}

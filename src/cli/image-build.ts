@@ -1,0 +1,221 @@
+// `varve image build`: a directory, an archive or a dump becomes an EROFS image.
+// Run by main.ts; tree/source.ts reads, erofs/write.ts writes; this file says what is going on.
+// Manual: image-commands.ts.
+
+import { type BuildReport, buildImage } from '../erofs/write.js';
+import {
+  BuildOptionError,
+  type BuildOptions,
+  type BuildProgress,
+  type Compression,
+  type FileChoice,
+  parseCompression,
+} from '../erofs/write-options.js';
+import { MountError, reasonOf } from '../stack/errors.js';
+import { TreeError } from '../tree/errors.js';
+import { compileExcludes } from '../tree/exclude.js';
+import { openTreeSource } from '../tree/source.js';
+import type { SourceTree } from '../tree/tree.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { counted, print, remark, size } from './output.js';
+
+export async function run(given: Arguments): Promise<number> {
+  const source = given.operands[0] as string;
+  const out = given.value('output');
+  if (out === undefined) {
+    throw new MountError('option', 'image build: no image named: write -o IMAGE');
+  }
+  const options = buildOptions(given);
+  const meter = given.has('quiet') || !process.stderr.isTTY ? undefined : new Meter();
+  const tree = open(source, given, meter);
+  const started = performance.now();
+  let report: BuildReport;
+  try {
+    report = await buildImage(
+      tree.root,
+      meter === undefined ? options : { ...options, onProgress: (p) => meter.building(p) },
+      out,
+    );
+  } catch (error) {
+    throw asMountError(error, source, out);
+  } finally {
+    meter?.end();
+    tree.close();
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const { uuid, ...figures } = report;
+  const result = { image: out, uuid: Buffer.from(uuid).toString('hex'), seconds, ...figures };
+  if (given.has('json')) print(given, result, () => '');
+  else {
+    const all = report.bytes + report.blobBytes;
+    const part = report.fileBytes === 0 ? 100 : (100 * all) / report.fileBytes;
+    const apart = report.blobBytes > 0 ? ` (${size(report.blobBytes)} of it in the blob)` : '';
+    remark(
+      given,
+      `${out}: ${counted(report.inodes, 'object')}, ${size(report.fileBytes)} in ${size(all)}${apart}, ${part.toFixed(0)} %, ${seconds.toFixed(1)} s`,
+    );
+  }
+  return EXIT.ok;
+}
+
+function open(source: string, given: Arguments, meter: Meter | undefined): SourceTree {
+  try {
+    const excludes = compileExcludes({ globs: given.values('exclude') });
+    const tree = openTreeSource(source, {
+      ...(excludes === undefined ? {} : { excludes }),
+      ...(meter === undefined ? {} : { onProgress: (names) => meter.reading(names) }),
+    });
+    if (given.has('no-xattrs')) dropXattrs(tree);
+    return tree;
+  } catch (error) {
+    meter?.end();
+    throw asMountError(error, source, source);
+  }
+}
+
+function dropXattrs(tree: SourceTree): void {
+  const pending = [tree.root];
+  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+    node.xattrs = undefined;
+    if (node.entries !== undefined) pending.push(...node.entries.values());
+  }
+}
+
+/** Foreseen failures as one line with an exit code. */
+function asMountError(error: unknown, source: string, out: string): unknown {
+  if (error instanceof MountError || !(error instanceof Error)) return error;
+  if (error instanceof BuildOptionError)
+    return new MountError('option', `image build: ${error.message}`);
+  if (error instanceof TreeError) return new MountError('layer', error.message, { cause: error });
+  if (error.name === 'SysError') {
+    return new MountError('layer', `${source}: ${error.message}`, { cause: error });
+  }
+  if (error instanceof RangeError) return new MountError('layer', error.message, { cause: error });
+  const { code } = error as NodeJS.ErrnoException;
+  if (code !== undefined && /^E[A-Z]+$/.test(code)) {
+    const path = (error as NodeJS.ErrnoException).path ?? out;
+    return new MountError('layer', `${path}: ${reasonOf(error)}: check the path`, { cause: error });
+  }
+  return error;
+}
+
+function buildOptions(given: Arguments): BuildOptions {
+  const { compression, choose } = compressionOf(given.values('compress'));
+  const number = (flag: string): number | undefined => numberOf(given, flag);
+  const root = given.has('all-root') ? 0 : undefined;
+  const options: Record<string, unknown> = {
+    compression,
+    choose,
+    pclusterSize: number('cluster'),
+    tailPacking: given.has('tail-packing'),
+    fragments: given.has('fragments') ? 'tails' : undefined,
+    dedupe: given.has('dedupe'),
+    chunkSize: number('chunksize'),
+    blob: given.value('blobdev'),
+    uid: number('force-uid') ?? root,
+    gid: number('force-gid') ?? root,
+    time: number('time'),
+    uuid: uuidOf(given.value('uuid')),
+    volumeName: labelOf(given.value('label')),
+    workers: number('threads'),
+  };
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  ) as BuildOptions;
+}
+
+/** `-z ALGORITHM[,LEVEL]` is for all files, `-z ALGORITHM[,LEVEL]:PATH` for those below PATH. */
+function compressionOf(texts: readonly string[]): Pick<BuildOptions, 'compression' | 'choose'> {
+  const compression: Compression[] = [];
+  const rules: { path: string; choice: FileChoice }[] = [];
+  let standard: FileChoice = { compression: -1 };
+  for (const text of texts) {
+    const [, method = text, path] = /^([^:]*):(.*[^0-9].*)$/s.exec(text) ?? [];
+    const parsed = parse(method);
+    const choice: FileChoice = {
+      compression: parsed === undefined ? -1 : compression.push(parsed) - 1,
+    };
+    if (path === undefined) standard = choice;
+    else
+      rules.push({
+        path: `/${Buffer.from(path)
+          .toString('latin1')
+          .replace(/^\/+|\/+$/g, '')}`,
+        choice,
+      });
+  }
+  if (rules.length === 0 && compression.length <= 1) return { compression };
+  return {
+    compression,
+    choose: (path) =>
+      rules.findLast((rule) => path === rule.path || path.startsWith(`${rule.path}/`))?.choice ??
+      standard,
+  };
+}
+
+function parse(text: string): Compression | undefined {
+  try {
+    return parseCompression(text);
+  } catch (error) {
+    throw new MountError('option', `-z: ${(error as Error).message}`);
+  }
+}
+
+function numberOf(given: Arguments, flag: string): number | undefined {
+  const text = given.value(flag);
+  if (text === undefined) return undefined;
+  const [, digits, unit = ''] = /^(-?\d+)([kKmM]?)$/.exec(text) ?? [];
+  if (digits === undefined) {
+    throw new MountError('option', `--${flag}=${text}: must be a number`);
+  }
+  return Number(digits) * { '': 1, k: 1024, m: 1024 * 1024 }[unit.toLowerCase() as '' | 'k' | 'm'];
+}
+
+function uuidOf(text: string | undefined): Uint8Array | undefined {
+  if (text === undefined) return undefined;
+  const hex = text.replaceAll('-', '');
+  if (!/^[0-9a-fA-F]{32}$/.test(hex)) {
+    throw new MountError('option', `--uuid=${text}: must be 32 hex digits`);
+  }
+  return Buffer.from(hex, 'hex');
+}
+
+function labelOf(text: string | undefined): string | undefined {
+  return text === undefined ? undefined : Buffer.from(text).toString('latin1');
+}
+
+/** One line on the terminal that is written over and over. */
+class Meter {
+  #last = 0;
+  #started = 0;
+
+  reading(names: number): void {
+    this.#show(`reading: ${counted(names, 'name')}`);
+  }
+
+  building(p: BuildProgress): void {
+    const now = performance.now();
+    if (this.#started === 0) this.#started = now;
+    const seconds = (now - this.#started) / 1000;
+    const rate = p.bytesIn / Math.max(seconds, 0.001);
+    const left = rate > 0 ? (p.bytes - p.bytesIn) / rate : 0;
+    const percent = p.bytes === 0 ? 100 : Math.floor((100 * p.bytesIn) / p.bytes);
+    this.#show(
+      `${percent} %  ${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesIn)} to ${size(p.bytesOut)}  ${size(rate)}/s  ${Math.ceil(left)} s left`,
+    );
+  }
+
+  end(): void {
+    if (this.#last !== 0) process.stderr.write('\r\x1b[K');
+    this.#last = 0;
+  }
+
+  #show(text: string): void {
+    const now = performance.now();
+    if (now - this.#last < 100) return;
+    this.#last = now;
+    const width = process.stderr.columns ?? 80;
+    process.stderr.write(`\r\x1b[K${text.slice(0, width - 1)}`);
+  }
+}

@@ -1,0 +1,47 @@
+// `varve image dump`: the tree of an image as text, in the form of composefs-dump(5) with digests of the contents.
+// Run by main.ts; tree/dump-write.ts writes the lines.
+// Manual: image-commands.ts.
+
+import { createHash } from 'node:crypto';
+import { writeSync } from 'node:fs';
+import { imageTree } from '../erofs/to-tree.js';
+import { S } from '../linux/constants.js';
+import { writeDump } from '../tree/dump-write.js';
+import type { TreeNode } from '../tree/tree.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { inodeAt, withImage } from './image.js';
+
+const PIECE = 1024 * 1024;
+
+export function run(given: Arguments): Promise<number> {
+  return withImage(given, (image) => {
+    const root = imageTree(image, inodeAt(image, '/'));
+    writeDump(
+      root,
+      (text) => {
+        for (let at = 0; at < text.length; ) at += writeSync(1, text, at);
+      },
+      { inlineMax: 0, digest: sha256 },
+    );
+    return EXIT.ok;
+  });
+}
+
+/** Lower-case hex of a file's content; undefined for what has none. */
+function sha256(node: TreeNode): string | undefined {
+  if ((node.mode & S.IFMT) !== S.IFREG || node.content === undefined) return undefined;
+  const hash = createHash('sha256');
+  const content = node.content.open();
+  try {
+    const piece = new Uint8Array(Math.min(PIECE, node.size));
+    for (let at = 0; at < node.size; at += piece.length) {
+      const part = piece.subarray(0, Math.min(piece.length, node.size - at));
+      content.read(at, part);
+      hash.update(part);
+    }
+  } finally {
+    content.close();
+  }
+  return hash.digest('hex');
+}

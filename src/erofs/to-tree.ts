@@ -1,0 +1,69 @@
+// An image as a tree in memory: names and metadata, contents left where they are.
+// Made for dump and extract, which take any tree; nothing that serves a mount does this.
+// Follows: the tree of tree/tree.ts; hard links are the names of one nid.
+
+import { S } from '../linux/constants.js';
+import { add, makeNode, type TreeNode } from '../tree/tree.js';
+import { corrupt } from './errors.js';
+import type { ErofsImage, Inode } from './image.js';
+
+/** @param from the directory (or other object) that becomes the root. @throws ErofsError. */
+export function imageTree(image: ErofsImage, from: Inode): TreeNode {
+  const root = nodeOf(image, from);
+  const known = new Map<number, TreeNode>([[from.nid, root]]);
+  const pending: [Inode, TreeNode][] = [[from, root]];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const [inode, dir] = next;
+    if (dir.entries === undefined) continue;
+    image.list(inode, (name, nid) => {
+      const text = Buffer.from(name).toString('latin1');
+      if (text === '.' || text === '..') return;
+      const seen = known.get(nid);
+      if (seen?.entries !== undefined) {
+        corrupt('erofs_dirent', 'nid', inode.at, `directory ${nid} has two names`);
+      }
+      if (seen !== undefined) {
+        add(dir, text, seen);
+        return;
+      }
+      const child = image.inode(nid);
+      const node = nodeOf(image, child);
+      known.set(nid, node);
+      add(dir, text, node);
+      if (node.entries !== undefined) pending.push([child, node]);
+    });
+  }
+  return root;
+}
+
+function nodeOf(image: ErofsImage, inode: Inode): TreeNode {
+  const type = inode.mode & S.IFMT;
+  const found = image.xattrs(inode);
+  const xattrs =
+    found.length === 0 ? undefined : new Map(found.map(({ name, value }) => [name, value]));
+  return makeNode(inode.mode, {
+    uid: inode.uid,
+    gid: inode.gid,
+    mtime: inode.mtime,
+    mtimeNsec: inode.mtimeNsec,
+    rdev: inode.rdev,
+    xattrs,
+    size: type === S.IFREG || type === S.IFLNK ? inode.size : 0,
+    content: type === S.IFREG && inode.size > 0 ? contentOf(image, inode) : undefined,
+    target: type === S.IFLNK ? image.readlink(inode) : undefined,
+  });
+}
+
+function contentOf(image: ErofsImage, inode: Inode): TreeNode['content'] {
+  const extents = [...image.extents(inode)].map(({ at, length }) => ({ at, length }));
+  return {
+    extents,
+    open: () => ({
+      size: inode.size,
+      read(at, out) {
+        image.read(inode, out, at);
+      },
+      close() {},
+    }),
+  };
+}
