@@ -16,6 +16,7 @@ import {
   type Content,
   type Extent,
   encodeDevice,
+  isRepeatedXattr,
   makeNode,
   type OpenContent,
   type SourceTree,
@@ -212,6 +213,7 @@ class Scan {
     let key = '';
     let bytes = 0;
     for (const name of names) {
+      if (isRepeatedXattr(name)) continue;
       putBytes(scratch + NAME_AT, name);
       const n = getxattrAt(fd, at, scratch + NAME_AT, value, VALUE_SIZE);
       if (n < 0) throw failure(`getxattr ${show(name)} of`, n, pathOf(place));
@@ -219,6 +221,7 @@ class Scan {
       bytes += n;
       if (bytes <= SHARED_XATTRS) key += `${name}\0${n}:${getBytes(value, n)}`;
     }
+    if (xattrs.size === 0) return undefined;
     if (bytes > SHARED_XATTRS) return xattrs;
     const known = this.#xattrs.get(key);
     if (known !== undefined) return known;

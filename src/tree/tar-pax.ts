@@ -6,7 +6,7 @@
 import { XATTR_SIZE_MAX } from '../linux/constants.js';
 import { parseAclText } from './acl-text.js';
 import { ArchiveError } from './errors.js';
-import { show } from './tree.js';
+import { isRepeatedXattr, show } from './tree.js';
 
 /** Bytes of one extended header: an inode's xattrs are at most some 64 KiB in all file systems but a few. */
 export const PAX_MAX = 16 * 1024 * 1024;
@@ -135,6 +135,7 @@ function put(result: Overrides, name: string, value: Buffer, offset: number): vo
   if (value.length > XATTR_SIZE_MAX) {
     throw bad(offset, 'xattr', `${show(name)} has a value of ${value.length} bytes`);
   }
+  if (isRepeatedXattr(name)) return;
   result.xattrs ??= new Map();
   result.xattrs.set(name, value);
 }

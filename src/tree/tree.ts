@@ -79,6 +79,14 @@ export interface SourceTree {
   close(): void;
 }
 
+/**
+ * Whether an xattr only repeats another one: XFS shows root how it stores POSIX ACLs, beside the ACLs themselves. Sources
+ * leave such out, so that a tree does not depend on where it was.
+ */
+export function isRepeatedXattr(name: string): boolean {
+  return name === 'trusted.SGI_ACL_FILE' || name === 'trusted.SGI_ACL_DEFAULT';
+}
+
 /** What a node may be made with; what is missing is zero or undefined. */
 export type NodeFields = Partial<Omit<TreeNode, 'entries' | 'links' | 'mode'>>;
 

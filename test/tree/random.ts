@@ -3,7 +3,7 @@
 
 import fc from 'fast-check';
 import { S } from '../../src/linux/constants.js';
-import { add, makeNode, memoryContent, type TreeNode } from '../../src/tree/tree.js';
+import { add, encodeDevice, makeNode, memoryContent, type TreeNode } from '../../src/tree/tree.js';
 
 export interface RandomTreeOptions {
   /** Only what a plain folder on disk can hold: owners of this process, no devices or privileged xattrs. */
@@ -87,7 +87,10 @@ function plan(options: RandomTreeOptions): fc.Arbitrary<Plan> {
       fc.integer({ min: -(2 ** 31), max: 15_032_385_535 }),
     ),
     mtimeNsec: fc.nat(999_999_999),
-    rdev: fc.nat(0xffff_ffff),
+    // What XFS has room for: major numbers of 9 bits, minor numbers of 18.
+    rdev: fc
+      .tuple(fc.nat(511), fc.nat(0x3ffff))
+      .map(([major, minor]) => encodeDevice(major, minor)),
     data: fc.uint8Array({ maxLength: options.maxSize ?? 200 }),
     target: fc
       .array(byte(0x01, 0xff), { minLength: 1, maxLength: 60 })

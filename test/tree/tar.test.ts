@@ -267,6 +267,7 @@ test('dialects: prefixes, long names, global records, old numbers', (t) => {
       'mtime=-1.25',
       'LIBARCHIVE.xattr.user.a%20b=AP8=',
       'SCHILY.xattr.user.z=\xff\0',
+      'SCHILY.xattr.trusted.SGI_ACL_FILE=x',
     ),
     header('local', '0'),
     header('still-global', '0'),
