@@ -12,15 +12,18 @@ export class ProgressMeter {
   readonly #files: number;
   readonly #bytes: number;
   readonly #tell: ((progress: BuildProgress) => void) | undefined;
+  readonly #written: () => number;
   #filesDone = 0;
   #bytesIn = 0;
-  #bytesOut = 0;
   #told = 0;
 
+  /** @param written asks for the bytes that were written. */
   constructor(
     totals: { readonly inodes: number; readonly files: number; readonly bytes: number },
+    written: () => number,
     tell: ((progress: BuildProgress) => void) | undefined,
   ) {
+    this.#written = written;
     this.#inodes = totals.inodes;
     this.#files = totals.files;
     this.#bytes = totals.bytes;
@@ -31,10 +34,6 @@ export class ProgressMeter {
   read(bytes: number): void {
     this.#bytesIn += bytes;
     if (this.#bytesIn - this.#told >= EVERY) this.report();
-  }
-
-  wrote(bytes: number): void {
-    this.#bytesOut += bytes;
   }
 
   fileDone(): void {
@@ -50,7 +49,7 @@ export class ProgressMeter {
       filesDone: this.#filesDone,
       bytes: this.#bytes,
       bytesIn: this.#bytesIn,
-      bytesOut: this.#bytesOut,
+      bytesOut: this.#written(),
     });
   }
 }

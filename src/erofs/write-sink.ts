@@ -30,6 +30,9 @@ export class ImageFile {
   #unflushed = 0;
   #flushing = false;
 
+  /** Bytes written so far, those that were written over included. */
+  written = 0;
+
   /** Makes the file beside `path`. @throws the error of open(2). */
   constructor(path: string) {
     this.path = path;
@@ -42,6 +45,7 @@ export class ImageFile {
     for (let done = 0; done < bytes.length; ) {
       done += writeSync(this.#fd, bytes, done, bytes.length - done, at + done);
     }
+    this.written += bytes.length;
     this.#unflushed += bytes.length;
     if (this.#unflushed >= FLUSH_EVERY && !this.#flushing) this.#flush();
   }

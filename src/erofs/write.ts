@@ -98,7 +98,8 @@ class Build {
     if (xattrBlock > 0) image.write(xattrBlock * BLOCK, plan.sharedXattrs);
 
     const totals = countFiles(plan.inodes);
-    const progress = new ProgressMeter(totals, settings.onProgress);
+    const written = (): number => image.written + (blob?.written ?? 0);
+    const progress = new ProgressMeter(totals, written, settings.onProgress);
     const target = blob === undefined ? undefined : { file: blob, device: 1, block: 0 };
     const data = new DataWriter({
       settings,
