@@ -22,6 +22,8 @@ import { dirName, filePath } from './layers.js';
 export type Job =
   | { readonly do: 'stat'; readonly count: number; readonly warmups: number }
   | { readonly do: 'walk'; readonly stat: boolean; readonly warmups: number }
+  /** Reads every file to its end. */
+  | { readonly do: 'read-all' }
   | { readonly do: 'open-read-close'; readonly count: number }
   | { readonly do: 'read'; readonly file: string }
   | { readonly do: 'write'; readonly file: string; readonly bytes: number }
@@ -45,7 +47,9 @@ const PATH_AT = SCRATCH_END;
 const DATA_AT = SCRATCH_END + 64 * 1024;
 const DIRENTS_AT = DATA_AT + 1024 * 1024;
 const DIRENTS_SIZE = 64 * 1024;
-const PATHS_AT = DIRENTS_AT + 16 * DIRENTS_SIZE;
+/** Depth of the deepest tree that is walked. */
+const LEVELS = 64;
+const PATHS_AT = DIRENTS_AT + LEVELS * DIRENTS_SIZE;
 
 function must(result: number, what: string): number {
   if (result < 0) throw new Error(`${what}: errno ${-result}`);
@@ -83,7 +87,7 @@ function openReadClose(paths: Int32Array): void {
 }
 
 /** Lists a directory tree as find(1) does: every directory is opened by name, files are told apart by d_type. */
-function walk(dirfd: number, name: number, depth: number, stat: boolean): void {
+function walk(dirfd: number, name: number, depth: number, what: 'list' | 'stat' | 'read'): void {
   const fd = must(openAt(dirfd, name, O.RDONLY | O.DIRECTORY | O.NOFOLLOW), 'open');
   const at = DIRENTS_AT + depth * DIRENTS_SIZE;
   const below: number[] = [];
@@ -92,12 +96,24 @@ function walk(dirfd: number, name: number, depth: number, stat: boolean): void {
     if (n === 0) break;
     for (let entry = at; entry < at + n; entry += u16[(entry + 16) >>> 1]) {
       const entryName = entry + 19;
-      if (u8[entryName] === 0x2e) continue; // "." and ".."; the trees hold no other dot files
-      if (stat) must(statAt(fd, entryName), 'stat');
+      if (isDots(entryName)) continue;
+      if (what === 'stat') must(statAt(fd, entryName), 'stat');
       if (u8[entry + 18] === DT.DIR) below.push(keepName(entryName));
+      else if (what === 'read' && u8[entry + 18] === DT.REG) readAt(fd, entryName);
     }
   }
-  for (const child of below) walk(fd, child, depth + 1, stat);
+  for (const child of below) walk(fd, child, depth + 1, what);
+  close(fd);
+}
+
+function isDots(name: number): boolean {
+  return u8[name] === 0x2e && (u8[name + 1] === 0 || (u8[name + 1] === 0x2e && u8[name + 2] === 0));
+}
+
+/** Reads a file to its end. */
+function readAt(dirfd: number, name: number): void {
+  const fd = must(openAt(dirfd, name, O.RDONLY | O.NOFOLLOW), 'open');
+  while (must(read(fd, DATA_AT, CHUNK), 'read') > 0);
   close(fd);
 }
 
@@ -112,19 +128,15 @@ function keepName(name: number): number {
   return at;
 }
 
-function walkFromHere(stat: boolean): void {
+function walkFromHere(what: 'list' | 'stat' | 'read'): void {
   keptEnd = PATHS_AT;
   putBytes(PATH_AT, '.');
-  walk(AT.FDCWD, PATH_AT, 0, stat);
+  walk(AT.FDCWD, PATH_AT, 0, what);
 }
 
 function readFile(file: string): number {
   putBytes(PATH_AT, file);
-  return clock(() => {
-    const fd = must(openAt(AT.FDCWD, PATH_AT, O.RDONLY), 'open');
-    while (must(read(fd, DATA_AT, CHUNK), 'read') > 0);
-    close(fd);
-  });
+  return clock(() => readAt(AT.FDCWD, PATH_AT));
 }
 
 function writeFile(file: string, bytes: number): number {
@@ -229,8 +241,10 @@ async function run(job: Job): Promise<number> {
       return clock(() => statAll(paths));
     }
     case 'walk':
-      for (let n = 0; n < job.warmups; n++) walkFromHere(job.stat);
-      return clock(() => walkFromHere(job.stat));
+      for (let n = 0; n < job.warmups; n++) walkFromHere(job.stat ? 'stat' : 'list');
+      return clock(() => walkFromHere(job.stat ? 'stat' : 'list'));
+    case 'read-all':
+      return clock(() => walkFromHere('read'));
     case 'open-read-close': {
       const paths = layPaths(job.count, (n) => filePath(n));
       return clock(() => openReadClose(paths));
