@@ -82,10 +82,14 @@ export function nameIsUpper(record: number): boolean {
 /**
  * Keeps an upper object reachable that is about to lose its last known name: a directory may still be somebody's
  * working directory, a file somebody's O_PATH descriptor. Open regular files are reached through their handles.
+ * Also one whose next name has no link in the upper.
+ * @returns whether it opened a descriptor, to be closed again (closeKept) where the name stays after all.
  */
-export function keepReachable(o: Overlay, record: number): void {
-  if (hasFlag(record, FLAG.ALIAS) || get(record, F.nlookup) === 0) return;
-  if (!hasFlag(record, FLAG.UPPER) || get(record, F.fd) !== 0) return;
+export function keepReachable(o: Overlay, record: number): boolean {
+  if (hasFlag(record, FLAG.ALIAS)) return false;
+  if (!hasFlag(record, FLAG.UPPER) || get(record, F.fd) !== 0) return false;
+  const alias = isDir(record) ? 0 : get(record, F.upper);
+  if (alias === 0 ? get(record, F.nlookup) === 0 : hasFlag(alias, FLAG.UPPER)) return false;
   if (isDir(record)) {
     const upper = o.upper as NonNullable<Overlay['upper']>;
     const fd = openAt(
@@ -94,14 +98,22 @@ export function keepReachable(o: Overlay, record: number): void {
       O.PATH | O.NOFOLLOW,
     );
     if (fd >= 0) put(record, F.fd, fd + 1);
-    return;
+    return fd >= 0;
   }
-  if (get(record, F.upper) !== 0) return;
   const severalNames = hasFlag(record, FLAG.HASHED_INO);
   // Without a handle somebody may still hold an O_PATH descriptor.
-  if (typeOfNode(record) === DT.REG && !severalNames && get(record, F.handles) !== 0) return;
+  if (typeOfNode(record) === DT.REG && !severalNames && get(record, F.handles) !== 0) return false;
   const fd = openUpper(o, record, O.PATH);
   if (fd >= 0) put(record, F.fd, fd + 1);
+  return fd >= 0;
+}
+
+/** Closes the descriptor by which an object is reached, for it is reached by its name again. */
+export function closeKept(record: number): void {
+  const fd = get(record, F.fd);
+  if (fd === 0) return;
+  close(fd - 1);
+  put(record, F.fd, 0);
 }
 
 /**
@@ -122,6 +134,7 @@ export function forgetName(o: Overlay, record: number): void {
   if (target !== record) {
     freeAlias(o, record);
     changeUnionLinks(o, target, -1);
+    if (hasFlag(target, FLAG.ORPHAN) && o.links.get(target) === 0) dropIndexEntry(o, target);
     return;
   }
   const parent = get(record, F.parent);
@@ -158,27 +171,9 @@ function promoteAlias(o: Overlay, record: number, alias: number): void {
   freeAlias(o, alias);
   clearFlag(record, FLAG.FRESH);
   if (aliasFresh) setFlag(record, FLAG.FRESH);
-  if (hasFlag(record, FLAG.UPPER)) {
-    // A descriptor says that the name has no link in the upper.
-    const fd = get(record, F.fd);
-    if (!aliasUpper && fd === 0) reachThroughIndex(o, record);
-    if (aliasUpper && fd !== 0) {
-      close(fd - 1);
-      put(record, F.fd, 0);
-    }
-  }
+  // A descriptor says that the name has no link in the upper.
+  if (aliasUpper) closeKept(record);
   if (oldParent !== 0) freeUnused(o, oldParent);
-}
-
-/** The remaining name has no link in the upper yet: the object is reached by its index entry. */
-function reachThroughIndex(o: Overlay, record: number): void {
-  if (o.config.indexFd < 0 || get(record, F.lower) === 0) return;
-  const p = locateLower(o, record);
-  const length = encodeOrigin(p.layer as Layer, p.dir, p.name);
-  if (length < 0) return;
-  indexName(length);
-  const fd = openAt(o.config.indexFd, INDEX_NAME, O.PATH | O.NOFOLLOW);
-  if (fd >= 0) put(record, F.fd, fd + 1);
 }
 
 /** No name of an indexed object is left: its index entry goes too. */
@@ -220,12 +215,15 @@ export function unlink(o: Overlay, r: Request, name: number, nameLen: number): n
   const dirfd = upper.fd(get(parent, F.upper));
   const covers = coversLower(o, parent, record, name, nameLen);
   const inUpper = nameIsUpper(record);
-  keepReachable(o, record);
+  const kept = keepReachable(o, record);
   let done: number;
   if (!covers) done = inUpper ? unlinkAt(dirfd, name) : 0;
   else if (!inUpper) done = putWhiteout(o, parent, dirfd, name);
   else done = replaceByWhiteout(o, parent, dirfd, name);
-  if (done < 0) return done;
+  if (done < 0) {
+    if (kept) closeKept(record);
+    return done;
+  }
   forgetName(o, record);
   return 0;
 }
@@ -256,20 +254,23 @@ export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): nu
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const dirfd = upper.fd(get(parent, F.upper));
   const covers = coversLower(o, parent, record, name, nameLen);
-  keepReachable(o, record);
+  const kept = keepReachable(o, record);
   let done = 0;
   if (get(record, F.upper) === 0) {
     if (covers) done = putWhiteout(o, parent, dirfd, name);
   } else if (covers) {
     // The exchange would take the content along: unlike unlinkat(2), it does not ask.
     const empty = pure ? isEmptyDir(o, record) : 1;
-    if (empty <= 0) return empty < 0 ? empty : -E.NOTEMPTY;
-    done = removeAndWhiteout(o, parent, dirfd, name);
+    if (empty <= 0) done = empty < 0 ? empty : -E.NOTEMPTY;
+    else done = removeAndWhiteout(o, parent, dirfd, name);
   } else {
     done = unlinkAt(dirfd, name, AT.REMOVEDIR);
     if (done === -E.NOTEMPTY) done = removeHiding(o, record, dirfd, name);
   }
-  if (done < 0) return done;
+  if (done < 0) {
+    if (kept) closeKept(record);
+    return done;
+  }
   forgetName(o, record);
   return 0;
 }

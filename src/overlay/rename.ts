@@ -32,7 +32,14 @@ import { markOpaque } from './create.js';
 import { isDir, nodeOf, resolve } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
-import { coversLower, forgetName, keepCount, keepReachable, nameRecord } from './remove.js';
+import {
+  closeKept,
+  coversLower,
+  forgetName,
+  keepCount,
+  keepReachable,
+  nameRecord,
+} from './remove.js';
 import { stackLength } from './stacks.js';
 import { TEMP_NAME_2 } from './work.js';
 import { removeTree, tempName } from './workdir.js';
@@ -145,7 +152,7 @@ function exchangeNames(o: Overlay, from: Side, to: Side): number {
 function moveName(o: Overlay, from: Side, to: Side): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const covers = coversLower(o, from.parent, from.record, from.name, from.nameLen);
-  if (to.record !== 0) keepReachable(o, to.record);
+  const kept = to.record !== 0 && keepReachable(o, to.record);
   let fromFd = upper.fd(get(from.parent, F.upper));
   let toFd = upper.fd(get(to.parent, F.upper));
   let e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
@@ -156,7 +163,10 @@ function moveName(o: Overlay, from: Side, to: Side): number {
     toFd = upper.fd(get(to.parent, F.upper));
     if (e >= 0) e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
   }
-  if (e < 0) return e;
+  if (e < 0) {
+    if (kept) closeKept(to.record);
+    return e;
+  }
   if (covers) {
     setFlag(from.parent, FLAG.WHITEOUTS);
     noteUpperName(o, from.parent, from.name);

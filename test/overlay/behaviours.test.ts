@@ -192,6 +192,39 @@ test('what takes the place of a name does not get the count of the names', { ski
   await s.sameToKernel();
 });
 
+test('a name that is not in the upper can take over from one that is, after a remount', {
+  skip,
+}, async (t) => {
+  const lower: Tree = { a: file('one'), b: { type: 'link', data: 'a' } };
+  const s = await stack(t, { lowers: [lower] });
+  s.write('a', 'two');
+  await s.remount();
+  assert.equal(statSync(s.path('a')).nlink, 2);
+  assert.equal(statSync(s.path('b')).nlink, 2);
+  s.at((root) => must(sys.unlink(root, 'a')));
+  assert.equal(statSync(s.path('b')).nlink, 1);
+  assert.equal(s.read('b'), 'two');
+  s.write('b', 'three');
+  await s.sameToKernel();
+});
+
+test('a name that cannot be removed stays what it was', { skip }, async (t) => {
+  const s = await stack(t, {
+    upper: { f: file('one'), g: { type: 'link', data: 'f' } },
+    disk: true,
+  });
+  const immutable = (flag: string) => run('chattr', [flag, join(s.upper, 'f')]);
+  s.at((root) => {
+    assert.ok(typeof stat(root, 'f') !== 'number');
+    immutable('+i');
+    assert.equal(show(sys.unlink(root, 'f')), 'EPERM');
+    immutable('-i');
+    must(sys.unlink(root, 'f'));
+    must(sys.unlink(root, 'g'));
+  });
+  assert.deepEqual([...s.tree().lines.keys()], ['']);
+});
+
 test('a name in the upper that takes over from one that is not can be removed', {
   skip,
 }, async (t) => {
