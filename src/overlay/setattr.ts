@@ -2,7 +2,7 @@
 // Called for SETATTR.
 // Follows: fs/overlayfs/inode.c (ovl_setattr); FATTR_KILL_SUIDGID of FUSE_HANDLE_KILLPRIV_V2.
 
-import { DT, O } from '../linux/constants.js';
+import { DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
@@ -11,6 +11,9 @@ import {
   close,
   emptyPath,
   ftruncate,
+  Statx,
+  statAt,
+  statBuffer,
   UTIME_NOW,
   UTIME_OMIT,
   utimensAt,
@@ -36,7 +39,7 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   if (e < 0) return e;
   if (resizes) e = resize(o, slot, set, r.gid);
   if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE))
-    e = changeMode(o, slot, set, out);
+    e = changeMode(o, r, slot, set, out);
   if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
   if (e < 0) return e;
   e = attrOf(o, slot, out);
@@ -94,7 +97,7 @@ function locateUpper(o: Overlay, slot: number): number {
   return at.fd < 0 ? at.fd : 0;
 }
 
-function changeMode(o: Overlay, slot: number, set: SetAttr, out: number): number {
+function changeMode(o: Overlay, r: Request, slot: number, set: SetAttr, out: number): number {
   let e = locateUpper(o, slot);
   if (e < 0) return e;
   const { config } = o;
@@ -102,16 +105,34 @@ function changeMode(o: Overlay, slot: number, set: SetAttr, out: number): number
   if (set.valid & (SETATTR.UID | SETATTR.GID)) {
     const uid = set.valid & SETATTR.UID ? (config.uids?.store(set.uid) ?? set.uid) : 0xffffffff;
     const gid = set.valid & SETATTR.GID ? (config.gids?.store(set.gid) ?? set.gid) : 0xffffffff;
+    const kept = r.uid === 0 ? -1 : keptBySetgid(o, r, slot);
     e = chownAt(at.fd, at.name, uid, gid);
+    if (e >= 0 && kept >= 0) e = changeBits(kept);
     // Where every file appears to have one owner, giving it to that owner is no change.
     if (e === -E.PERM && (config.squashUid !== undefined || config.squashGid !== undefined)) e = 0;
   }
   if (e >= 0 && set.valid & SETATTR.MODE) {
     if (typeOfNode(slot) === DT.LNK) return -E.OPNOTSUPP;
-    const mode = set.mode & 0o7777;
-    e = at.name === emptyPath() ? chmodFd(at.fd, mode) : chmodAt(at.fd, at.name, mode);
+    e = changeBits(set.mode & 0o7777);
   }
   return e;
+}
+
+function changeBits(mode: number): number {
+  return at.name === emptyPath() ? chmodFd(at.fd, mode) : chmodAt(at.fd, at.name, mode);
+}
+
+/**
+ * The kernel drops the set-id bits of what this process gives away, but judges by this process whether set-group-id
+ * without group execution may stay: it may where the caller is of the file's group (setattr_should_drop_sgid).
+ * @returns the mode without both bits, or -1 where the kernel's own doing is right.
+ */
+function keptBySetgid(o: Overlay, r: Request, slot: number): number {
+  if (typeOfNode(slot) === DT.DIR || typeOfNode(slot) === DT.LNK) return -1;
+  const mode = statAt(at.fd, at.name);
+  if (mode < 0 || (mode & (S.ISGID | 0o010)) !== S.ISGID) return -1;
+  const gid = o.config.gids?.store(r.gid) ?? r.gid;
+  return gid === u32[(statBuffer() + Statx.gid) >>> 2] ? -1 : mode & 0o1777;
 }
 
 function overrideMode(o: Overlay, slot: number, set: SetAttr, out: number): number {

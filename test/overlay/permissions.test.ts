@@ -197,6 +197,28 @@ test('set-id bits given to a file that is open go when a user writes to it', {
   await s.sameToKernel();
 });
 
+test('a chown by an owner of another group takes sgid away, without group execution too', {
+  skip,
+}, async (t) => {
+  const tree: Record<string, ReturnType<typeof file>> = {
+    foreign: file('', { mode: 0o2644, uid: 1000, gid: 1001 }),
+    own: file('', { mode: 0o2644, uid: 1000, gid: 1000 }),
+    runs: file('', { mode: 0o6755, uid: 1000, gid: 1000 }),
+  };
+  const names = Object.keys(tree);
+  const s = await stack(t, { lowers: [tree] });
+  s.at((root) => {
+    asUser(1000, 1000, () => {
+      for (const name of names) must(sys.chown(root, name, 1000, tree[name]?.gid ?? 0));
+    });
+  });
+  assert.deepEqual(
+    names.map((name) => modeOf(s, name)),
+    [0o644, 0o2644, 0o755],
+  );
+  await s.sameToKernel();
+});
+
 test('a program that a user has written to does not start as its owner', { skip }, async (t) => {
   const s = await stack(t, { options: 'suid' });
   for (const how of ['write', 'open', 'allocate']) {
