@@ -3,8 +3,8 @@
 // The differences that are allowed, and why, stand in allowed.ts.
 
 import type { Subject } from '../support/subjects.js';
-import { AT, asUser, S, stat, sys } from '../support/sys.js';
-import { allowed } from './allowed.js';
+import { AT, asUser, forgetNames, must, S, stat, sys } from '../support/sys.js';
+import { allowed, spared } from './allowed.js';
 import { dataKinds } from './kinds-data.js';
 import { metaKinds } from './kinds-meta.js';
 import { nameKinds } from './kinds-names.js';
@@ -43,9 +43,10 @@ export interface Bench {
 
 export const kinds: Record<string, Kind> = { ...dataKinds, ...nameKinds, ...metaKinds };
 
-/** Steps of a campaign that are no system calls: compare, mount anew, make the upper a lower. */
+/** Steps of a campaign that are no system calls: compare, let the subject forget, mount anew, make the upper a lower. */
 const steps = [
   ['compare', 8],
+  ['forget', 8],
   ['remount', 3],
   ['rotate', 2],
 ] as const;
@@ -194,6 +195,11 @@ class Run {
   }
 
   #both(op: Op, choices: Choices): void {
+    const spares = spared(op, this.#theirs.world);
+    if (spares !== undefined) {
+      this.#allow(spares);
+      return;
+    }
     const ours = perform(this.#ours.world, op);
     const keep = keepTime(this.#theirs.world.root, op);
     const theirs = perform(this.#theirs.world, op);
@@ -208,11 +214,15 @@ class Run {
         ];
         throw new Disagreement('operation', details);
       }
-      this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
+      this.#allow(reason);
       if (op.slot !== undefined && op.kind !== 'fstat') this.#closeSame(op.slot);
     }
     const root = this.#theirs.world.root;
     choices.learn(op, !/^E[A-Z]/.test(theirs), (path) => letterOf(root, path));
+  }
+
+  #allow(reason: string): void {
+    this.#result.allowances.set(reason, (this.#result.allowances.get(reason) ?? 0) + 1);
   }
 
   /** Closes a descriptor and all others of the same object, on both sides. */
@@ -237,6 +247,10 @@ class Run {
       for (const [path, line] of tree.lines) {
         if (path !== '' && path.length < longest) choices.known.set(path, lineLetter(line));
       }
+      return true;
+    }
+    if (op.kind === 'forget') {
+      if (this.#bench.subject.name === 'varve') must(forgetNames(this.#ours.stack.mountpoint));
       return true;
     }
     if (op.kind !== 'remount' && op.kind !== 'rotate') return false;

@@ -387,6 +387,13 @@ export function enterOwnMountNamespace(folders: readonly string[]): void {
   }
 }
 
+/** The kernel lets go of all names of a FUSE mount that are not in use, as when memory is short; its server is told. */
+export function forgetNames(mountpoint: string): number {
+  const remount = 0x20;
+  const nosuidNodev = 0x2 | 0x4;
+  return mount(null, cstr(mountpoint), null, remount | nosuidNodev, null);
+}
+
 /** The result of a call that a test cannot go on without. */
 export function must(result: number): number {
   if (result < 0) throw new Error(`system call failed: ${show(result)}`);
