@@ -1,8 +1,8 @@
 // A file or block device as a byte source.
 // Opened for images (stack/, cli/), read by erofs/ a unit or a pcluster at a time.
-// Follows: pread(2), lseek(2) for the size, which block devices do not tell by stat.
+// Follows: pread(2); lseek(2) for the size of block devices, which stat does not tell.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { type ByteSource, requireRange } from '../bytes/source.js';
 import { check, E, SysError } from './errno.js';
 import { lseek } from './files.js';
@@ -18,17 +18,20 @@ const pread = func('int64_t pread(int fd, void *buf, size_t n, int64_t off)') as
 
 const SEEK_END = 2;
 
-/** Reads at offsets of a descriptor; its position is moved once, to learn the size. */
+/** Reads at offsets of a descriptor; of a device, its position is moved once, to learn the size. */
 export class FileSource implements ByteSource {
   readonly fd: number;
   readonly size: number;
   readonly #name: string;
 
-  /** @param fd stays the caller's unless close() is called. @throws SysError when it cannot be seeked. */
+  /** @param fd stays the caller's unless close() is called. @throws SysError when it is not a file or device. */
   constructor(fd: number, name = `descriptor ${fd}`) {
     this.fd = fd;
     this.#name = name;
-    this.size = check(lseek(fd, 0, SEEK_END), 'lseek', name);
+    const stat = fstatSync(fd);
+    if (stat.isDirectory()) throw new SysError('read', E.ISDIR, name);
+    // A pipe has no end to seek to: ESPIPE.
+    this.size = stat.isFile() ? stat.size : check(lseek(fd, 0, SEEK_END), 'lseek', name);
   }
 
   /** @throws the error of open(2), or SysError for what has no size (a directory, a pipe). */

@@ -6,7 +6,10 @@ import { type ByteSource, MemorySource } from '../../src/bytes/source.js';
 import { checkImage } from '../../src/erofs/check.js';
 import { ErofsError } from '../../src/erofs/errors.js';
 import {
+  ChunkFormat,
   ClusterType,
+  ErofsDeviceSlot,
+  ErofsInodeChunkIndex,
   ErofsXattrEntry,
   ErofsXattrIbodyHeader,
   FeatureIncompat,
@@ -214,6 +217,48 @@ test('xattrs of 65535 bytes, longer names, and a name that is too long', () => {
   assert.equal(image.getxattr(inode, `${full}x`), undefined);
   assert.equal(image.getxattr(inode, `user.${'x'.repeat(70_000)}`), undefined);
   assert.equal(image.getxattr(inode, 'nonsense'), undefined);
+});
+
+test('data of an extra device: given, appended, or missing', () => {
+  const made = new Handmade();
+  const far = 4000;
+  const slot = made.put(ErofsDeviceSlot.bytes({ blocks_lo: 8, uniaddr_lo: far }), 128);
+  const index = ErofsInodeChunkIndex.bytes({ device_id: 1, startblk_lo: 2 });
+  const chunk = { i_u: ChunkFormat.INDEXES | 3, i_size: 1000n };
+  const chunked = made.inode(Layout.CHUNK_BASED, chunk, index);
+  const unified = made.inode(Layout.FLAT_PLAIN, { i_u: far + 2, i_size: 1000n });
+  const wrong = ErofsInodeChunkIndex.bytes({ device_id: 2 | 0x8000 });
+  const outside = made.inode(Layout.FLAT_PLAIN, { i_u: far + 7, i_size: 1000n });
+  const third = made.inode(Layout.CHUNK_BASED, chunk, wrong);
+  const bytes = made.finish([], {
+    feature_incompat: FeatureIncompat.DEVICE_TABLE | FeatureIncompat.CHUNKED_FILE,
+    extra_devices: 1,
+    devt_slotoff: slot / 128,
+  });
+  const device = Buffer.from(Array.from({ length: 8 * BLOCK }, (_, i) => (i * 31) >> 4));
+  const appended = Buffer.concat([bytes, Buffer.alloc(far * BLOCK - bytes.length), device]);
+  const expected = device.subarray(2 * BLOCK, 2 * BLOCK + 1000);
+  const out = Buffer.alloc(1000);
+  const given = ErofsImage.open(new MemorySource(bytes), [new MemorySource(device)]);
+  for (const image of [given, open(appended)]) {
+    for (const nid of [chunked, unified]) {
+      out.fill(0);
+      assert.equal(image.read(image.inode(nid), out, 0), 1000);
+      assert.deepEqual(out, expected);
+    }
+  }
+  const missing = open(bytes);
+  assert.throws(
+    () => missing.read(missing.inode(chunked), out, 0),
+    /device 1, which was not given/,
+  );
+  assert.throws(
+    () => missing.read(missing.inode(unified), out, 0),
+    /device 1, which was not given/,
+  );
+  assert.throws(() => given.read(given.inode(outside), out, 0), /outside device 1 of 4096 bytes/);
+  // The mask of device_id has one bit here: device 2 is device 0.
+  assert.equal(given.read(given.inode(third), out, 0), 1000);
 });
 
 /** Counts what is read. */

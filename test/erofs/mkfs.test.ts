@@ -105,6 +105,8 @@ matrix.forEach((options, number) => {
       assert.deepEqual([...checkImage(opened)], []);
       // Small reads at odd places take another way: through the cache of pclusters.
       assert.deepEqual(listImage(opened, { chunk: 12_347 }), expected);
+      if (blob === undefined) return;
+      assert.throws(() => listImage(ErofsImage.open(main)), /extra device 1, which was not given/);
     } finally {
       main.close();
       for (const device of devices) device.close();
