@@ -209,7 +209,6 @@ class Check {
           up = true;
           if (nid !== parent) bad('nid', `".." is nid ${nid}, the parent is ${parent}`);
         } else {
-          if (/[/\0]/.test(name)) bad('nameoff', `${quote(name)} cannot be a name`);
           children.push({ name, nid, type });
         }
       });

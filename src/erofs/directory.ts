@@ -12,6 +12,7 @@ import type { Volume } from './volume.js';
 const DIRENT = ErofsDirent.size;
 const NAMEOFF = ErofsDirent.at.nameoff;
 const FILE_TYPE = ErofsDirent.at.file_type;
+const SLASH = 0x2f;
 
 /**
  * Receives an entry of a directory.
@@ -100,6 +101,12 @@ export class DirectoryReader {
           const o = i * DIRENT;
           const start = view.getUint16(o + NAMEOFF, true);
           const end = this.#nameEnd(dir, index, i, copy, view, 0, length, count);
+          for (let k = start; k < end; k++) {
+            // getdents(2) of the kernel gives EIO; no path must be made of such a name.
+            if (copy[k] === SLASH || copy[k] === 0) {
+              this.#bad(dir, 'nameoff', index, i, 'a slash or NUL in a name');
+            }
+          }
           const nid = toNid(view.getUint32(o, true), view.getUint32(o + 4, true));
           if (nid === undefined) this.#bad(dir, 'nid', index, i, 'no image has so many inodes');
           // A listing goes on at the block behind, rather than at an entry behind the last one.

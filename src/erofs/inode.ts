@@ -144,7 +144,9 @@ export function readInode(volume: Volume, nid: Nid): Inode {
     mtimeNsec,
     rdev,
     layout,
-    blocks512: (compressed ? startBlock : Math.ceil(size / sb.blockSize)) * (sb.blockSize / 512),
+    blocks512:
+      (compressed ? Math.max(0, startBlock) : Math.ceil(size / sb.blockSize)) *
+      (sb.blockSize / 512),
     at,
     metabox,
     isize,

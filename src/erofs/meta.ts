@@ -52,10 +52,8 @@ export class MetaCache {
   at(pos: number, length: number, structure: string, field: string): number {
     const unit = Math.floor(pos / this.#unit);
     const from = pos - unit * this.#unit;
-    if (unit === this.#lastUnit && from + length <= this.#unit && pos + length <= this.size) {
-      return this.#lastAt + from;
-    }
     if (!(pos >= 0 && pos + length <= this.size)) this.#outside(pos, length, structure, field);
+    if (unit === this.#lastUnit && from + length <= this.#unit) return this.#lastAt + from;
     if (from + length <= this.#unit) return this.#load(unit) + from;
     this.#gather(pos, this.#scratch, length);
     return this.#scratch;

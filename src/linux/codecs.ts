@@ -55,7 +55,8 @@ function addressOf(bytes: Uint8Array): number {
   const { buffer } = bytes;
   if (buffer !== bufferA) {
     const hit = buffer === bufferB;
-    const address = hit ? addressB : Number(koffi.address(buffer));
+    // Of the view, because koffi does not take a SharedArrayBuffer itself.
+    const address = hit ? addressB : Number(koffi.address(bytes)) - bytes.byteOffset;
     bufferB = bufferA;
     addressB = addressA;
     bufferA = buffer;

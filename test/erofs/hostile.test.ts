@@ -182,6 +182,27 @@ test('a directory in itself is a problem, not a loop', () => {
   assert.match(messages, /"\." is nid 1/);
 });
 
+test('names that would leave a folder are never handed out', () => {
+  for (const name of ['../../etc', 'a/b', 'a\0b', '/']) {
+    const image = open(
+      new Handmade().finish([
+        { name, nid: 1, type: 1 },
+        { name: 'z', nid: 1, type: 1 },
+      ]),
+    );
+    const list = (): void => image.list(image.inode(image.rootNid), () => {});
+    assert.throws(list, /erofs_dirent.nameoff .*a slash or NUL/);
+    const problems = [...checkImage(image)].map(({ message }) => message);
+    assert.match(problems.join('\n'), /a slash or NUL/);
+  }
+});
+
+test('nothing is read before the image', () => {
+  const image = open(new Handmade().finish([], { meta_blkaddr: 0xffff_fff0 }));
+  assert.throws(() => image.inode(5), { name: 'ErofsError', at: 5 * 32 - 16 * 512 });
+  assert.throws(() => image.inode(-1), { name: 'ErofsError' });
+});
+
 test('many directories of the same blocks end the check', () => {
   const made = new Handmade();
   const names = Array.from({ length: 2000 }, (_, i) => ({

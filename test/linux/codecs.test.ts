@@ -61,6 +61,15 @@ for (const [name, decompress, stream] of streams) {
   });
 }
 
+test('memory shared with other threads will do', () => {
+  const [, decompress, stream] = streams[1] as (typeof streams)[number];
+  const src = new Uint8Array(new SharedArrayBuffer(200), 50);
+  src.set(stream, 4);
+  const dst = new Uint8Array(new SharedArrayBuffer(200), 30);
+  assert.equal(decompress(src, 4, stream.length, dst, 1, text.length, false), true);
+  assert.deepEqual(Buffer.from(dst.subarray(1, 1 + text.length)), text);
+});
+
 test('nonsense is refused by every codec', () => {
   const src = Buffer.alloc(5000, 0xa7);
   const dst = Buffer.alloc(100_000);
