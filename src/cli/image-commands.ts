@@ -167,7 +167,7 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
     operands: 'IMAGE MOUNTPOINT',
     count: [2, 2],
     description: [
-      "The same as `varve mount -o lowerdir=IMAGE MOUNTPOINT`. By default varve's own server reads the image, for root and for everybody else: it trusts nothing in it. --backend=kernel hands it to the kernel, which does: only for images that you made.",
+      "Shows the image as it is: the same as `varve mount -o lowerdir=IMAGE,raw MOUNTPOINT`, where whiteouts and overlay marks mean nothing. By default varve's own server reads the image, for root and for everybody else: it trusts nothing in it. --backend=kernel hands it to the kernel, which does: only for images that you made.",
     ],
     flags: [
       {

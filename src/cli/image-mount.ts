@@ -1,4 +1,4 @@
-// `varve image mount`: an image alone, read-only: `varve mount -o lowerdir=IMAGE` in other words.
+// `varve image mount`: an image alone, read-only and as it is: `varve mount -o lowerdir=IMAGE,raw` in other words.
 // Run by main.ts; mount.ts does it.
 // Manual: image-commands.ts.
 
@@ -8,12 +8,14 @@ import { run as mount } from './mount.js';
 
 export function run(given: Arguments): Promise<number> {
   const [image, mountpoint] = given.operands as [string, string];
+  // The kernel mounts an image as a layer of its overlayfs.
+  const raw = given.value('backend') === 'kernel' ? [] : ['raw'];
   return mount({
     ...given,
     operands: [mountpoint],
     values: (name) =>
       name === 'options'
-        ? [`lowerdir=${escapeLayer(image)}`, ...given.values('options')]
+        ? [`lowerdir=${escapeLayer(image)}`, ...raw, ...given.values('options')]
         : given.values(name),
   });
 }

@@ -44,6 +44,7 @@ export function checkLayers(
     lowerdirs: lowers.map((layer) => layer.path),
     datadirs: data.map((layer) => layer.path),
   };
+  if (options.raw) refuseStack(options, lowers);
   if (options.upperdir === undefined) return { ...spec, workdir: undefined };
 
   const upper = open('upperdir', options.upperdir);
@@ -53,6 +54,17 @@ export function checkLayers(
   checkWritable(upper, work, options.readOnly);
   checkWorkdir(upper, work, table);
   return { ...spec, upperdir: upper.path, workdir: work.path };
+}
+
+/** `raw` is for an image alone. */
+function refuseStack(options: MountOptions, lowers: readonly Layer[]): void {
+  const alone =
+    lowers.length === 1 && options.datadirs.length === 0 && options.upperdir === undefined;
+  if (alone && lowers[0]?.stat.isFile() === true) return;
+  throw new MountError(
+    'option',
+    'raw: shows one image as it is: name one as lowerdir, and no upperdir',
+  );
 }
 
 function openLayer(role: Layer['role'], path: string, cwd: string): Layer {

@@ -1,8 +1,9 @@
-// Opens the layers that a spec names and makes the overlay filesystem of them.
+// Opens the layers that a spec names and makes the filesystem of them: the overlay, or one image alone.
 // Called once by stack/server.ts before the session starts.
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
 import { statSync } from 'node:fs';
+import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
@@ -44,7 +45,19 @@ const FD_SHARE = 4;
  * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared, `busy` when another
  * live mount uses the upper.
  */
-export function openOverlay(spec: MountSpec): FileSystem {
+export function openFileSystem(spec: MountSpec): FileSystem {
+  return spec.raw ? openImageAlone(spec.lowerdirs[0] as string) : openOverlay(spec);
+}
+
+/** The filesystem of one image, as it is. */
+function openImageAlone(path: string): FileSystem {
+  const { image, close } = openImage(path);
+  return new ImageFileSystem({ image, label: path, log: toLog, close });
+}
+
+const toLog = (line: string): void => console.error(`varve: ${line}`);
+
+function openOverlay(spec: MountSpec): FileSystem {
   if (spec.readOnly && spec.upperdir !== undefined) {
     // Read-only with an upper: it is one more layer to read, the topmost.
     const { upperdir, workdir: _, ...rest } = spec;
@@ -128,8 +141,7 @@ function imageLayer(path: string, index: number, filesystems: string[]): ErofsLa
   const { dev, ino } = statSync(path, { bigint: true });
   const device = `image:${dev}:${ino}`;
   const fsId = filesystems.push(device) - 1;
-  const log = (line: string): void => console.error(`varve: ${line}`);
-  return new ErofsLayer({ index, label: path, image, fsId, device, log, close });
+  return new ErofsLayer({ index, label: path, image, fsId, device, log: toLog, close });
 }
 
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */

@@ -287,6 +287,14 @@ export const OPTIONS: readonly OptionRecord[] = [
   flag('fuse-overlayfs', 'noacl', 'POSIX ACLs are refused.', (d) => {
     d.acl = false;
   }),
+  flag(
+    'varve',
+    'raw',
+    'One image, shown as it is: no whiteouts, no marks (`varve image mount`).',
+    (d) => {
+      d.raw = true;
+    },
+  ),
   {
     name: 'timeout',
     group: 'fuse-overlayfs',

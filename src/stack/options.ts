@@ -63,6 +63,7 @@ function emptyDraft(): Draft {
     noatime: false,
     fsname: 'varve',
     subtype: 'varve',
+    raw: false,
     trace: false,
     backend: 'auto',
     verity: 'off',

@@ -79,6 +79,7 @@ function kernelLacks(spec: MountSpec): string | undefined {
   if (!spec.acl) return 'noacl';
   if (!spec.xattrs) return 'noxattrs';
   if (spec.xattrPermissions !== 0) return 'xattr_permissions';
+  if (spec.raw) return 'raw';
   if (spec.datadirs.some(isImage)) return 'data-only layers that are images';
   return undefined;
 }

@@ -15,12 +15,12 @@ import {
 } from '../supervisor/orders.js';
 import { MAX_IO } from '../vfs/layout.js';
 import { MountError } from './errors.js';
-import { openOverlay } from './open.js';
+import { openFileSystem } from './open.js';
 import type { MountSpec } from './spec.js';
 
-function openAll(spec: MountSpec): ReturnType<typeof openOverlay> | undefined {
+function openAll(spec: MountSpec): ReturnType<typeof openFileSystem> | undefined {
   try {
-    return openOverlay(spec);
+    return openFileSystem(spec);
   } catch (error) {
     const kind = error instanceof MountError ? error.kind : 'layer';
     const known = error instanceof MountError || error instanceof SysError;

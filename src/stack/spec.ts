@@ -64,6 +64,8 @@ export interface MountSpec {
   readonly context?: string;
   readonly fsname: string;
   readonly subtype: string;
+  /** The one layer is an image, and is shown as it is: whiteouts and marks mean nothing. */
+  readonly raw: boolean;
   /** Print every request, readable, to the server's log. */
   readonly trace: boolean;
 }

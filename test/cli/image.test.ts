@@ -2,6 +2,7 @@
 // Under test: src/cli/image-*.ts, src/stack/images.ts and kernel-images.ts, src/layer/erofs.ts below a mounted stack.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chownSync,
@@ -30,7 +31,11 @@ import { tempDir } from '../support/temp.js';
 import { cliIn } from './cli.js';
 
 const skip = requires({ features: ['fuse'] });
-const skipRoot = requires({ root: true, features: ['fuse', 'overlayfs', 'erofs', 'loop'] });
+const skipRoot = requires({
+  root: true,
+  features: ['fuse', 'overlayfs', 'erofs', 'loop'],
+  packages: ['attr'],
+});
 
 /** Text that compresses to about a quarter, and is different everywhere. */
 function lines(count: number, seed: number): string {
@@ -168,6 +173,7 @@ test('what cannot be is refused in one line, and nothing appears', { skip }, (t)
     [3, /missing: cannot be read/, ['image', 'ls', 'missing']],
     [2, /unknown command image frobnicate: one of build/, ['image', 'frobnicate']],
     [3, /text is neither a directory nor an EROFS image/, ['mount', '-o', 'lowerdir=text', 'm']],
+    [2, /raw: shows one image as it is/, ['mount', '-o', 'lowerdir=tree,raw', 'm']],
   ];
   for (const [code, message, args] of cases) {
     const ran = p.run(...args);
@@ -201,6 +207,28 @@ test('a mounted image shows the tree it was made of', { skip }, (t) => {
   closeSync(fd);
   copyFileSync(p.at('m/dir/big'), p.at('copy'));
   assert.equal(digest(readFileSync(p.at('copy'))), digest(BIG));
+  p.succeed('umount', '-q', 'm');
+});
+
+test('alone an image is shown as it is, in a stack its whiteouts and marks count', {
+  skip: skipRoot,
+}, (t) => {
+  const p = place(t);
+  execFileSync('mknod', [p.at('tree/gone'), 'c', '0', '0']);
+  execFileSync('setfattr', ['-n', 'trusted.overlay.opaque', '-v', 'y', p.at('tree/dir')]);
+  mkdirSync(p.at('below/dir'), { recursive: true });
+  writeFileSync(p.at('below/gone'), 'below');
+  writeFileSync(p.at('below/dir/covered'), 'below');
+  p.succeed('image', 'build', '-q', '-o', 'i.erofs', 'tree');
+  p.succeed('image', 'mount', '-q', 'i.erofs', 'm');
+  assert.equal(lstatSync(p.at('m/gone')).rdev, 0);
+  assert.ok(lstatSync(p.at('m/gone')).isCharacterDevice());
+  const opaque = ['--only-values', '-n', 'trusted.overlay.opaque', p.at('m/dir')];
+  assert.equal(execFileSync('getfattr', opaque, { encoding: 'utf8' }), 'y');
+  p.succeed('umount', '-q', 'm');
+  p.succeed('mount', '-q', '--backend=fuse', '-o', 'lowerdir=i.erofs:below', 'm');
+  assert.equal(lstatSync(p.at('m/gone'), { throwIfNoEntry: false }), undefined);
+  assert.deepEqual(readdirSync(p.at('m/dir')).sort(), ['big', 'deep', 'linked']);
   p.succeed('umount', '-q', 'm');
 });
 

@@ -10,7 +10,7 @@ import { Rehearsal } from '../../src/fuse/rehearse.js';
 import { E } from '../../src/linux/errno.js';
 import { mapMemory } from '../../src/linux/memory.js';
 import { checkLayers } from '../../src/stack/check.js';
-import { openOverlay } from '../../src/stack/open.js';
+import { openFileSystem } from '../../src/stack/open.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { H, get as handleGet } from '../../src/vfs/handles.js';
 import { F, get as nodeGet } from '../../src/vfs/nodes.js';
@@ -41,7 +41,7 @@ test('a rehearsal leaves everything as it was', { skip: requires({ root: true })
 
   mapMemory();
   const options = `lowerdir=${at('top')}:${at('low')},upperdir=${at('up')},workdir=${at('work')}`;
-  const fs = openOverlay(checkLayers(parseOptions([options], { defaults: '' }), at('m'), false));
+  const fs = openFileSystem(checkLayers(parseOptions([options], { defaults: '' }), at('m'), false));
   const never = (): never => {
     throw new Error('a rehearsal must not ask the host for this');
   };
