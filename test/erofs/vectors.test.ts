@@ -40,6 +40,29 @@ for (const [name, bytes] of imageVectors()) {
   });
 }
 
+test('xattrs are found by name: behind the filter, with long prefixes, shared and not', () => {
+  const filters = new Set<boolean>();
+  for (const [name, bytes] of imageVectors()) {
+    const image = ErofsImage.open(new MemorySource(bytes));
+    filters.add(image.superblock.xattrFilter);
+    image.list(image.inode(image.rootNid), (_name, nid) => {
+      const inode = image.inode(nid);
+      const xattrs = image.xattrs(inode);
+      assert.deepEqual(
+        image.listxattr(inode),
+        xattrs.map((xattr) => xattr.name),
+      );
+      for (const xattr of xattrs) {
+        assert.deepEqual(image.getxattr(inode, xattr.name), xattr.value, `${name} ${xattr.name}`);
+        for (const other of [`${xattr.name}x`, xattr.name.slice(0, -1), 'user.', 'nothing']) {
+          assert.equal(image.getxattr(inode, other), undefined, `${name} ${other}`);
+        }
+      }
+    });
+  }
+  assert.deepEqual(filters, new Set([true, false]));
+});
+
 /** A line for each extent: where, algorithm, layout of the file. */
 function places(image: ErofsImage): string {
   const lines: string[] = [];
