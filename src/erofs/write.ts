@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { S } from '../linux/constants.js';
 import type { TreeNode } from '../tree/tree.js';
 import { layOut } from './layout.js';
-import { type ImagePlan, type InodePlan, planTree } from './plan.js';
+import { type ImagePlan, type InodePlan, NO_BLOCK, planTree } from './plan.js';
 import { DataWriter } from './write-data.js';
 import { CompressedData, ExtentStore } from './write-extents.js';
 import { isChunked, writeMeta } from './write-meta.js';
@@ -134,6 +134,9 @@ class Build {
       xattrFilter: settings.xattrFilter,
     });
     const blocks = metaBlock + layout.blocks;
+    if (Math.max(blocks, target?.block ?? 0) >= NO_BLOCK) {
+      throw new RangeError('the image is larger than the 16 TiB that its block numbers reach');
+    }
     const uuid = settings.uuid ?? uuidOf(hash.digest());
     const compressed = inodes
       .map((one) => one.stored)

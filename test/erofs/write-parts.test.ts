@@ -3,7 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Queue } from '../../src/erofs/compress-queue.js';
-import { EXTENT_RAW, encodeIndex, indexBytes, isContiguous } from '../../src/erofs/index-encode.js';
+import {
+  EXTENT_FRAGMENT,
+  EXTENT_RAW,
+  encodeIndex,
+  indexBytes,
+  isContiguous,
+} from '../../src/erofs/index-encode.js';
 import { directorySize } from '../../src/erofs/plan-dir.js';
 import { type BuildOptions, parseCompression, settle } from '../../src/erofs/write-options.js';
 
@@ -53,7 +59,7 @@ test('directories: entries do not cross blocks', () => {
 function encode(
   size: number,
   extents: readonly number[],
-  more: { isBig?: boolean; isFull?: boolean },
+  more: { isBig?: boolean; isFull?: boolean; fragmentAt?: number },
 ): string {
   const bytes = Buffer.alloc(indexBytes(32, size, more.isFull === true));
   const file = {
@@ -62,7 +68,7 @@ function encode(
     algorithm: 0,
     isBig: more.isBig === true,
     inlineSize: 0,
-    fragmentAt: undefined,
+    fragmentAt: more.fragmentAt,
     isFull: more.isFull === true,
   };
   encodeIndex(file, 32, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0);
@@ -94,6 +100,15 @@ test('indexes: full, compact, with big pclusters', () => {
   assert.equal(
     encode(12_288, [12_288, 2, 5], { isBig: true }),
     `${big}0010022805000000` + `02200000${'07000000'}`,
+  );
+});
+
+test('a fragment beyond 4 GiB: the upper half of its place stands in its head', () => {
+  // A pcluster of 10000 bytes, then 2288 bytes in the packed file.
+  const extents = [10_000, 1, 5, 2288 | EXTENT_FRAGMENT, 0, 6];
+  assert.equal(
+    encode(12_288, extents, { isFull: true, fragmentAt: 3 * 2 ** 32 + 0x1234 }),
+    `${'34120000'}${'20000000'}${'00'.repeat(8)}01000000050000000200000001000100${'01001007'}${'03000000'}`,
   );
 });
 

@@ -66,6 +66,15 @@ const matrix: readonly Row[] = [
     dedupe: true,
     fragments: 'tails',
   }),
+  row('lz4 and lz4hc, pclusters of two sizes', {
+    ...z('lz4hc', 'lz4'),
+    ...big,
+    tailPacking: true,
+    choose: (_path, size) => ({
+      compression: size % 2,
+      pclusterSize: size % 3 === 0 ? 4096 : undefined,
+    }),
+  }),
   row('zstd', z('zstd')),
   row('zstd of 128 KiB, tails inline', {
     ...z('zstd,9'),
