@@ -219,7 +219,14 @@ export const dataKinds: Record<string, Kind> = {
       length: c.length(),
     }),
     run: (w, a) =>
-      w.reading(a.slot, (fd) => show(sys.copyFileRange(fd, a.at, w.fd(a.other), a.size, a.length))),
+      w.reading(a.slot, (fd) => {
+        const to = w.fd(a.other);
+        const copied = sys.copyFileRange(fd, a.at, to, a.size, a.length);
+        if (show(copied) !== 'EXDEV') return show(copied);
+        // Layers on two filesystems: FUSE copies through the page cache then, the kernel's overlay leaves it to the caller.
+        const bytes = sys.pread(fd, a.length, a.at);
+        return show(typeof bytes === 'number' ? bytes : sys.pwrite(to, bytes, a.size));
+      }),
   },
   sendfile: {
     weight: 4,
