@@ -15,22 +15,36 @@ const INDEX_COST = 8;
 
 const blocksUp = (size: number): number => Math.ceil(size / BLOCK) * BLOCK;
 
+/** How the current piece is compressed. */
+interface How {
+  readonly compressor: Compressor;
+  readonly pcluster: number;
+  /** Its end may go to the packed file, or behind the inode. */
+  readonly mayFragment: boolean;
+  readonly mayInline: boolean;
+}
+
 /** Compresses the pieces of slots; one for each thread. */
 export class PieceCompressor {
   readonly #settings: WorkerSettings;
   readonly #compressors: (Compressor | undefined)[] = [];
   /** Where a pcluster is made, before its length is known. */
   readonly #scratch: number;
+  /** The same for a second try. */
+  readonly #second: number;
   #slot!: Slot;
   /** Word of the current piece in the table. */
   #piece = 0;
   #extent = 0;
   /** End of what the output has, bytes. */
   #out = 0;
+  /** Bytes of an inline pcluster of the current piece, which waits in the scratch. */
+  #inline = 0;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
     this.#scratch = allocate(settings.maxPcluster + BLOCK);
+    this.#second = allocate(settings.maxPcluster + BLOCK);
   }
 
   /** Fills in the results of every piece. */
@@ -44,7 +58,7 @@ export class PieceCompressor {
       this.#set(Piece.outputAt, from);
       this.#set(Piece.firstExtent, this.#extent);
       this.#set(Piece.tailSize, 0);
-      if (this.#get(Piece.flags) & PieceFlag.STORE) this.#store();
+      if (this.#get(Piece.flags) & PieceFlag.STORE) this.#set(Piece.result, PieceResult.STORED);
       else this.#compress();
       this.#set(Piece.outputSize, this.#out - from);
       this.#set(Piece.extents, this.#extent - this.#get(Piece.firstExtent));
@@ -69,10 +83,6 @@ export class PieceCompressor {
     this.#slot.pieces[this.#piece + field] = value;
   }
 
-  #store(): void {
-    this.#set(Piece.result, PieceResult.STORED);
-  }
-
   #compressor(): Compressor {
     const number = this.#get(Piece.coder);
     let compressor = this.#compressors[number];
@@ -90,85 +100,89 @@ export class PieceCompressor {
   }
 
   #compress(): void {
-    const { inputAddress, outputAddress, output } = this.#slot;
     const compressor = this.#compressor();
     compressor.begin();
     const start = this.#get(Piece.inputAt);
     const length = this.#get(Piece.length);
     const flags = this.#get(Piece.flags);
-    const pcluster = this.#get(Piece.pclusterSize);
     const isLast = (flags & PieceFlag.LAST) !== 0;
     const mayFragment = isLast && (flags & PieceFlag.FRAGMENT) !== 0;
     const mayInline = isLast && !mayFragment && (flags & PieceFlag.TAIL_PACKING) !== 0;
+    const how = { compressor, pcluster: this.#get(Piece.pclusterSize), mayFragment, mayInline };
     const first = this.#out;
+    this.#inline = 0;
     this.#set(Piece.result, PieceResult.COMPRESSED);
-
-    /** Bytes of an inline pcluster that waits in the scratch. */
-    let inline = 0;
-    for (let done = 0; done < length; ) {
-      const left = length - done;
-      if (mayFragment && left <= pcluster) {
-        this.#tail(start + done, left, EXTENT_FRAGMENT);
-        break;
-      }
-      if (!mayInline && left <= BLOCK) {
-        done += this.#raw(start + done, left, BLOCK);
-        continue;
-      }
-      const source = inputAddress + start + done;
-      let written = compressor.compress(source, left, this.#scratch, pcluster);
-      let taken = written > 0 ? compressor.taken : Math.min(left, pcluster);
-      const isWhole = taken === left;
-      if (mayInline && isWhole && written > 0 && written <= MAX_INLINE && written < left) {
-        inline = written;
-        this.#tail(start + done, left, EXTENT_INLINE);
-        break;
-      }
-      if (written === 0 || blocksUp(written) >= taken) {
-        if (mayInline && left <= MAX_INLINE) {
-          this.#tail(start + done, left, EXTENT_INLINE | EXTENT_RAW);
-          break;
-        }
-        done += this.#raw(start + done, left, Math.min(taken, pcluster));
-        continue;
-      }
-      if (mayFragment && isWhole && written < pcluster) {
-        this.#tail(start + done, left, EXTENT_FRAGMENT);
-        break;
-      }
-      if (mayInline && isWhole && written % BLOCK !== 0 && written > BLOCK) {
-        // One block less, when what does not fit then is small enough to lie with the inode.
-        const whole = Math.floor(written / BLOCK) * BLOCK;
-        const again = compressor.compress(source, left, this.#scratch, whole);
-        if (again > 0 && again + (left - compressor.taken) < blocksUp(written)) {
-          written = again;
-          taken = compressor.taken;
-        } else {
-          written = compressor.compress(source, left, this.#scratch, pcluster);
-        }
-      }
-      const size = blocksUp(written);
-      const padding = size - written;
-      output.fill(0, this.#out, this.#out + padding);
-      copyNative(outputAddress + this.#out + padding, this.#scratch, written);
-      this.#push(taken, size / BLOCK);
-      this.#out += size;
-      done += taken;
-    }
+    for (let done = 0; done < length; ) done += this.#next(start + done, length - done, how);
     const isWholeFile = isLast && (flags & PieceFlag.FIRST) !== 0;
-    if (isWholeFile && this.#isWorthless(first, inline, length)) this.#makeFlat(first);
+    if (isWholeFile && this.#isWorthless(first, length)) this.#makeFlat(first);
     // Only now: a flat file needs its input.
-    else if (inline > 0) {
-      copyNative(inputAddress + this.#get(Piece.tailAt), this.#scratch, inline);
-      this.#set(Piece.tailSize, inline);
+    else if (this.#inline > 0) {
+      const at = this.#slot.inputAddress + this.#get(Piece.tailAt);
+      copyNative(at, this.#scratch, this.#inline);
+      this.#set(Piece.tailSize, this.#inline);
     }
   }
 
-  /** An extent; `flags` are those of its first word. */
-  #push(length: number, blocks: number): void {
+  /** The next extent, from byte `at` of the input on, or several uncompressed ones. @returns the bytes in them. */
+  #next(at: number, left: number, how: How): number {
+    const { compressor, pcluster, mayFragment, mayInline } = how;
+    if (mayFragment && left <= pcluster) return this.#tail(at, left, EXTENT_FRAGMENT);
+    if (!mayInline && left <= BLOCK) return this.#raw(at, left, BLOCK);
+    const source = this.#slot.inputAddress + at;
+    let written = compressor.compress(source, left, this.#scratch, pcluster);
+    let taken = written > 0 ? compressor.taken : Math.min(left, pcluster);
+    const isWhole = taken === left;
+    if (mayInline && isWhole && written > 0 && written <= MAX_INLINE && written < left) {
+      this.#inline = written;
+      return this.#tail(at, left, EXTENT_INLINE);
+    }
+    if (written === 0 || blocksUp(written) >= taken) {
+      return mayInline && left <= MAX_INLINE
+        ? this.#tail(at, left, EXTENT_INLINE | EXTENT_RAW)
+        : this.#raw(at, left, Math.min(taken, pcluster));
+    }
+    if (mayFragment && isWhole && written < pcluster) return this.#tail(at, left, EXTENT_FRAGMENT);
+    if (mayInline && isWhole && written % BLOCK !== 0) {
+      const shorter = this.#shorten(source, left, written, compressor);
+      if (shorter > 0) {
+        written = shorter;
+        taken = compressor.taken;
+      }
+    }
+    this.#pcluster(written, taken);
+    return taken;
+  }
+
+  /**
+   * Leaves away the last block of a pcluster that ends the file, when what then does not fit is small enough to lie with
+   * the inode. @returns bytes of the shorter one, which is in the scratch; 0: it is not better.
+   */
+  #shorten(source: number, left: number, written: number, compressor: Compressor): number {
+    const room = Math.floor(written / BLOCK) * BLOCK;
+    if (room === 0) return 0;
+    const shorter = compressor.compress(source, left, this.#second, room);
+    if (shorter === 0 || shorter + (left - compressor.taken) >= blocksUp(written)) return 0;
+    if (blocksUp(shorter) >= compressor.taken) return 0;
+    copyNative(this.#scratch, this.#second, shorter);
+    return shorter;
+  }
+
+  /** A pcluster of what is in the scratch: data at its end, zeros before it. */
+  #pcluster(written: number, taken: number): void {
+    const { output, outputAddress } = this.#slot;
+    const size = blocksUp(written);
+    const padding = size - written;
+    output.fill(0, this.#out, this.#out + padding);
+    copyNative(outputAddress + this.#out + padding, this.#scratch, written);
+    this.#push(taken, size / BLOCK);
+    this.#out += size;
+  }
+
+  /** An extent at the end of the output. @param word the first word of it. */
+  #push(word: number, blocks: number): void {
     const at = this.#extent * EXTENT_WORDS;
     const { extents } = this.#slot;
-    extents[at] = length;
+    extents[at] = word;
     extents[at + 1] = blocks;
     extents[at + 2] = (this.#out - this.#get(Piece.outputAt)) / BLOCK;
     this.#extent++;
@@ -190,18 +204,19 @@ export class PieceCompressor {
     return done;
   }
 
-  /** The last extent, whose bytes go elsewhere. */
-  #tail(from: number, length: number, kind: number): void {
+  /** The last extent, whose bytes go elsewhere. @returns `length` */
+  #tail(from: number, length: number, kind: number): number {
     this.#push(length | kind, kind & EXTENT_INLINE ? 1 : 0);
     this.#set(Piece.tailAt, from);
     this.#set(Piece.tailSize, length);
+    return length;
   }
 
-  #isWorthless(first: number, inline: number, length: number): boolean {
+  #isWorthless(first: number, length: number): boolean {
     const last = (this.#extent - 1) * EXTENT_WORDS;
     const word = this.#slot.extents[last] as number;
     if (word & EXTENT_FRAGMENT) return false;
-    const tail = inline > 0 ? inline : this.#get(Piece.tailSize);
+    const tail = this.#inline > 0 ? this.#inline : this.#get(Piece.tailSize);
     const index = Math.ceil(length / BLOCK) * INDEX_COST + 2 * INDEX_COST;
     return this.#out - first + tail + index >= length;
   }

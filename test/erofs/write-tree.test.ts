@@ -57,7 +57,8 @@ const optionSets: readonly BuildOptions[] = [
   { compression: [{ method: 'lz4hc' }] },
   { compression: [{ method: 'lz4' }], pclusterSize: 16384, tailPacking: true, dedupe: true },
   { compression: [{ method: 'zstd' }], pclusterSize: 65536, fragments: 'tails', dedupe: true },
-  { compression: [{ method: 'deflate' }], tailPacking: true },
+  { compression: [{ method: 'zstd', level: 1 }], pclusterSize: 32768, tailPacking: true },
+  { compression: [{ method: 'deflate' }], pclusterSize: 8192, tailPacking: true },
   { compression: [{ method: 'lzma', level: 0 }], fragments: 'all', xattrPrefixes: ['user.'] },
   { chunkSize: 4096 },
 ];
