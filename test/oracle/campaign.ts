@@ -21,6 +21,8 @@ export interface Case {
   placement: Placement;
   /** The lowers are EROFS images. */
   images?: boolean;
+  /** The kernel is made to forget names now and then. */
+  forgets?: boolean;
   /** The lowest first. */
   layers: LayerStep[][];
   ops: Op[];
@@ -51,11 +53,17 @@ const steps = [
   ['rotate', 2],
 ] as const;
 
-const weights = (links: boolean, images: boolean): (readonly [string, number])[] =>
-  [...Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const), ...steps]
-    .filter(([name]) => (links ? name !== 'rotate' : !linking.has(name)))
-    // Kernel overlayfs sets no ACL on what lies in EROFS (EOPNOTSUPP), whatever the upper is.
-    .filter(([name]) => !images || !['set-acl', 'set-default-acl', 'remove-acl'].includes(name));
+/** ACLs: kernel overlayfs sets none on what lies in EROFS (EOPNOTSUPP), whatever the upper is. */
+const notInImages = new Set(['set-acl', 'set-default-acl', 'remove-acl']);
+
+function weights({ seed, images, forgets }: Case): (readonly [string, number])[] {
+  const all = Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const);
+  return [...all, ...steps].filter(([name]) => {
+    if (name === 'forget') return forgets === true;
+    if (images === true && notInImages.has(name)) return false;
+    return hasLinks(seed) ? name !== 'rotate' : !linking.has(name);
+  });
+}
 
 const mostLayers = 10;
 
@@ -68,11 +76,18 @@ const hasLinks = (seed: number) => seed % 2 === 0;
 
 const linking = new Set(['link', 'link-follow', 'link-fd']);
 
-export function newCase(seed: number, images = false): Case {
+export function newCase(seed: number, images = false, forgets = false): Case {
   const random = new Random(seed);
   const placement = random.pick(['tmpfs', 'ext4', 'both'] as const);
   const layers = makeLayers(random, 1 + random.below(4), hasLinks(seed));
-  return { seed, placement, ...(images ? { images } : {}), layers, ops: [] };
+  return {
+    seed,
+    placement,
+    ...(images ? { images } : {}),
+    ...(forgets ? { forgets } : {}),
+    layers,
+    ops: [],
+  };
 }
 
 export interface CaseRun {
@@ -152,7 +167,7 @@ class Run {
     const choices = new Choices(random, this.#theirs.world);
     if (make > 0) this.#survey(choices);
     const { ops } = this.#case;
-    const possible = weights(hasLinks(this.#case.seed), this.#case.images === true);
+    const possible = weights(this.#case);
     for (this.at = 0; this.at < (make > 0 ? make : ops.length); this.at++) {
       const op = make > 0 ? makeOp(choices, possible) : (ops[this.at] as Op);
       if (make > 0) ops.push(op);

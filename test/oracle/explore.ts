@@ -33,6 +33,8 @@ export interface Plan {
   patience: number;
   /** Lowers become EROFS images, which the subject takes as they are and the oracle mounted. */
   images?: boolean;
+  /** Names are forgotten now and then, so that nodes are made anew. */
+  forgets?: boolean;
   /** Failing cases after which it stops. */
   failures: number;
   /** An empty folder; filesystems are mounted in it. */
@@ -89,7 +91,7 @@ export function explore(plan: Plan): Summary {
     allowances: new Map(),
   };
   for (let seed = plan.seed; summary.ops < plan.ops; seed++) {
-    const one = newCase(seed, plan.images);
+    const one = newCase(seed, plan.images, plan.forgets);
     const size = Math.min(plan.opsPerStack, plan.ops - summary.ops);
     const { failure, counts, allowances } = runIn(one, bench, size);
     summary.ops += size;
