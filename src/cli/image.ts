@@ -91,9 +91,8 @@ export function deviceText(rdev: number): string {
 /** A directory's entries but . and .., in the image's order (of bytes). */
 export function entriesOf(image: ErofsImage, dir: Inode): [name: string, nid: number][] {
   const entries: [string, number][] = [];
-  image.list(dir, (name, nid) => {
-    const text = Buffer.from(name).toString('latin1');
-    if (text !== '.' && text !== '..') entries.push([text, nid]);
+  image.children(dir, (name, nid) => {
+    entries.push([Buffer.from(name).toString('latin1'), nid]);
   });
   return entries;
 }

@@ -136,6 +136,15 @@ export class ErofsImage {
     this.#directories.list(dir, callback, from);
   }
 
+  /** As list() from the start, without "." and "..". @throws ErofsError */
+  children(dir: Inode, callback: DirentCallback): void {
+    this.#directories.list(
+      dir,
+      (name, nid, type, next) => (isDots(name) ? undefined : callback(name, nid, type, next)),
+      0,
+    );
+  }
+
   /**
    * Reads file data (of a directory or symbolic link as well).
    * @returns bytes: out.length, fewer at the end, 0 behind it. @throws ErofsError, or what the source throws.
@@ -189,6 +198,11 @@ export class ErofsImage {
       };
     }
   }
+}
+
+/** Whether a name is "." or "..". */
+export function isDots(name: Uint8Array): boolean {
+  return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
 }
 
 /** The packed inode, opened when the first fragment is read. */

@@ -53,7 +53,7 @@ export function reportImage(image: ErofsImage): ImageReport {
   const sb = image.superblock;
   const tally = new Tally(image);
   const root = image.inode(image.rootNid);
-  tally.directory(root, undefined);
+  tally.tree(root);
   if (sb.packedNid !== undefined) tally.packed(image.inode(sb.packedNid));
   const imageBytes = sb.blocks * sb.blockSize;
   return {
@@ -97,7 +97,14 @@ function featuresOf(image: ErofsImage): string[] {
   return [...names(featureCompat, FeatureCompat), ...names(featureIncompat, FeatureIncompat)];
 }
 
-const newShare = (): Share => ({ files: 0, bytes: 0, stored: 0 });
+function shareOf(shares: Map<string, Share>, name: string): Share {
+  let share = shares.get(name);
+  if (share === undefined) {
+    share = { files: 0, bytes: 0, stored: 0 };
+    shares.set(name, share);
+  }
+  return share;
+}
 
 class Tally {
   readonly objects = {
@@ -124,16 +131,15 @@ class Tally {
     this.#image = image;
   }
 
-  /** @param folder the name at the top that it lies under; undefined: it is the top. */
-  directory(start: Inode, top: string | undefined): void {
-    const pending: [Inode, string | undefined][] = [[start, top]];
+  /** Everything below the root. */
+  tree(start: Inode): void {
+    // With the name at the top that each lies under; undefined: it is the top.
+    const pending: [Inode, string | undefined][] = [[start, undefined]];
     this.#seen.add(start.nid);
     this.#object(start);
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       const [dir, folder] = next;
-      this.#image.list(dir, (name, nid) => {
-        const text = Buffer.from(name).toString('latin1');
-        if (text === '.' || text === '..') return;
+      this.#image.children(dir, (name, nid) => {
         if (this.#seen.has(nid)) {
           this.objects.hardLinks++;
           return;
@@ -142,7 +148,7 @@ class Tally {
         const inode = this.#image.inode(nid);
         this.#object(inode);
         const type = inode.mode & S.IFMT;
-        if (type === S.IFDIR) pending.push([inode, folder ?? text]);
+        if (type === S.IFDIR) pending.push([inode, folder ?? Buffer.from(name).toString('latin1')]);
         else if (type === S.IFREG) this.#file(inode, folder ?? '.');
       });
     }
@@ -179,11 +185,7 @@ class Tally {
 
   #file(inode: Inode, folder: string): void {
     this.fileBytes += inode.size;
-    let share = this.folders.get(folder);
-    if (share === undefined) {
-      share = newShare();
-      this.folders.set(folder, share);
-    }
+    const share = shareOf(this.folders, folder);
     share.files++;
     share.bytes += inode.size;
     this.#data(inode, share);
@@ -199,7 +201,7 @@ class Tally {
           : extent.where === 'inline'
             ? 'tail'
             : (extent.algorithm ?? 'none');
-      const share = this.#share(kind);
+      const share = shareOf(this.algorithms, kind);
       if (!used.has(kind) && folder !== undefined) share.files++;
       used.add(kind);
       if (folder !== undefined) {
@@ -211,20 +213,11 @@ class Tally {
         extent.algorithm === undefined
           ? Math.ceil(extent.stored / blockSize) * blockSize
           : extent.stored;
-      if (folder === undefined) this.#share('packed').stored += stored;
+      if (folder === undefined) shareOf(this.algorithms, 'packed').stored += stored;
       else share.stored += stored;
       if (folder !== undefined) folder.stored += stored;
       if (extent.device === 0) this.storedOnPrimary += stored;
     }
-  }
-
-  #share(kind: string): Share {
-    let share = this.algorithms.get(kind);
-    if (share === undefined) {
-      share = newShare();
-      this.algorithms.set(kind, share);
-    }
-    return share;
   }
 
   #first(device: number, at: number): boolean {

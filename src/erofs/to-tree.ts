@@ -15,9 +15,8 @@ export function imageTree(image: ErofsImage, from: Inode): TreeNode {
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const [inode, dir] = next;
     if (dir.entries === undefined) continue;
-    image.list(inode, (name, nid) => {
+    image.children(inode, (name, nid) => {
       const text = Buffer.from(name).toString('latin1');
-      if (text === '.' || text === '..') return;
       const seen = known.get(nid);
       if (seen?.entries !== undefined) {
         corrupt('erofs_dirent', 'nid', inode.at, `directory ${nid} has two names`);

@@ -2,8 +2,9 @@
 // Served by stack/server.ts for `varve image mount`; a stack of layers is overlay/'s, which interprets whiteouts and marks.
 // Shows what the kernel's own mount of the image shows (fs/erofs of Linux 6.18). Nodeids follow from nids, so FORGET means nothing.
 
-import type { ErofsImage, Inode } from '../erofs/image.js';
-import { DT, S, SEEK } from '../linux/constants.js';
+import { type ErofsImage, type Inode, isDots } from '../erofs/image.js';
+import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
+import { S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, putU64, u8, u32 } from '../linux/memory.js';
 import { Attr, Entry, KSTATFS_SIZE, Kstatfs } from '../vfs/attr.js';
@@ -22,34 +23,15 @@ const HI = 0x1_0000_0000;
 /** FUSE_ROOT_ID; the other nids come after it. */
 const ROOT = 1;
 const FIRST = 2;
-/** Inodes kept decoded. */
-const INODES = 8192;
-
-/** d_type of a dirent's file_type. */
-const DT_OF = [DT.UNKNOWN, DT.REG, DT.DIR, DT.CHR, DT.BLK, DT.FIFO, DT.SOCK, DT.LNK];
-
-export interface ImageFileSystemOptions {
-  readonly image: ErofsImage;
-  /** What to call it in the log. */
-  readonly label: string;
-  readonly log: (line: string) => void;
-  /** Closes what the image reads from. */
-  readonly close: () => void;
-}
 
 export class ImageFileSystem implements FileSystem {
+  readonly #served: ServedImage;
   readonly #image: ErofsImage;
-  readonly #label: string;
-  readonly #log: (line: string) => void;
-  readonly #close: () => void;
-  readonly #inodes = new Map<number, Inode>();
   #host!: Host;
 
-  constructor(options: ImageFileSystemOptions) {
+  constructor(options: ServedImageOptions) {
+    this.#served = new ServedImage(options);
     this.#image = options.image;
-    this.#label = options.label;
-    this.#log = options.log;
-    this.#close = options.close;
   }
 
   start(host: Host): void {
@@ -57,7 +39,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   stop(): void {
-    this.#close();
+    this.#served.close();
   }
 
   lookup(r: Request, name: number, nameLen: number, out: number): number {
@@ -67,9 +49,9 @@ export class ImageFileSystem implements FileSystem {
       // "." and ".." come from exported handles; the directory need not hold them.
       if (nameLen === 1 && u8[name] === 0x2e) return this.#entry(dir, out);
       const nid = this.#image.lookup(dir, u8, name, nameLen);
-      return nid === undefined ? ABSENT : this.#entry(this.#inode(nid), out);
+      return nid === undefined ? ABSENT : this.#entry(this.#served.inode(nid), out);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
@@ -80,17 +62,15 @@ export class ImageFileSystem implements FileSystem {
       this.#attr(this.#inodeOf(r), out);
       return 0;
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
   readlink(r: Request, out: number, size: number): number {
     try {
-      const inode = this.#inodeOf(r);
-      if ((inode.mode & S.IFMT) !== S.IFLNK) return -E.INVAL;
-      return this.#image.read(inode, u8.subarray(out, out + Math.min(size, inode.size)), 0);
+      return this.#served.readlink(this.#inodeOf(r), out, size);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
@@ -119,11 +99,9 @@ export class ImageFileSystem implements FileSystem {
     try {
       const inode = this.#inodeOf(r);
       if ((inode.mode & S.IFMT) !== S.IFREG) return -E.INVAL;
-      if (offset >= inode.size) return 0;
-      const length = Math.min(size, inode.size - offset);
-      return this.#image.read(inode, u8.subarray(out, out + length), offset);
+      return this.#served.read(inode, out, size, offset);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
@@ -137,25 +115,11 @@ export class ImageFileSystem implements FileSystem {
 
   lseek(r: Request, _lo: number, _hi: number, offset: number, whence: number): number {
     try {
-      const inode = this.#inodeOf(r);
       if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
-      if (offset >= inode.size) return -E.NXIO;
-      return this.#seek(inode, offset, whence === SEEK.HOLE);
+      return this.#served.seek(this.#inodeOf(r), offset, whence === SEEK.HOLE);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
-  }
-
-  #seek(inode: Inode, offset: number, hole: boolean): number {
-    let at = offset;
-    for (const extent of this.#image.extents(inode, offset)) {
-      const end = extent.at + extent.length;
-      if (end <= at) continue;
-      if (!hole) return Math.max(at, extent.at);
-      if (extent.at > at) return at;
-      at = end;
-    }
-    return hole ? Math.min(at, inode.size) : -E.NXIO;
   }
 
   opendir(_r: Request, _flags: number, reply: OpenReply): number {
@@ -176,22 +140,15 @@ export class ImageFileSystem implements FileSystem {
           if (!sink.fits(length)) return false;
           u8.set(name, LISTING);
           if (sink.plus && !isDots(name)) this.#entry(image.inode(nid), sink.entry);
-          const number = this.#number(nid);
-          sink.add(
-            number >>> 0,
-            Math.floor(number / HI),
-            next,
-            DT_OF[type] ?? DT.UNKNOWN,
-            LISTING,
-            length,
-          );
+          this.#served.number(nid);
+          sink.add(this.#served.lo, this.#served.hi, next, dirType(type), LISTING, length);
           return true;
         },
         offset,
       );
       return 0;
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
@@ -213,33 +170,17 @@ export class ImageFileSystem implements FileSystem {
 
   getxattr(r: Request, name: number, nameLen: number, out: number, size: number): number {
     try {
-      const value = this.#image.getxattr(this.#inodeOf(r), getBytes(name, nameLen));
-      if (value === undefined) return -E.NODATA;
-      if (size === 0) return value.length;
-      if (value.length > size) return -E.RANGE;
-      u8.set(value, out);
-      return value.length;
+      return this.#served.getxattr(this.#inodeOf(r), getBytes(name, nameLen), out, size);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
   listxattr(r: Request, out: number, size: number): number {
     try {
-      let length = 0;
-      for (const name of this.#image.listxattr(this.#inodeOf(r))) {
-        // As the kernel's filesystems: for who may read them.
-        if (r.uid !== 0 && name.startsWith('trusted.')) continue;
-        if (size > 0) {
-          if (length + name.length + 1 > size) return -E.RANGE;
-          for (let i = 0; i < name.length; i++) u8[out + length + i] = name.charCodeAt(i);
-          u8[out + length + name.length] = 0;
-        }
-        length += name.length + 1;
-      }
-      return length;
+      return this.#served.listxattr(this.#inodeOf(r), out, size, r.uid !== 0);
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
   }
 
@@ -292,22 +233,7 @@ export class ImageFileSystem implements FileSystem {
 
   #inodeOf(r: Request): Inode {
     const node = r.nodeHi * HI + r.nodeLo;
-    return this.#inode(node === ROOT ? this.#image.rootNid : node - FIRST);
-  }
-
-  #inode(nid: number): Inode {
-    const known = this.#inodes.get(nid);
-    if (known !== undefined) return known;
-    const inode = this.#image.inode(nid);
-    if (this.#inodes.size >= INODES) this.#inodes.clear();
-    this.#inodes.set(nid, inode);
-    return inode;
-  }
-
-  /** st_ino. */
-  #number(nid: number): number {
-    const { superblock } = this.#image;
-    return superblock.metaboxNid === undefined ? nid : Number(this.#image.ino(nid));
+    return this.#served.inode(node === ROOT ? this.#image.rootNid : node - FIRST);
   }
 
   /** The ENTRY record of an inode. */
@@ -325,9 +251,9 @@ export class ImageFileSystem implements FileSystem {
   /** The ATTR record of an inode; EROFS has one time for all three. */
   #attr(inode: Inode, out: number): void {
     const k = out >>> 2;
-    const number = this.#number(inode.nid);
-    u32[k] = number >>> 0;
-    u32[k + 1] = Math.floor(number / HI);
+    this.#served.number(inode.nid);
+    u32[k] = this.#served.lo;
+    u32[k + 1] = this.#served.hi;
     const { size, blocks512, mtime, mtimeNsec } = inode;
     u32[k + (Attr.size >>> 2)] = size >>> 0;
     u32[k + (Attr.size >>> 2) + 1] = Math.floor(size / HI);
@@ -348,15 +274,4 @@ export class ImageFileSystem implements FileSystem {
     u32[k + (Attr.blksize >>> 2)] = this.#image.blockSize;
     u32[k + (Attr.flags >>> 2)] = 0;
   }
-
-  /** What a malformed image throws becomes EUCLEAN, as the kernel's mount answers, and a line in the log. */
-  #failure(error: unknown): number {
-    this.#log(`${this.#label}: ${error instanceof Error ? error.message : String(error)}`);
-    const unsupported = (error as { unsupported?: unknown }).unsupported === true;
-    return unsupported ? -E.OPNOTSUPP : -E.UCLEAN;
-  }
-}
-
-function isDots(name: Uint8Array): boolean {
-  return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
 }

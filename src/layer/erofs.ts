@@ -2,42 +2,33 @@
 // Opened by stack/open.ts, used by overlay/ like any other layer; nothing of it is kept but a bounded cache.
 // Numbers are those of a kernel mount of the image: st_ino is the nid, file handles are fs/erofs/super.c's.
 
-import type { ErofsImage, Inode } from '../erofs/image.js';
-import { DT, S } from '../linux/constants.js';
+import { EROFS_SUPER_MAGIC_V1 } from '../erofs/format.js';
+import type { Inode } from '../erofs/image.js';
+import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
+import { S } from '../linux/constants.js';
 import type { EntryCallback } from '../linux/dirents.js';
 import { E } from '../linux/errno.js';
 import { Statx, statBuffer } from '../linux/files.js';
 import { cstrlen, getBytes, putU64, u8, u16, u32 } from '../linux/memory.js';
 import { LISTING } from '../vfs/layout.js';
-
 import { type Content, openContent } from './content.js';
 import { allocDir, D, get, put, releaseDir } from './dirs.js';
 import type { Layer } from './layer.js';
 
-/** f_type of an EROFS mount. */
-const EROFS_MAGIC = 0xe0f5e1e2;
 /** enum fid_type: number as two words, high word first, and a generation, which EROFS leaves 0. */
 const FILEID_INO64_GEN = 0x81;
 const HANDLE_SIZE = 12;
 /** Bytes of struct statx that are filled. */
 const STATX_SIZE = 256;
-/** Inodes kept decoded. */
-const INODES = 4096;
 
 const HI = 0x1_0000_0000;
-const NO_NAME = (): void => {};
+const nothing = (): void => {};
 
-export interface ErofsLayerOptions {
+export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
-  readonly label: string;
-  readonly image: ErofsImage;
   readonly fsId: number;
   /** What tells this image from others in the stack. */
   readonly device: string;
-  /** Receives a line for what is wrong with the image; the caller of the mount gets EUCLEAN. */
-  readonly log: (line: string) => void;
-  /** Closes what the image reads from. */
-  readonly close: () => void;
 }
 
 export class ErofsLayer implements Layer {
@@ -47,20 +38,15 @@ export class ErofsLayer implements Layer {
   readonly fsId: number;
   readonly device: string;
   readonly uuid: Uint8Array;
-  readonly magic = EROFS_MAGIC;
-  readonly #image: ErofsImage;
-  readonly #log: (line: string) => void;
-  readonly #close: () => void;
-  readonly #inodes = new Map<number, Inode>();
+  readonly magic = EROFS_SUPER_MAGIC_V1;
+  readonly #served: ServedImage;
 
   constructor(options: ErofsLayerOptions) {
     this.index = options.index;
     this.label = options.label;
     this.fsId = options.fsId;
     this.device = options.device;
-    this.#image = options.image;
-    this.#log = options.log;
-    this.#close = options.close;
+    this.#served = new ServedImage(options);
     this.uuid = options.image.superblock.uuid;
     this.root = allocDir(options.index, 0, 0, 0);
     putNid(this.root, options.image.rootNid);
@@ -69,12 +55,12 @@ export class ErofsLayer implements Layer {
   stat(dir: number, name: number): number {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
-      return nid < 0 ? nid : this.#fillStat(this.#inode(nid));
+      return nid < 0 ? nid : this.#fillStat(this.#served.inode(nid));
     });
   }
 
   statDir(dir: number): number {
-    return this.#guard(() => this.#fillStat(this.#inode(nidOf(dir))));
+    return this.#guard(() => this.#fillStat(this.#served.inode(nidOf(dir))));
   }
 
   enter(dir: number, name: number, nameLen: number): number {
@@ -87,14 +73,14 @@ export class ErofsLayer implements Layer {
   }
 
   release(dir: number): void {
-    releaseDir(dir, NO_NAME);
+    releaseDir(dir, nothing);
   }
 
   open(dir: number, name: number): number {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      const inode = this.#inode(nid);
+      const inode = this.#served.inode(nid);
       const type = inode.mode & S.IFMT;
       if (type !== S.IFREG) return type === S.IFLNK ? -E.LOOP : -E.OPNOTSUPP;
       return openContent(this.#content(inode));
@@ -109,9 +95,7 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      const inode = this.#inode(nid);
-      if ((inode.mode & S.IFMT) !== S.IFLNK) return -E.INVAL;
-      return this.#image.read(inode, u8.subarray(out, out + Math.min(size, inode.size)), 0);
+      return this.#served.readlink(this.#served.inode(nid), out, size);
     });
   }
 
@@ -119,12 +103,8 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      const value = this.#image.getxattr(this.#inode(nid), getBytes(attr, cstrlen(attr)));
-      if (value === undefined) return -E.NODATA;
-      if (size === 0) return value.length;
-      if (value.length > size) return -E.RANGE;
-      u8.set(value, out);
-      return value.length;
+      const attribute = getBytes(attr, cstrlen(attr));
+      return this.#served.getxattr(this.#served.inode(nid), attribute, out, size);
     });
   }
 
@@ -132,31 +112,19 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      let length = 0;
-      for (const attr of this.#image.listxattr(this.#inode(nid))) {
-        if (size > 0) {
-          if (length + attr.length + 1 > size) return -E.RANGE;
-          for (let i = 0; i < attr.length; i++) u8[out + length + i] = attr.charCodeAt(i);
-          u8[out + length + attr.length] = 0;
-        }
-        length += attr.length + 1;
-      }
-      return length;
+      return this.#served.listxattr(this.#served.inode(nid), out, size, false);
     });
   }
 
   list(dir: number, entry: EntryCallback): number {
     return this.#guard(() => {
-      const inode = this.#inode(nidOf(dir));
+      const inode = this.#served.inode(nidOf(dir));
       if ((inode.mode & S.IFMT) !== S.IFDIR) return -E.NOTDIR;
-      this.#image.list(inode, (name, nid, type) => {
-        if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) {
-          return;
-        }
+      this.#served.image.children(inode, (name, nid, type) => {
         u8.set(name, LISTING);
         u8[LISTING + name.length] = 0;
-        this.#number(nid);
-        entry(LISTING, name.length, ino.lo, ino.hi, DT_OF[type] ?? DT.UNKNOWN);
+        this.#served.number(nid);
+        entry(LISTING, name.length, this.#served.lo, this.#served.hi, dirType(type));
       });
       return 0;
     });
@@ -177,9 +145,9 @@ export class ErofsLayer implements Layer {
   }
 
   statfs(out: number): number {
-    const { blockSize, blocks, inodes } = this.#image;
+    const { blockSize, blocks, inodes } = this.#served.image;
     u8.fill(0, out, out + 120);
-    putU64(out, EROFS_MAGIC);
+    putU64(out, EROFS_SUPER_MAGIC_V1);
     putU64(out + 8, blockSize);
     putU64(out + 16, blocks);
     putU64(out + 40, inodes);
@@ -189,78 +157,31 @@ export class ErofsLayer implements Layer {
   }
 
   close(): void {
-    this.#close();
+    this.#served.close();
   }
 
-  /** What a malformed image throws becomes EUCLEAN, as the kernel's mount answers, and a line in the log. */
   #guard(work: () => number): number {
     try {
       return work();
     } catch (error) {
-      return this.#failure(error);
+      return this.#served.failure(error);
     }
-  }
-
-  #failure(error: unknown): number {
-    this.#log(`${this.label}: ${error instanceof Error ? error.message : String(error)}`);
-    const unsupported = (error as { unsupported?: unknown }).unsupported === true;
-    return unsupported ? -E.OPNOTSUPP : -E.UCLEAN;
   }
 
   /** The nid of `name` in `dir`, of `dir` itself for an empty name, or -ENOENT. */
   #nid(dir: number, name: number): number {
     if (u8[name] === 0) return nidOf(dir);
-    const inode = this.#inode(nidOf(dir));
+    const inode = this.#served.inode(nidOf(dir));
     if ((inode.mode & S.IFMT) !== S.IFDIR) return -E.NOTDIR;
-    return this.#image.lookup(inode, u8, name, cstrlen(name)) ?? -E.NOENT;
-  }
-
-  /** st_ino of a nid, to `ino`. */
-  #number(nid: number): void {
-    if (this.#image.superblock.metaboxNid === undefined) {
-      ino.lo = nid >>> 0;
-      ino.hi = Math.floor(nid / HI);
-    } else {
-      const number = this.#image.ino(nid);
-      ino.lo = Number(number & 0xffffffffn);
-      ino.hi = Number(number >> 32n);
-    }
-  }
-
-  #inode(nid: number): Inode {
-    const known = this.#inodes.get(nid);
-    if (known !== undefined) return known;
-    const inode = this.#image.inode(nid);
-    if (this.#inodes.size >= INODES) this.#inodes.clear();
-    this.#inodes.set(nid, inode);
-    return inode;
+    return this.#served.image.lookup(inode, u8, name, cstrlen(name)) ?? -E.NOENT;
   }
 
   #content(inode: Inode): Content {
-    const image = this.#image;
-    const failed = (error: unknown): number => this.#failure(error);
     return {
       size: inode.size,
-      read(out, size, offset) {
-        if (offset >= inode.size) return 0;
-        try {
-          const length = Math.min(size, inode.size - offset);
-          return image.read(inode, u8.subarray(out, out + length), offset);
-        } catch (error) {
-          return failed(error);
-        }
-      },
-      seek(offset, hole) {
-        let at = offset;
-        for (const extent of image.extents(inode, offset)) {
-          if (extent.at + extent.length <= at) continue;
-          if (hole && extent.at <= at) at = extent.at + extent.length;
-          else if (hole) return at;
-          else return Math.max(at, extent.at);
-        }
-        return hole ? Math.min(at, inode.size) : -E.NXIO;
-      },
-      close: NO_NAME,
+      read: (out, size, offset) => this.#guard(() => this.#served.read(inode, out, size, offset)),
+      seek: (offset, hole) => this.#guard(() => this.#served.seek(inode, offset, hole)),
+      close: nothing,
     };
   }
 
@@ -270,14 +191,14 @@ export class ErofsLayer implements Layer {
     u8.fill(0, at, at + STATX_SIZE);
     const k = at >>> 2;
     u32[k] = 0x7ff;
-    u32[k + (Statx.blksize >>> 2)] = this.#image.blockSize;
+    u32[k + (Statx.blksize >>> 2)] = this.#served.image.blockSize;
     u32[k + (Statx.nlink >>> 2)] = inode.nlink;
     u32[k + (Statx.uid >>> 2)] = inode.uid;
     u32[k + (Statx.gid >>> 2)] = inode.gid;
     u16[(at + Statx.mode) >>> 1] = inode.mode;
-    this.#number(inode.nid);
-    u32[k + (Statx.ino >>> 2)] = ino.lo;
-    u32[k + (Statx.ino >>> 2) + 1] = ino.hi;
+    this.#served.number(inode.nid);
+    u32[k + (Statx.ino >>> 2)] = this.#served.lo;
+    u32[k + (Statx.ino >>> 2) + 1] = this.#served.hi;
     putU64(at + Statx.size, inode.size);
     putU64(at + Statx.blocks, inode.blocks512);
     for (const time of [Statx.atime, Statx.ctime, Statx.mtime]) {
@@ -291,12 +212,6 @@ export class ErofsLayer implements Layer {
     return inode.mode;
   }
 }
-
-/** What #number() found. */
-const ino = { lo: 0, hi: 0 };
-
-/** d_type of a dirent's file_type. */
-const DT_OF = [DT.UNKNOWN, DT.REG, DT.DIR, DT.CHR, DT.BLK, DT.FIFO, DT.SOCK, DT.LNK];
 
 // A directory record keeps its nid where a directory layer keeps its descriptor, and beside it.
 function putNid(dir: number, nid: number): void {
