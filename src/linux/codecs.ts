@@ -4,6 +4,7 @@
 // Follows: lz4.h 1.9, lzma/container.h 5.4 (lzma_microlzma_decoder), zlib.h 1.2, zstd.h 1.5.
 
 import koffi from 'koffi';
+import { LzmaStream, NativeStruct, ZStream } from './native-struct.js';
 
 /** The libraries: soname and Debian package. */
 const LIBRARIES = {
@@ -86,38 +87,6 @@ function lazily<T>(declare: () => T): () => T {
   return () => (value ??= declare());
 }
 
-/** A C struct that is filled by hand: 64-bit fields as Numbers. */
-class CStruct {
-  readonly address: number;
-  readonly #words: Uint32Array;
-  /** Kept, so that the address stays good. */
-  readonly #bytes: Uint8Array;
-
-  constructor(size: number) {
-    this.#bytes = new Uint8Array(size);
-    this.#words = new Uint32Array(this.#bytes.buffer);
-    this.address = addressOf(this.#bytes);
-  }
-
-  put(at: number, value: number): void {
-    this.#words[at >>> 2] = value >>> 0;
-    this.#words[(at >>> 2) + 1] = Math.floor(value / 0x1_0000_0000);
-  }
-
-  get(at: number): number {
-    const high = this.#words[(at >>> 2) + 1] as number;
-    return high * 0x1_0000_0000 + (this.#words[at >>> 2] as number);
-  }
-
-  put32(at: number, value: number): void {
-    this.#words[at >>> 2] = value;
-  }
-
-  get32(at: number): number {
-    return this.#words[at >>> 2] as number;
-  }
-}
-
 const lz4 = lazily(() => ({
   whole: codecFunction(
     'lz4',
@@ -157,8 +126,8 @@ const zstd = lazily(() => {
     reset: declare('int64_t ZSTD_DCtx_reset(uint64_t dctx, int directive)'),
     stream: declare('int64_t ZSTD_decompressStream(uint64_t dctx, uint64_t out, uint64_t in)'),
     // ZSTD_outBuffer and ZSTD_inBuffer: pointer, size, position.
-    out: new CStruct(24),
-    in: new CStruct(24),
+    out: new NativeStruct(24),
+    in: new NativeStruct(24),
   };
 });
 
@@ -170,34 +139,25 @@ export const zstdDecompress: Decompress = (src, from, length, dst, to, size, par
   if (!partial) return z.whole(z.context, output, size, input, length) === size;
   const RESET_SESSION = 1;
   z.reset(z.context, RESET_SESSION);
-  z.out.put(0, output);
-  z.out.put(8, size);
-  z.out.put(16, 0);
-  z.in.put(0, input);
-  z.in.put(8, length);
-  z.in.put(16, 0);
-  for (let before = -1; z.out.get(16) < size; ) {
-    const position = z.out.get(16) + z.in.get(16);
+  z.out.put64(0, output);
+  z.out.put64(8, size);
+  z.out.put64(16, 0);
+  z.in.put64(0, input);
+  z.in.put64(8, length);
+  z.in.put64(16, 0);
+  for (let before = -1; z.out.get64(16) < size; ) {
+    const position = z.out.get64(16) + z.in.get64(16);
     if (position === before) return false;
     before = position;
     // 0: the frame ends here. Another may follow, but not in a pcluster.
     if (z.stream(z.context, z.out.address, z.in.address) <= 0) break;
   }
-  return z.out.get(16) === size;
+  return z.out.get64(16) === size;
 };
-
-/** z_stream on 64-bit systems. */
-const ZStream = {
-  size: 112,
-  next_in: 0,
-  avail_in: 8,
-  next_out: 24,
-  avail_out: 32,
-} as const;
 
 const zlib = lazily(() => {
   const declare = (prototype: string): CodecCall => codecFunction('z', prototype);
-  const stream = new CStruct(ZStream.size);
+  const stream = new NativeStruct(ZStream.size);
   const init = declare(
     'int inflateInit2_(uint64_t strm, int windowBits, const char *version, int size)',
   );
@@ -215,9 +175,9 @@ const zlib = lazily(() => {
 export const inflateRaw: Decompress = (src, from, length, dst, to, size, partial) => {
   const { stream, reset, inflate } = zlib();
   reset(stream.address);
-  stream.put(ZStream.next_in, addressOf(src) + from);
+  stream.put64(ZStream.next_in, addressOf(src) + from);
   stream.put32(ZStream.avail_in, length);
-  stream.put(ZStream.next_out, addressOf(dst) + to);
+  stream.put64(ZStream.next_out, addressOf(dst) + to);
   stream.put32(ZStream.avail_out, size);
   const Z_SYNC_FLUSH = 2;
   const Z_FINISH = 4;
@@ -227,20 +187,11 @@ export const inflateRaw: Decompress = (src, from, length, dst, to, size, partial
   return partial ? r >= 0 : r === Z_STREAM_END;
 };
 
-/** lzma_stream on 64-bit systems. */
-const LzmaStream = {
-  size: 136,
-  next_in: 0,
-  avail_in: 8,
-  next_out: 24,
-  avail_out: 32,
-} as const;
-
 const lzma = lazily(() => {
   const declare = (prototype: string): CodecCall => codecFunction('lzma', prototype);
   return {
     // All zeros: LZMA_STREAM_INIT. Initialised anew for every pcluster, which reuses the dictionary's memory.
-    stream: new CStruct(LzmaStream.size),
+    stream: new NativeStruct(LzmaStream.size),
     init: declare(
       'int lzma_microlzma_decoder(uint64_t strm, uint64_t comp, uint64_t uncomp, uint8_t exact, uint32_t dict)',
     ),
@@ -256,13 +207,13 @@ export function microlzmaDecompress(dictSize: number): Decompress {
   return (src, from, length, dst, to, size, partial) => {
     const { stream, init, code } = lzma();
     if (init(stream.address, length, size, partial ? 0 : 1, dictSize) !== 0) return false;
-    stream.put(LzmaStream.next_in, addressOf(src) + from);
-    stream.put(LzmaStream.avail_in, length);
-    stream.put(LzmaStream.next_out, addressOf(dst) + to);
-    stream.put(LzmaStream.avail_out, size);
+    stream.put64(LzmaStream.next_in, addressOf(src) + from);
+    stream.put64(LzmaStream.avail_in, length);
+    stream.put64(LzmaStream.next_out, addressOf(dst) + to);
+    stream.put64(LzmaStream.avail_out, size);
     const LZMA_FINISH = 3;
     const LZMA_STREAM_END = 1;
     const r = code(stream.address, LZMA_FINISH);
-    return r === LZMA_STREAM_END && stream.get(LzmaStream.avail_out) === 0;
+    return r === LZMA_STREAM_END && stream.get64(LzmaStream.avail_out) === 0;
   };
 }

@@ -4,6 +4,7 @@
 
 import { codecFunction } from './codecs.js';
 import { allocate, copyNative, nativeBytes } from './native-memory.js';
+import { LzmaStream, NativeStruct, ZStream } from './native-struct.js';
 
 /** Addresses are Numbers; what lies there must stay while a call runs. One object serves one thread. */
 export interface Compressor {
@@ -280,60 +281,51 @@ class Zstd extends Fitting {
   }
 }
 
-/** struct z_stream of LP64. */
-const ZStream = { next_in: 0, avail_in: 8, next_out: 24, avail_out: 32, total_out: 40 } as const;
-const Z_STREAM_SIZE = 112;
 const Z_FINISH = 4;
 const Z_STREAM_END = 1;
 const Z_DEFLATED = 8;
 
 class Deflate extends Fitting {
   protected override readonly slackBits = 8;
-  readonly #stream: number;
-  readonly #view: DataView;
+  readonly #stream = new NativeStruct(ZStream.size);
   readonly #reset = codecFunction('z', 'int deflateReset(uint64_t stream)');
   readonly #deflate = codecFunction('z', 'int deflate(uint64_t stream, int flush)');
 
   constructor(options: CompressorOptions) {
     super();
-    this.#stream = allocate(Z_STREAM_SIZE);
-    this.#view = new DataView(nativeBytes(this.#stream, Z_STREAM_SIZE).buffer);
     const init = codecFunction(
       'z',
       'int deflateInit2_(uint64_t stream, int level, int method, int window, int memory, int strategy, const char *version, int size)',
-    ) as unknown as (...args: (number | string)[]) => number;
+    );
     const windowBits = -Math.log2(options.window);
     const r = init(
-      this.#stream,
+      this.#stream.address,
       options.level,
       Z_DEFLATED,
       windowBits,
       8,
       0,
       '1.2.11',
-      Z_STREAM_SIZE,
+      ZStream.size,
     );
     if (r !== 0) throw new Error(`deflateInit2: error ${r}`);
   }
 
   protected override attempt(s: number, length: number, target: number, capacity: number): number {
-    this.#reset(this.#stream);
-    const view = this.#view;
-    view.setBigUint64(ZStream.next_in, BigInt(s), true);
-    view.setUint32(ZStream.avail_in, length, true);
-    view.setBigUint64(ZStream.next_out, BigInt(target), true);
-    view.setUint32(ZStream.avail_out, capacity, true);
-    if (this.#deflate(this.#stream, Z_FINISH) !== Z_STREAM_END) return 0;
+    const stream = this.#stream;
+    this.#reset(stream.address);
+    stream.put64(ZStream.next_in, s);
+    stream.put32(ZStream.avail_in, length);
+    stream.put64(ZStream.next_out, target);
+    stream.put32(ZStream.avail_out, capacity);
+    if (this.#deflate(stream.address, Z_FINISH) !== Z_STREAM_END) return 0;
     // A stored block that is not the last begins with a zero byte, which readers would take for padding; the five bits
     // behind its type are skipped, so one of them may be set.
     if (this.first[0] === 0) this.first[0] = 8;
-    return capacity - view.getUint32(ZStream.avail_out, true);
+    return capacity - stream.get32(ZStream.avail_out);
   }
 }
 
-/** struct lzma_stream of LP64. */
-const LzmaStream = { next_in: 0, avail_in: 8, total_in: 16, next_out: 24, avail_out: 32 } as const;
-const LZMA_STREAM_SIZE = 136;
 const LZMA_OPTIONS_SIZE = 256; // struct lzma_options_lzma takes 112; dict_size comes first
 const LZMA_FINISH = 3;
 const LZMA_STREAM_END = 1;
@@ -341,9 +333,8 @@ const LZMA_PRESET_EXTREME = 0x8000_0000;
 
 class MicroLzma implements Compressor {
   taken = 0;
-  readonly #stream: number;
-  readonly #options: number;
-  readonly #view: DataView;
+  readonly #stream = new NativeStruct(LzmaStream.size);
+  readonly #options = new NativeStruct(LZMA_OPTIONS_SIZE);
   readonly #init = codecFunction(
     'lzma',
     'int lzma_microlzma_encoder(uint64_t stream, uint64_t options)',
@@ -351,33 +342,30 @@ class MicroLzma implements Compressor {
   readonly #code = codecFunction('lzma', 'int lzma_code(uint64_t stream, int action)');
 
   constructor(options: CompressorOptions) {
-    this.#stream = allocate(LZMA_STREAM_SIZE);
-    this.#view = new DataView(nativeBytes(this.#stream, LZMA_STREAM_SIZE).buffer);
-    this.#options = allocate(LZMA_OPTIONS_SIZE);
     const { level } = options;
     const preset = level >= 100 ? (level - 100 + LZMA_PRESET_EXTREME) >>> 0 : level;
     const unknown = codecFunction(
       'lzma',
       'int lzma_lzma_preset(uint64_t options, uint32_t preset)',
-    )(this.#options, preset);
+    )(this.#options.address, preset);
     if (unknown !== 0) throw new Error(`lzma: no level ${level}`);
-    new DataView(nativeBytes(this.#options, 4).buffer).setUint32(0, options.window, true);
+    this.#options.put32(0, options.window);
   }
 
   begin(): void {}
 
   compress(source: number, length: number, target: number, capacity: number): number {
     // The encoder keeps its memory in the stream from call to call.
-    const r = this.#init(this.#stream, this.#options);
+    const stream = this.#stream;
+    const r = this.#init(stream.address, this.#options.address);
     if (r !== 0) throw new Error(`lzma_microlzma_encoder: error ${r}`);
-    const view = this.#view;
-    view.setBigUint64(LzmaStream.next_in, BigInt(source), true);
-    view.setBigUint64(LzmaStream.avail_in, BigInt(length), true);
-    view.setBigUint64(LzmaStream.next_out, BigInt(target), true);
-    view.setBigUint64(LzmaStream.avail_out, BigInt(capacity), true);
-    const end = this.#code(this.#stream, LZMA_FINISH);
+    stream.put64(LzmaStream.next_in, source);
+    stream.put64(LzmaStream.avail_in, length);
+    stream.put64(LzmaStream.next_out, target);
+    stream.put64(LzmaStream.avail_out, capacity);
+    const end = this.#code(stream.address, LZMA_FINISH);
     if (end !== LZMA_STREAM_END) throw new Error(`lzma_code: error ${end}`);
-    this.taken = Number(view.getBigUint64(LzmaStream.total_in, true));
-    return capacity - Number(view.getBigUint64(LzmaStream.avail_out, true));
+    this.taken = stream.get64(LzmaStream.total_in);
+    return capacity - stream.get64(LzmaStream.avail_out);
   }
 }

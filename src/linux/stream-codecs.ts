@@ -4,6 +4,7 @@
 
 import { codecFunction } from './codecs.js';
 import { allocate, copyNative, nativeBytes, release } from './native-memory.js';
+import { LzmaStream, NativeStruct, ZStream } from './native-struct.js';
 
 export type StreamFormat = 'gzip' | 'zstd' | 'xz' | 'lzma' | 'lz4';
 
@@ -68,41 +69,6 @@ export function openDecoder(format: StreamFormat, head: Uint8Array): StreamDecod
   }
 }
 
-/** A C struct in native memory. */
-class NativeStruct {
-  readonly address: number;
-  readonly #size: number;
-  readonly #words: Uint32Array;
-
-  constructor(size: number) {
-    this.address = allocate(size);
-    this.#size = size;
-    this.#words = new Uint32Array(nativeBytes(this.address, size).buffer);
-  }
-
-  put64(at: number, value: number): void {
-    this.#words[at >>> 2] = value >>> 0;
-    this.#words[(at >>> 2) + 1] = Math.floor(value / 0x1_0000_0000);
-  }
-
-  get64(at: number): number {
-    const high = this.#words[(at >>> 2) + 1] as number;
-    return high * 0x1_0000_0000 + (this.#words[at >>> 2] as number);
-  }
-
-  put32(at: number, value: number): void {
-    this.#words[at >>> 2] = value;
-  }
-
-  get32(at: number): number {
-    return this.#words[at >>> 2] as number;
-  }
-
-  free(): void {
-    release(this.address, this.#size);
-  }
-}
-
 abstract class Decoder implements StreamDecoder {
   consumed = 0;
   produced = 0;
@@ -111,13 +77,8 @@ abstract class Decoder implements StreamDecoder {
   abstract close(): void;
 }
 
-/** z_stream and lzma_stream on 64-bit systems begin alike; avail_* have 4 bytes in the first, 8 in the second. */
-const Stream = { next_in: 0, avail_in: 8, next_out: 24, avail_out: 32 } as const;
-const Z_STREAM_SIZE = 112;
-const LZMA_STREAM_SIZE = 136;
-
 class GzipDecoder extends Decoder {
-  readonly #stream = new NativeStruct(Z_STREAM_SIZE);
+  readonly #stream = new NativeStruct(ZStream.size);
   readonly #inflate = codecFunction('z', 'int inflate(uint64_t strm, int flush)');
 
   constructor() {
@@ -127,22 +88,22 @@ class GzipDecoder extends Decoder {
       'int inflateInit2_(uint64_t strm, int windowBits, const char *version, int size)',
     );
     const GZIP_32K = 15 + 16;
-    const r = init(this.#stream.address, GZIP_32K, '1.2.11', Z_STREAM_SIZE);
+    const r = init(this.#stream.address, GZIP_32K, '1.2.11', ZStream.size);
     if (r !== 0) throw new StreamError(`inflateInit2 failed: ${r}`);
   }
 
   step(input: number, length: number, output: number, capacity: number): void {
     const stream = this.#stream;
-    stream.put64(Stream.next_in, input);
-    stream.put32(Stream.avail_in, length);
-    stream.put64(Stream.next_out, output);
-    stream.put32(Stream.avail_out, capacity);
+    stream.put64(ZStream.next_in, input);
+    stream.put32(ZStream.avail_in, length);
+    stream.put64(ZStream.next_out, output);
+    stream.put32(ZStream.avail_out, capacity);
     const Z_STREAM_END = 1;
     const Z_BUF_ERROR = -5;
     const r = this.#inflate(stream.address, 0);
     if (r < 0 && r !== Z_BUF_ERROR) throw new StreamError('the gzip data is corrupt');
-    this.consumed = length - stream.get32(Stream.avail_in);
-    this.produced = capacity - stream.get32(Stream.avail_out);
+    this.consumed = length - stream.get32(ZStream.avail_in);
+    this.produced = capacity - stream.get32(ZStream.avail_out);
     this.ended = r === Z_STREAM_END;
   }
 
@@ -154,8 +115,7 @@ class GzipDecoder extends Decoder {
 
 class LzmaDecoder extends Decoder {
   readonly #format: string;
-  // All zeros: LZMA_STREAM_INIT.
-  readonly #stream = new NativeStruct(LZMA_STREAM_SIZE);
+  readonly #stream = new NativeStruct(LzmaStream.size);
   readonly #code = codecFunction('lzma', 'int lzma_code(uint64_t strm, int action)');
 
   constructor(format: 'xz' | 'lzma') {
@@ -176,10 +136,10 @@ class LzmaDecoder extends Decoder {
 
   step(input: number, length: number, output: number, capacity: number): void {
     const stream = this.#stream;
-    stream.put64(Stream.next_in, input);
-    stream.put64(Stream.avail_in, length);
-    stream.put64(Stream.next_out, output);
-    stream.put64(Stream.avail_out, capacity);
+    stream.put64(LzmaStream.next_in, input);
+    stream.put64(LzmaStream.avail_in, length);
+    stream.put64(LzmaStream.next_out, output);
+    stream.put64(LzmaStream.avail_out, capacity);
     const LZMA_STREAM_END = 1;
     const LZMA_UNSUPPORTED_CHECK = 3;
     const LZMA_MEMLIMIT_ERROR = 6;
@@ -193,8 +153,8 @@ class LzmaDecoder extends Decoder {
     if (r > LZMA_UNSUPPORTED_CHECK && r !== LZMA_BUF_ERROR) {
       throw new StreamError(`the ${this.#format} data is corrupt`);
     }
-    this.consumed = length - stream.get64(Stream.avail_in);
-    this.produced = capacity - stream.get64(Stream.avail_out);
+    this.consumed = length - stream.get64(LzmaStream.avail_in);
+    this.produced = capacity - stream.get64(LzmaStream.avail_out);
     this.ended = r === LZMA_STREAM_END;
   }
 
