@@ -11,13 +11,14 @@ import {
   type FileChoice,
   parseCompression,
 } from '../erofs/write-options.js';
-import { MountError, reasonOf } from '../stack/errors.js';
-import { TreeError } from '../tree/errors.js';
+import { SysError } from '../linux/errno.js';
+import { MountError } from '../stack/errors.js';
 import { compileExcludes } from '../tree/exclude.js';
 import { openTreeSource } from '../tree/source.js';
 import type { SourceTree } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { asMountError } from './image.js';
 import { counted, print, remark, size } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
@@ -26,19 +27,16 @@ export async function run(given: Arguments): Promise<number> {
   if (out === undefined) {
     throw new MountError('option', 'image build: no image named: write -o IMAGE');
   }
-  const options = buildOptions(given);
   const meter = given.has('quiet') || !process.stderr.isTTY ? undefined : new Meter();
+  const options = buildOptions(given, meter);
   const tree = open(source, given, meter);
   const started = performance.now();
   let report: BuildReport;
   try {
-    report = await buildImage(
-      tree.root,
-      meter === undefined ? options : { ...options, onProgress: (p) => meter.building(p) },
-      out,
-    );
+    report = await buildImage(tree.root, options, out);
   } catch (error) {
-    throw asMountError(error, source, out);
+    // What a system call says while the image is made is about the source: the output has errors of node:fs.
+    throw buildError(error, error instanceof SysError ? source : out);
   } finally {
     meter?.end();
     tree.close();
@@ -61,16 +59,15 @@ export async function run(given: Arguments): Promise<number> {
 
 function open(source: string, given: Arguments, meter: Meter | undefined): SourceTree {
   try {
-    const excludes = compileExcludes({ globs: given.values('exclude') });
     const tree = openTreeSource(source, {
-      ...(excludes === undefined ? {} : { excludes }),
-      ...(meter === undefined ? {} : { onProgress: (names) => meter.reading(names) }),
+      excludes: compileExcludes({ globs: given.values('exclude') }),
+      onProgress: meter?.reading.bind(meter),
     });
     if (given.has('no-xattrs')) dropXattrs(tree);
     return tree;
   } catch (error) {
     meter?.end();
-    throw asMountError(error, source, source);
+    throw buildError(error, source);
   }
 }
 
@@ -82,29 +79,20 @@ function dropXattrs(tree: SourceTree): void {
   }
 }
 
-/** Foreseen failures as one line with an exit code. */
-function asMountError(error: unknown, source: string, out: string): unknown {
-  if (error instanceof MountError || !(error instanceof Error)) return error;
-  if (error instanceof BuildOptionError)
+/** As asMountError(), and what only a build says. @param path the source or the image. */
+function buildError(error: unknown, path: string): unknown {
+  if (error instanceof BuildOptionError) {
     return new MountError('option', `image build: ${error.message}`);
-  if (error instanceof TreeError) return new MountError('layer', error.message, { cause: error });
-  if (error.name === 'SysError') {
-    return new MountError('layer', `${source}: ${error.message}`, { cause: error });
   }
   if (error instanceof RangeError) return new MountError('layer', error.message, { cause: error });
-  const { code } = error as NodeJS.ErrnoException;
-  if (code !== undefined && /^E[A-Z]+$/.test(code)) {
-    const path = (error as NodeJS.ErrnoException).path ?? out;
-    return new MountError('layer', `${path}: ${reasonOf(error)}: check the path`, { cause: error });
-  }
-  return error;
+  return asMountError(error, path);
 }
 
-function buildOptions(given: Arguments): BuildOptions {
+function buildOptions(given: Arguments, meter: Meter | undefined): BuildOptions {
   const { compression, choose } = compressionOf(given.values('compress'));
   const number = (flag: string): number | undefined => numberOf(given, flag);
   const root = given.has('all-root') ? 0 : undefined;
-  const options: Record<string, unknown> = {
+  return {
     compression,
     choose,
     pclusterSize: number('cluster'),
@@ -119,10 +107,8 @@ function buildOptions(given: Arguments): BuildOptions {
     uuid: uuidOf(given.value('uuid')),
     volumeName: labelOf(given.value('label')),
     workers: number('threads'),
+    onProgress: meter?.building.bind(meter),
   };
-  return Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined),
-  ) as BuildOptions;
 }
 
 /** `-z ALGORITHM[,LEVEL]` is for all files, `-z ALGORITHM[,LEVEL]:PATH` for those below PATH. */

@@ -3,12 +3,11 @@
 // Manual: image-commands.ts.
 
 import { imageTree } from '../erofs/to-tree.js';
-import { MountError, reasonOf } from '../stack/errors.js';
-import { TreeError } from '../tree/errors.js';
+import { MountError } from '../stack/errors.js';
 import { type ExtractWarning, extractTree } from '../tree/extract.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { inodeAt, isDir, withImage } from './image.js';
+import { asMountError, inodeAt, isDir, withImage } from './image.js';
 import { counted, remark } from './output.js';
 
 export function run(given: Arguments): Promise<number> {
@@ -31,15 +30,4 @@ export function run(given: Arguments): Promise<number> {
     }
     return EXIT.ok;
   });
-}
-
-function asMountError(error: unknown, target: string): unknown {
-  if (error instanceof TreeError) return new MountError('layer', error.message, { cause: error });
-  if (error instanceof Error && error.name === 'SysError') {
-    return new MountError('layer', `${target}: ${error.message}`, { cause: error });
-  }
-  if (error instanceof Error && (error as NodeJS.ErrnoException).code !== undefined) {
-    return new MountError('layer', `${target}: ${reasonOf(error)}`, { cause: error });
-  }
-  return error;
 }

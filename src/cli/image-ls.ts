@@ -23,7 +23,7 @@ export function run(given: Arguments): Promise<number> {
     const path = given.operands[1] ?? '/';
     const deep = given.has('recursive') || given.has('tree');
     // As ls(1): a symlink that is named is followed unless it is to be described.
-    const start = inodeAt(image, path, !given.has('long') || path.endsWith('/'));
+    const start = inodeAt(image, path, !given.has('long'));
     if (given.has('json')) {
       const rows = [...walk(image, start, '', deep)].map(([name, inode]) =>
         described(image, name, inode),

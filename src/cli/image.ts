@@ -2,11 +2,15 @@
 // Used by image-*.ts; opened images are read where they lie, nothing is mounted.
 // Names are bytes: shown as UTF-8 where they are, escaped where they are not.
 
+import { ErofsError } from '../erofs/errors.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
 import { resolveInImage } from '../erofs/path.js';
 import { S } from '../linux/constants.js';
-import { MountError } from '../stack/errors.js';
+import { majorOf, minorOf } from '../linux/device.js';
+import { SysError } from '../linux/errno.js';
+import { MountError, reasonOf } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
+import { TreeError } from '../tree/errors.js';
 import type { Arguments } from './args.js';
 
 /** Opens the image of the first operand, with the devices given; closed when `work` ends. */
@@ -19,7 +23,7 @@ export async function withImage<T>(
   try {
     return await work(image);
   } catch (error) {
-    if (error instanceof Error && error.name === 'ErofsError') {
+    if (error instanceof ErofsError) {
       throw new MountError('layer', `${path}: ${error.message}: \`varve image check\` tells more`, {
         cause: error,
       });
@@ -83,9 +87,27 @@ export function modeText(mode: number): string {
   ].join('');
 }
 
-/** Major and minor of a device number in new_encode_dev() form. */
+/** `8, 1`, as ls(1) writes a device. */
 export function deviceText(rdev: number): string {
-  return `${(rdev >>> 8) & 0xfff}, ${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
+  return `${majorOf(rdev)}, ${minorOf(rdev)}`;
+}
+
+/**
+ * A foreseen failure of reading or writing a tree, as one line with an exit code; what was not foreseen stays as it is.
+ * @param path what to name where the error does not.
+ */
+export function asMountError(error: unknown, path: string): unknown {
+  if (error instanceof TreeError) return new MountError('layer', error.message, { cause: error });
+  if (error instanceof SysError) {
+    return new MountError('layer', `${path}: ${error.message}`, { cause: error });
+  }
+  const { code, path: named = path } = error as NodeJS.ErrnoException;
+  if (error instanceof Error && code !== undefined && /^E[A-Z]+$/.test(code)) {
+    return new MountError('layer', `${named}: ${reasonOf(error)}: check the path`, {
+      cause: error,
+    });
+  }
+  return error;
 }
 
 /** A directory's entries but . and .., in the image's order (of bytes). */

@@ -10,7 +10,7 @@ const MAX_LINKS = 40;
 
 /**
  * The inode at `path` (latin1; a leading slash is allowed).
- * @param follow whether a symlink at the end is followed too; on the way they always are.
+ * @param follow whether a symlink at the end is followed too; on the way, and before a slash, they always are.
  * @returns undefined when there is none, or when too many symlinks lead to one another.
  */
 export function resolveInImage(
@@ -18,10 +18,11 @@ export function resolveInImage(
   path: string,
   follow: boolean,
 ): Inode | undefined {
-  let names = path.split('/');
+  const names = path.split('/');
+  /** From the root to where the walk is. */
   let way: Inode[] = [image.inode(image.rootNid)];
-  for (let links = 0, i = 0; i < names.length; i++) {
-    const name = names[i] as string;
+  let links = 0;
+  for (let name = names.shift(); name !== undefined; name = names.shift()) {
     const here = way[way.length - 1] as Inode;
     if ((here.mode & S.IFMT) !== S.IFDIR) return undefined;
     if (name === '' || name === '.') continue;
@@ -32,18 +33,14 @@ export function resolveInImage(
     const nid = image.lookup(here, Buffer.from(name, 'latin1'));
     if (nid === undefined) return undefined;
     const inode = image.inode(nid);
-    const last = names.slice(i + 1).every((n) => n === '');
-    if ((inode.mode & S.IFMT) !== S.IFLNK || (last && !follow)) {
-      if (last && names.length > i + 1 && (inode.mode & S.IFMT) === S.IFLNK) return inode;
+    if ((inode.mode & S.IFMT) !== S.IFLNK || (names.length === 0 && !follow)) {
       way.push(inode);
-      if (last && names.length === i + 1) break;
       continue;
     }
     if (++links > MAX_LINKS) return undefined;
     const target = image.readlink(inode);
     if (target.startsWith('/')) way = way.slice(0, 1);
-    names = [...target.split('/'), ...names.slice(i + 1)];
-    i = -1;
+    names.unshift(...target.split('/'));
   }
   return way[way.length - 1];
 }

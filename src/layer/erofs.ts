@@ -6,6 +6,7 @@ import { EROFS_SUPER_MAGIC_V1 } from '../erofs/format.js';
 import type { Inode } from '../erofs/image.js';
 import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
 import { S } from '../linux/constants.js';
+import { majorOf, minorOf } from '../linux/device.js';
 import type { EntryCallback } from '../linux/dirents.js';
 import { E } from '../linux/errno.js';
 import { Statx, statBuffer } from '../linux/files.js';
@@ -206,9 +207,8 @@ export class ErofsLayer implements Layer {
       u32[k + (time >>> 2) + 1] = Math.floor(inode.mtime / HI) >>> 0;
       u32[k + (time >>> 2) + 2] = inode.mtimeNsec;
     }
-    const { rdev } = inode;
-    u32[k + (Statx.rdev_major >>> 2)] = (rdev >>> 8) & 0xfff;
-    u32[k + (Statx.rdev_minor >>> 2)] = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+    u32[k + (Statx.rdev_major >>> 2)] = majorOf(inode.rdev);
+    u32[k + (Statx.rdev_minor >>> 2)] = minorOf(inode.rdev);
     return inode.mode;
   }
 }

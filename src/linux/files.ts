@@ -3,6 +3,7 @@
 // Follows: statx(2), openat(2), renameat2(2), copy_file_range(2), fallocate(2), getdents64(2).
 
 import { AT, O } from './constants.js';
+import { majorOf, minorOf } from './device.js';
 import { func, ret, syscall } from './libc.js';
 import { base, putU64, scratch, u8, u16, u32 } from './memory.js';
 
@@ -207,12 +208,11 @@ export function mkdirAt(dirfd: number, name: number, mode: number): number {
   return ret(c.mkdirat(dirfd, base + name, mode));
 }
 
-/** @param dev in the kernel's new_encode_dev() form: minor low 8 bits, major 12 bits, minor high bits. */
+/** @param dev as device.ts has it. */
 export function mknodAt(dirfd: number, name: number, mode: number, dev: number): number {
-  const major = (dev >>> 8) & 0xfff;
-  const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
+  const minor = minorOf(dev);
   // glibc's dev_t: minor low 8 | major low 12 << 8 | minor rest << 12; equal to the kernel's for these ranges.
-  const value = (minor & 0xff) + major * 256 + (minor >>> 8) * 0x100000;
+  const value = (minor & 0xff) + majorOf(dev) * 256 + (minor >>> 8) * 0x100000;
   return ret(c.mknodat(dirfd, base + name, mode, value));
 }
 

@@ -4,6 +4,7 @@
 
 import { closeFile, type Layer } from '../layer/layer.js';
 import { AT, DT, O, S, XATTR_SIZE_MAX } from '../linux/constants.js';
+import { encodeDevice } from '../linux/device.js';
 import { E } from '../linux/errno.js';
 import {
   chmodAt,
@@ -347,9 +348,7 @@ function stageSpecial(
 ): number {
   if (type !== DT.LNK) {
     const s = SAVED_STAT >>> 2;
-    const major = u32[s + 32] as number;
-    const minor = u32[s + 33] as number;
-    const dev = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+    const dev = encodeDevice(u32[s + 32] as number, u32[s + 33] as number);
     return mknodAt(o.config.workFd, temp, mode & S.IFMT, dev);
   }
   const length = layer.readlink(dir, name, PATH, 4096);

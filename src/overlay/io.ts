@@ -69,8 +69,7 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   if (alone && !upper && reply.backingId === 0 && !hasFlag(slot, FLAG.STORED)) {
     setFlag(slot, FLAG.STORED);
     if (reply.flags & OPEN.KEEP_CACHE) {
-      if (isContent(fd)) o.host.storeStart(r.nodeLo, r.nodeHi, fd, readFile);
-      else o.host.storeStart(r.nodeLo, r.nodeHi, fd);
+      o.host.storeStart(r.nodeLo, r.nodeHi, fd, isContent(fd) ? readFile : undefined);
     }
   }
   return 0;

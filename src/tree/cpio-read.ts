@@ -3,12 +3,13 @@
 // Follows: Documentation/driver-api/early-userspace/buffer-format.rst of Linux 6.18 (newc, crc); cpio(5) for odc.
 
 import { S } from '../linux/constants.js';
+import { encodeDevice } from '../linux/device.js';
 import { streamFormat } from '../linux/stream-codecs.js';
 import { type Archive, type ArchiveOptions, openArchive } from './archive-input.js';
 import { Assembly } from './assemble.js';
 import { ArchiveError, TreeError } from './errors.js';
 import { RangeContent } from './stored.js';
-import { encodeDevice, makeNode, type SourceTree, type TreeNode } from './tree.js';
+import { makeNode, type SourceTree, type TreeNode } from './tree.js';
 import { decode, type Window } from './window.js';
 
 /** Bytes of a name or of a symlink's target. */

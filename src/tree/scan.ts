@@ -4,6 +4,7 @@
 
 import { requireRange } from '../bytes/source.js';
 import { AT, O, S, SEEK } from '../linux/constants.js';
+import { encodeDevice } from '../linux/device.js';
 import { readEntries } from '../linux/dirents.js';
 import { E, SysError } from '../linux/errno.js';
 import * as files from '../linux/files.js';
@@ -15,7 +16,6 @@ import type { Excludes } from './exclude.js';
 import {
   type Content,
   type Extent,
-  encodeDevice,
   isRepeatedXattr,
   makeNode,
   type OpenContent,

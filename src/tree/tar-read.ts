@@ -3,6 +3,7 @@
 // Follows: pax(1) of POSIX.1-2017 and tar(5) of libarchive for the dialects. Owners are numbers, names are bytes.
 
 import { S } from '../linux/constants.js';
+import { encodeDevice } from '../linux/device.js';
 import { type Archive, type ArchiveOptions, openArchive } from './archive-input.js';
 import { Assembly } from './assemble.js';
 import { ArchiveError, TreeError } from './errors.js';
@@ -10,7 +11,7 @@ import { PiecesContent, RangeContent } from './stored.js';
 import { BLOCK, decodeHeader, type Header, isZeroBlock } from './tar-header.js';
 import { interpret, type Overrides, PAX_MAX, parseRecords, type Records } from './tar-pax.js';
 import { checkMap, readOldGnuMap, readPaxMap, type SparseMap } from './tar-sparse.js';
-import { encodeDevice, makeNode, type SourceTree, type TreeNode } from './tree.js';
+import { makeNode, type SourceTree, type TreeNode } from './tree.js';
 import type { Window } from './window.js';
 
 /** Bytes of a name in a GNU long-name member. */

@@ -3,6 +3,7 @@
 // Follows: pax(1) of POSIX.1-2017; xattrs as SCHILY.xattr.* and holes as PAX version 1.0, both as GNU tar 1.34 writes them.
 
 import { S } from '../linux/constants.js';
+import { majorOf, minorOf } from '../linux/device.js';
 import { TreeError } from './errors.js';
 import { BLOCK, TarHeader } from './tar-header.js';
 import { dataExtents, type Extent, type OpenContent, show, type TreeNode, walk } from './tree.js';
@@ -197,8 +198,8 @@ function writeHeader(
         uid: Math.min(node.uid, MAX_7_DIGITS),
         gid: Math.min(node.gid, MAX_7_DIGITS),
         mtime: Math.min(Math.max(node.mtime, 0), MAX_11_DIGITS),
-        major: isDevice ? (node.rdev >>> 8) & 0xfff : 0,
-        minor: isDevice ? (node.rdev & 0xff) | ((node.rdev >>> 12) & 0xfff00) : 0,
+        major: isDevice ? majorOf(node.rdev) : 0,
+        minor: isDevice ? minorOf(node.rdev) : 0,
       },
     ),
   );

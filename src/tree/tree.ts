@@ -255,11 +255,6 @@ export function dataExtents(node: TreeNode): readonly Extent[] {
   return node.content.extents ?? [{ at: 0, length: node.size }];
 }
 
-/** A device number in the kernel's new_encode_dev() form. */
-export function encodeDevice(major: number, minor: number): number {
-  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
-}
-
 /** The content of a file that is in memory; `bytes` are borrowed. */
 export function memoryContent(bytes: Uint8Array): Content {
   return { open: () => Object.assign(new MemorySource(bytes), { close: () => {} }) };

@@ -2,6 +2,7 @@
 // Filled by overlay/ and imagefs/ from struct statx or an image's inode; sent by fuse/ without another copy.
 // Layout of struct fuse_attr, fuse_entry_out, fuse_attr_out, fuse_kstatfs: include/uapi/linux/fuse.h, ABI 7.45.
 
+import { encodeDevice } from '../linux/device.js';
 import { Statx, statBuffer } from '../linux/files.js';
 import { u16, u32 } from '../linux/memory.js';
 
@@ -77,9 +78,7 @@ export function attrFromStat(out: number): void {
   u32[o + 16] = u32[s + 4] as number;
   u32[o + 17] = u32[s + 5] as number;
   u32[o + 18] = u32[s + 6] as number;
-  const major = u32[s + 32] as number;
-  const minor = u32[s + 33] as number;
-  u32[o + 19] = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+  u32[o + 19] = encodeDevice(u32[s + 32] as number, u32[s + 33] as number);
   u32[o + 20] = u32[s + 1] as number;
   u32[o + 21] = 0;
 }

@@ -1,8 +1,17 @@
 // A tree as text, a line an object, so that an image and the kernel's view of it are compared as a diff.
-// Made of an opened image and of a folder; the two say the same about the same tree.
+// Made of an opened image, of a folder and of a mount; they say the same about the same tree.
 
+import { execFileSync } from 'node:child_process';
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs';
 import type { ErofsImage, Inode } from '../../src/erofs/image.js';
 import { sys } from '../support/sys.js';
 
@@ -135,4 +144,24 @@ function xattrsOf(dir: number, path: string): [string, Uint8Array][] {
     if (typeof value === 'number') throw new Error(`getxattr ${path} ${name}: ${value}`);
     return [name, value];
   });
+}
+
+/** The tree of an image as the kernel shows it, mounted for that. @param blob its second device. */
+export function listMount(image: string, blob: string | undefined): string[] {
+  const mountpoint = `${image}.mnt`;
+  mkdirSync(mountpoint);
+  let device: string | undefined;
+  try {
+    let options = 'ro,loop';
+    if (blob !== undefined) {
+      device = execFileSync('losetup', ['-r', '-f', '--show', blob], { encoding: 'utf8' }).trim();
+      options += `,device=${device}`;
+    }
+    execFileSync('mount', ['-t', 'erofs', '-o', options, image, mountpoint]);
+    const lines = listFolder(mountpoint);
+    execFileSync('umount', [mountpoint]);
+    return lines;
+  } finally {
+    if (device !== undefined) execFileSync('losetup', ['-d', device]);
+  }
 }

@@ -10,7 +10,7 @@ import { ErofsImage } from '../../src/erofs/image.js';
 import { FileSource } from '../../src/linux/file-source.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
-import { listFolder, listImage } from './listing.js';
+import { listImage, listMount } from './listing.js';
 import { makeSample } from './sample.js';
 
 /** Options of mkfs.erofs 1.5, a combination a row. `BLOB` is a file of its own. */
@@ -66,26 +66,6 @@ before(() => {
 after(() => {
   if (folder !== '') removeTempDir(folder);
 });
-
-/** The tree as the kernel shows it. */
-function listMount(image: string, blob: string | undefined): string[] {
-  const mountpoint = `${image}.mnt`;
-  mkdirSync(mountpoint);
-  let device: string | undefined;
-  try {
-    let options = 'ro,loop';
-    if (blob !== undefined) {
-      device = execFileSync('losetup', ['-r', '-f', '--show', blob], { encoding: 'utf8' }).trim();
-      options += `,device=${device}`;
-    }
-    execFileSync('mount', ['-t', 'erofs', '-o', options, image, mountpoint]);
-    const lines = listFolder(mountpoint);
-    execFileSync('umount', [mountpoint]);
-    return lines;
-  } finally {
-    if (device !== undefined) execFileSync('losetup', ['-d', device]);
-  }
-}
 
 matrix.forEach((options, number) => {
   test(`mkfs.erofs ${options || 'without options'}`, { skip }, () => {

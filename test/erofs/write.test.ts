@@ -14,7 +14,7 @@ import { FileSource } from '../../src/linux/file-source.js';
 import { scan } from '../../src/tree/scan.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
-import { listFolder, listImage } from './listing.js';
+import { listFolder, listImage, listMount } from './listing.js';
 import { makeSample } from './sample.js';
 
 const z = (...names: string[]): BuildOptions => ({
@@ -121,26 +121,6 @@ before(() => {
 after(() => {
   if (folder !== '') removeTempDir(folder);
 });
-
-/** The tree as the kernel shows it. */
-function listMount(image: string, blob: string | undefined): string[] {
-  const mountpoint = `${image}.mnt`;
-  mkdirSync(mountpoint);
-  let device: string | undefined;
-  try {
-    let options = 'ro,loop';
-    if (blob !== undefined) {
-      device = execFileSync('losetup', ['-r', '-f', '--show', blob], { encoding: 'utf8' }).trim();
-      options += `,device=${device}`;
-    }
-    execFileSync('mount', ['-t', 'erofs', '-o', options, image, mountpoint]);
-    const lines = listFolder(mountpoint);
-    execFileSync('umount', [mountpoint]);
-    return lines;
-  } finally {
-    if (device !== undefined) execFileSync('losetup', ['-d', device]);
-  }
-}
 
 /** What an image keeps of a folder: all but inode numbers, blocks and the sizes of directories. */
 function kept(lines: readonly string[], options: BuildOptions): string[] {

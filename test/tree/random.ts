@@ -3,7 +3,8 @@
 
 import fc from 'fast-check';
 import { S } from '../../src/linux/constants.js';
-import { add, encodeDevice, makeNode, memoryContent, type TreeNode } from '../../src/tree/tree.js';
+import { encodeDevice } from '../../src/linux/device.js';
+import { add, makeNode, memoryContent, type TreeNode } from '../../src/tree/tree.js';
 
 export interface RandomTreeOptions {
   /** Only what a plain folder on disk can hold: owners of this process, no devices or privileged xattrs. */
