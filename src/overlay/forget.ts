@@ -33,6 +33,8 @@ export function freeUnused(o: Overlay, slot: number): void {
   let at = slot;
   while (at > ROOT) {
     const k = rec(at);
+    // Freed while its child was: the last it held was an additional name of that child (dropAliases).
+    if ((u32[k + F.flags] as number) === 0) return;
     if ((u32[k + F.nlookup] as number) !== 0 || (u32[k + F.handles] as number) !== 0) return;
     if (isDir(at) && (u32[k + F.children] as number) !== 0) return;
     if (o.copies.has(at)) return;
