@@ -167,7 +167,7 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
     operands: 'IMAGE MOUNTPOINT',
     count: [2, 2],
     description: [
-      "Shows the image as it is: the same as `varve mount -o lowerdir=IMAGE,raw MOUNTPOINT`, where whiteouts and overlay marks mean nothing. By default varve's own server reads the image, for root and for everybody else: it trusts nothing in it. --backend=kernel hands it to the kernel, which does: only for images that you made.",
+      "Shows the image as it is: the same as `varve mount -o lowerdir=IMAGE,raw MOUNTPOINT`, where whiteouts and overlay marks mean nothing. By default varve's own server reads the image, for root and for everybody else: it trusts nothing in it. --backend=kernel hands it to the kernel, which does: only for images that you made, or whose digest you name with -o digest=sha256:HEX.",
     ],
     flags: [
       {
@@ -177,6 +177,7 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
         many: true,
         help: 'Further mount options; see `varve help mount`.',
       },
+      DEVICE_FLAG,
       { name: 'backend', value: 'auto|fuse|kernel', help: 'Who reads the image (default auto).' },
       { name: 'foreground', short: 'f', help: 'Stay until the mount is gone; Ctrl-C unmounts.' },
       { name: 'trace', help: "Print every request to the server's log." },

@@ -2,7 +2,7 @@
 // Run by main.ts; mount.ts does it.
 // Manual: image-commands.ts.
 
-import { escapeLayer } from '../stack/option-text.js';
+import { escapeLayer, escapePath } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { run as mount } from './mount.js';
 
@@ -10,12 +10,13 @@ export function run(given: Arguments): Promise<number> {
   const [image, mountpoint] = given.operands as [string, string];
   // The kernel mounts an image as a layer of its overlayfs.
   const raw = given.value('backend') === 'kernel' ? [] : ['raw'];
+  const devices = given.values('device').map((path) => `device=${escapePath(path)}`);
   return mount({
     ...given,
     operands: [mountpoint],
     values: (name) =>
       name === 'options'
-        ? [`lowerdir=${escapeLayer(image)}`, ...raw, ...given.values('options')]
+        ? [`lowerdir=${escapeLayer(image)}`, ...raw, ...devices, ...given.values('options')]
         : given.values(name),
   });
 }

@@ -6,7 +6,7 @@ import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:
 import { basename, dirname, join, resolve } from 'node:path';
 import { type MountEntry, mountAt, mountOf, mountTable } from '../linux/mountinfo.js';
 import { MountError, reasonOf } from './errors.js';
-import { isErofs } from './images.js';
+import { devicesOfImages, isErofs } from './images.js';
 import type { MountOptions } from './option-table.js';
 import { unescapeValue } from './option-text.js';
 import { isOurs } from './ours.js';
@@ -43,7 +43,9 @@ export function checkLayers(
     mountpoint: checkMountpoint(mountpoint, cwd, table),
     lowerdirs: lowers.map((layer) => layer.path),
     datadirs: data.map((layer) => layer.path),
+    devices: options.devices.map((path) => openDevice(path, cwd)),
   };
+  devicesOfImages(spec);
   if (options.raw) refuseStack(options, lowers);
   if (options.upperdir === undefined) return { ...spec, workdir: undefined };
 
@@ -65,6 +67,22 @@ function refuseStack(options: MountOptions, lowers: readonly Layer[]): void {
     'option',
     'raw: shows one image as it is: name one as lowerdir, and no upperdir',
   );
+}
+
+/** @returns the absolute path of a further device of an image: a file, or a block device. */
+function openDevice(path: string, cwd: string): string {
+  try {
+    const real = realpathSync.native(resolve(cwd, path));
+    const stat = statSync(real);
+    if (!stat.isFile() && !stat.isBlockDevice()) {
+      throw layerError(`device: ${path} is neither a file nor a block device: name one of the two`);
+    }
+    accessSync(real, constants.R_OK);
+    return real;
+  } catch (error) {
+    if (error instanceof MountError) throw error;
+    throw layerError(`device: ${path}: ${reasonOf(error)}: check the path`);
+  }
 }
 
 function openLayer(role: Layer['role'], path: string, cwd: string): Layer {

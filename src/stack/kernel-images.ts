@@ -1,30 +1,35 @@
 // Images for the kernel's overlayfs: each is mounted for a moment, so that the overlay can take it as a layer.
 // Used by kernel-mount.ts. The overlay keeps what it needs of the mounts; they are detached before this returns.
-// Follows: fs/erofs/super.c (block devices; files since Linux 6.12), mount(2).
+// Follows: fs/erofs/super.c (block devices; files since Linux 6.12; `device=`), mount(2), open(2) on O_TMPFILE.
 
-import { mkdirSync, mkdtempSync, rmdirSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { MNT, MS } from '../linux/constants.js';
-import { E, errnoName } from '../linux/errno.js';
+import { AT, MNT, MS, O } from '../linux/constants.js';
+import { check, E, errnoName } from '../linux/errno.js';
+import { openAt } from '../linux/files.js';
 import { attachLoop, type LoopDevice } from '../linux/loop.js';
+import { mapMemory } from '../linux/memory.js';
 import { mount, umount2 } from '../linux/mount.js';
 import { MountError } from './errors.js';
-import { isImage } from './images.js';
+import { type DigestedFiles, requireDigest } from './image-digest.js';
+import { devicesOfImages, isImage } from './images.js';
+import { putPath } from './open-dirs.js';
 
 /**
- * Calls `work` with the layers as directories: images are mounted below `folder` meanwhile.
+ * Calls `work` with the lowerdirs as directories: images are mounted below `folder` meanwhile.
  * @throws MountError of kind `permission` for an image that the kernel shall not trust, `layer` for one that it refuses.
  */
 export function withMountedImages(
-  lowerdirs: readonly string[],
+  files: DigestedFiles,
   folder: string,
   work: (directories: readonly string[]) => void,
 ): void {
+  const { lowerdirs, digests } = files;
   if (!lowerdirs.some(isImage)) {
     work(lowerdirs);
     return;
   }
-  for (const path of lowerdirs) if (isImage(path)) requireOwn(path);
+  const devices = devicesOfImages(files);
   const base = mkdtempSync(join(folder, 'images-'));
   const mounted: string[] = [];
   try {
@@ -33,7 +38,7 @@ export function withMountedImages(
       const directory = join(base, String(i));
       mkdirSync(directory);
       mounted.push(directory);
-      mountErofs(path, directory);
+      mountErofs(path, devices.get(path) ?? [], digests, directory);
       return directory;
     });
     work(directories);
@@ -46,37 +51,95 @@ export function withMountedImages(
   }
 }
 
-/** The kernel parses an image with its own rights: only one that nobody else could have written is given to it. */
-function requireOwn(path: string): void {
-  const { uid, mode } = statSync(path);
-  if (uid === (process.geteuid?.() ?? 0) && (mode & 0o022) === 0) return;
-  throw new MountError(
-    'permission',
-    `backend=kernel: ${path}: others could have written this image, and the kernel would trust it: take --backend=fuse, or make it your own (chown, chmod go-w)`,
-  );
+/** Mounts one image, read-only. */
+function mountErofs(
+  path: string,
+  devices: readonly string[],
+  digests: readonly string[],
+  directory: string,
+): void {
+  const sources: KernelSource[] = [];
+  try {
+    for (const file of [path, ...devices]) sources.push(kernelSource(file, digests));
+    const [main, ...further] = sources as [KernelSource, ...KernelSource[]];
+    const options = further.map(({ path }) => `device=${path}`).join(',');
+    const flags = MS.RDONLY | MS.NODEV | MS.NOSUID;
+    const r = mount(main.path, directory, 'erofs', flags, options);
+    if (r >= 0) return;
+    const why = r === -E.NODEV ? 'it has no EROFS' : `${errnoName(r)}: dmesg has the reason`;
+    throw new MountError(
+      'layer',
+      `backend=kernel: ${path}: the kernel cannot mount this image (${why}): take --backend=fuse`,
+    );
+  } finally {
+    for (const source of sources) source.close();
+  }
+}
+
+/** What the kernel is given for a file; the mount keeps it after close(). */
+interface KernelSource {
+  readonly path: string;
+  close(): void;
 }
 
 /**
- * Mounts one image, read-only: by a loop device, or from the file where there is none (in a container).
- * Not the other way round: reading a file-backed image on ext4 makes Linux 6.18 warn (ext4_check_map_extents_env).
+ * A loop device, or the file where there is none (in a container). Not the other way round: reading a file-backed image
+ * on ext4 makes Linux 6.18 warn (ext4_check_map_extents_env).
  */
-function mountErofs(path: string, directory: string): void {
-  const flags = MS.RDONLY | MS.NODEV | MS.NOSUID;
-  const loop = loopOf(path);
-  const r = mount(loop?.path ?? path, directory, 'erofs', flags, '');
-  loop?.close();
-  if (r >= 0) return;
-  const why = r === -E.NODEV ? 'it has no EROFS' : `${errnoName(r)}: dmesg has the reason`;
-  throw new MountError(
-    'layer',
-    `backend=kernel: ${path}: the kernel cannot mount this image (${why}): take --backend=fuse`,
-  );
+function kernelSource(file: string, digests: readonly string[]): KernelSource {
+  const fd = openTrusted(file, digests);
+  if (fstatSync(fd).isBlockDevice()) return { path: file, close: () => closeSync(fd) };
+  // By descriptor: the name may be another file's by now.
+  const path = `/proc/self/fd/${fd}`;
+  let loop: LoopDevice | undefined;
+  try {
+    loop = attachLoop(path);
+  } catch {
+    loop = undefined;
+  }
+  return {
+    path: loop?.path ?? path,
+    close: () => {
+      loop?.close();
+      closeSync(fd);
+    },
+  };
 }
 
-function loopOf(path: string): LoopDevice | undefined {
+/**
+ * The kernel parses an image with its own rights: it gets only bytes that nobody else could have written, or whose digest
+ * the user named, and then a copy, which nobody else can write to any more.
+ * @returns a descriptor.
+ */
+function openTrusted(path: string, digests: readonly string[]): number {
+  const fd = openSync(path, 'r');
+  let copy = -1;
   try {
-    return attachLoop(path);
-  } catch {
-    return undefined;
+    const stat = fstatSync(fd);
+    // A group that may write to disks is as good as root.
+    const isClosed = stat.isBlockDevice() || (stat.mode & 0o022) === 0;
+    const isOwn = stat.uid === (process.geteuid?.() ?? 0) && isClosed;
+    if (!isOwn && digests.length === 0) {
+      throw new MountError(
+        'permission',
+        `backend=kernel: ${path}: others could have written this image, and the kernel would trust it: take --backend=fuse, make it your own (chown, chmod go-w), or name its digest (-o digest=sha256:...)`,
+      );
+    }
+    if (!isOwn) copy = temporaryFile();
+    if (digests.length > 0) requireDigest(fd, path, digests, isOwn ? undefined : copy);
+  } catch (error) {
+    closeSync(fd);
+    if (copy >= 0) closeSync(copy);
+    throw error;
   }
+  if (copy < 0) return fd;
+  closeSync(fd);
+  return copy;
+}
+
+/** A file without a name, for what may be large: it is gone with its last user, whatever happens. */
+function temporaryFile(): number {
+  const folder = process.env['TMPDIR'] ?? '/var/tmp';
+  mapMemory();
+  return check(openAt(AT.FDCWD, putPath(folder), O.RDWR | O.TMPFILE, 0o600), 'open', folder);
 }

@@ -74,7 +74,7 @@ export function mountByKernel(
 ): void {
   const empty = join(folder, 'empty');
   mkdirSync(empty, { recursive: true, mode: 0o755 });
-  withMountedImages(spec.lowerdirs, folder, (lowerdirs) => {
+  withMountedImages(spec, folder, (lowerdirs) => {
     mountOverlay({ ...spec, lowerdirs }, verity, empty);
   });
 }

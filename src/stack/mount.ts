@@ -8,6 +8,7 @@ import { makeRuntime } from '../supervisor/folder.js';
 import type { MountStatus, Reply } from '../supervisor/protocol.js';
 import { checkLayers } from './check.js';
 import { MountError } from './errors.js';
+import { requireDigests } from './image-digest.js';
 import type { MountOptions } from './option-table.js';
 import { type Plan, planMount } from './plan.js';
 import { privilege } from './privilege.js';
@@ -40,9 +41,11 @@ export async function mountStack(
     } catch (error) {
       // The wish was only to lose nothing; FUSE does the same.
       if (backend === 'kernel' || !(error instanceof MountError)) throw error;
+      requireDigests(spec);
       return viaServer(spec, { backend: 'fuse', reason: 'the kernel refuses' });
     }
   }
+  requireDigests(spec);
   return viaServer(spec, plan);
 }
 

@@ -29,7 +29,7 @@ import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
 import { MountError } from './errors.js';
 import { openImage } from './image-open.js';
-import { isImage } from './images.js';
+import { devicesOfImages, isImage } from './images.js';
 import { openLower, openUpperSide, putPath } from './open-dirs.js';
 import type { IdRange, MountSpec } from './spec.js';
 
@@ -46,12 +46,13 @@ const FD_SHARE = 4;
  * live mount uses the upper.
  */
 export function openFileSystem(spec: MountSpec): FileSystem {
-  return spec.raw ? openImageAlone(spec.lowerdirs[0] as string) : openOverlay(spec);
+  return spec.raw ? openImageAlone(spec) : openOverlay(spec);
 }
 
 /** The filesystem of one image, as it is. */
-function openImageAlone(path: string): FileSystem {
-  const { image, close } = openImage(path);
+function openImageAlone(spec: MountSpec): FileSystem {
+  const path = spec.lowerdirs[0] as string;
+  const { image, close } = openImage(path, spec.devices);
   return new ImageFileSystem({ image, label: path, log: toLog, close });
 }
 
@@ -66,9 +67,10 @@ function openOverlay(spec: MountSpec): FileSystem {
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const filesystems: string[] = [];
+  const devices = devicesOfImages(spec);
   const open = (path: string, index: number): Layer =>
     isImage(path)
-      ? imageLayer(path, index, filesystems)
+      ? imageLayer(path, devices.get(path), index, filesystems)
       : layerOf(path, index, openLower(path, full), filesystems);
   const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
   const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
@@ -135,8 +137,13 @@ function layerOf(path: string, index: number, root: number, filesystems: string[
 }
 
 /** Opens an EROFS image. */
-function imageLayer(path: string, index: number, filesystems: string[]): ErofsLayer {
-  const { image, close } = openImage(path);
+function imageLayer(
+  path: string,
+  devices: readonly string[] | undefined,
+  index: number,
+  filesystems: string[],
+): ErofsLayer {
+  const { image, close } = openImage(path, devices);
   // The file, not its UUID: a copy of an image has the same.
   const { dev, ino } = statSync(path, { bigint: true });
   const device = `image:${dev}:${ino}`;

@@ -19,6 +19,8 @@ export interface MountOptions extends Omit<MountSpec, 'mountpoint' | 'userxattr'
 export type Draft = { -readonly [K in keyof MountOptions]: MountOptions[K] } & {
   lowerdirs: string[];
   datadirs: string[];
+  devices: string[];
+  digests: string[];
 };
 
 /** Where an option comes from; documentation groups by it. */
@@ -195,6 +197,26 @@ export const OPTIONS: readonly OptionRecord[] = [
       d.workdir = v;
     },
   ),
+  text(
+    'layers',
+    'device',
+    'FILE',
+    'A further device of an image (its `--blobdev`); several in the order of the layers and of their device tables.',
+    (d, v) => {
+      d.devices.push(v);
+    },
+  ),
+  {
+    name: 'digest',
+    group: 'layers',
+    value: 'sha256:HEX',
+    help: 'What an image, or a further device, must be: with one named, a file that has none of those named is refused. backend=kernel then takes images of other users too, as private copies.',
+    apply: (draft, value) => {
+      if (!/^sha256:[0-9a-f]{64}$/.test(value)) return 'must be sha256: and 64 digits from 0 to f';
+      draft.digests.push(value);
+      return undefined;
+    },
+  },
 
   choice(
     'overlay',

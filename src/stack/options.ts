@@ -38,6 +38,8 @@ function emptyDraft(): Draft {
   return {
     lowerdirs: [],
     datadirs: [],
+    devices: [],
+    digests: [],
     redirectDir: 'on',
     metacopy: false,
     index: true,

@@ -17,6 +17,10 @@ export interface MountSpec {
   readonly lowerdirs: readonly string[];
   /** Data-only layers (after `::`), topmost first. */
   readonly datadirs: readonly string[];
+  /** Further devices of the images, absolute; see devicesOfImages(). */
+  readonly devices: readonly string[];
+  /** `sha256:HEX`: every image and further device has one of these, if any is named. */
+  readonly digests: readonly string[];
   readonly upperdir?: string;
   readonly workdir?: string;
 

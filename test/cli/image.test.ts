@@ -330,3 +330,74 @@ test('the kernel gets an image only when asked, and only one that is its own', {
   assert.equal(refused.code, 4, refused.err);
   assert.match(refused.err, /foreign\.erofs: others could have written this image/);
 });
+
+test('the kernel gets the image of another user when its digest is named, as a private copy', {
+  skip: skipRoot,
+}, (t) => {
+  const p = place(t);
+  p.succeed('image', 'build', '-q', '-z', 'lz4hc', '-o', 'i.erofs', 'tree');
+  chownSync(p.at('i.erofs'), 1000, 1000);
+  const named = `sha256:${digest(readFileSync(p.at('i.erofs')))}`;
+  const other = `sha256:${digest('something else')}`;
+  for (const backend of ['kernel', 'fuse']) {
+    const refused = p.run(
+      'mount',
+      `--backend=${backend}`,
+      '-o',
+      `lowerdir=i.erofs,digest=${other}`,
+      'm',
+    );
+    assert.equal(refused.code, 3, refused.err);
+    assert.match(refused.err, /i\.erofs has sha256:[0-9a-f]{64}, not the one that is named/);
+  }
+  const both = `lowerdir=i.erofs,digest=${other},digest=${named}`;
+  p.succeed('mount', '--backend=fuse', '-q', '-o', both, 'm');
+  assert.equal(readFileSync(p.at('m/dir/deep/file'), 'utf8'), 'deep');
+  p.succeed('umount', '-q', 'm');
+  p.succeed('mount', '--backend=kernel', '-q', '-o', both, 'm');
+  // Whoever owns the file writes to it now: the kernel reads the bytes that had the digest.
+  const size = statSync(p.at('i.erofs')).size;
+  const fd = openSync(p.at('i.erofs'), 'r+');
+  writeSync(fd, Buffer.alloc(size, 0xff), 0, size, 0);
+  closeSync(fd);
+  assert.equal(readFileSync(p.at('m/dir/deep/file'), 'utf8'), 'deep');
+  assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+  p.succeed('umount', '-q', 'm');
+  const wrong = p.run('mount', '-o', 'lowerdir=i.erofs,digest=sha256:12', 'm');
+  assert.equal(wrong.code, 2, wrong.err);
+});
+
+test('images with their data on a device of its own are stacked with it', {
+  skip: skipRoot,
+}, (t) => {
+  const p = place(t);
+  mkdirSync(p.at('other'));
+  writeFileSync(p.at('other/more'), lines(2000, 8));
+  for (const [name, tree] of [
+    ['i', 'tree'],
+    ['j', 'other'],
+  ]) {
+    const data = ['--chunksize', '4096', '--blobdev', `${name}.blob`];
+    p.succeed('image', 'build', '-q', ...data, '-o', `${name}.erofs`, tree as string);
+  }
+  const images = 'lowerdir=i.erofs:tree2:j.erofs';
+  mkdirSync(p.at('tree2'));
+  for (const backend of ['fuse', 'kernel']) {
+    const options = `${images},device=i.blob,device=j.blob`;
+    p.succeed('mount', `--backend=${backend}`, '-q', '-o', options, 'm');
+    assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+    assert.equal(readFileSync(p.at('m/more'), 'utf8'), lines(2000, 8));
+    p.succeed('umount', '-q', 'm');
+    p.succeed('image', 'mount', `--backend=${backend}`, '-q', '--device', 'i.blob', 'i.erofs', 'm');
+    assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+    p.succeed('umount', '-q', 'm');
+  }
+  const few = p.run('mount', '-o', `${images},device=i.blob`, 'm');
+  assert.equal(few.code, 3, few.err);
+  assert.match(few.err, /j\.erofs is to have 1 further device, and 0 are left for it/);
+  const many = p.run('mount', '-o', 'lowerdir=i.erofs,device=i.blob,device=j.blob', 'm');
+  assert.equal(many.code, 3, many.err);
+  assert.match(many.err, /j\.blob: no image has it in its device table/);
+  const missing = p.run('mount', '-o', 'lowerdir=i.erofs,device=none', 'm');
+  assert.match(missing.err, /device: none: /);
+});

@@ -1,0 +1,70 @@
+// Digests that the user names for images: what the bytes must be before anything is mounted.
+// Called by mount.ts for the FUSE server, and by kernel-images.ts, which gives the kernel only bytes that nobody else can change.
+// SHA-256 of the whole file, as sha256sum(1) prints it.
+
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { MountError, reasonOf } from './errors.js';
+import { type ImageFiles, isImage } from './images.js';
+
+const CHUNK = 1024 * 1024;
+
+/** Images and further devices of a mount, and what they may be. */
+export interface DigestedFiles extends ImageFiles {
+  readonly digests: readonly string[];
+}
+
+/**
+ * Checks every image and further device of a mount, when digests are named at all.
+ * @throws MountError of kind `layer` that names the first file which is something else.
+ */
+export function requireDigests(files: DigestedFiles): void {
+  if (files.digests.length === 0) return;
+  const images = [...files.lowerdirs, ...files.datadirs].filter(isImage);
+  for (const path of [...images, ...files.devices]) {
+    const fd = openSync(path, 'r');
+    try {
+      requireDigest(fd, path, files.digests);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+/**
+ * Reads an opened file to its end.
+ * @param path for the message. @param copy descriptor that receives the bytes too.
+ * @throws MountError of kind `layer` when its digest is none of `digests`, or it cannot be read or copied.
+ */
+export function requireDigest(
+  fd: number,
+  path: string,
+  digests: readonly string[],
+  copy?: number,
+): void {
+  const found = digestOf(fd, path, copy);
+  if (digests.includes(found)) return;
+  const named = digests.length === 1 ? 'not the one that is named' : 'none of those that are named';
+  throw new MountError(
+    'layer',
+    `digest: ${path} has ${found}, ${named}: it is another file, or was changed`,
+  );
+}
+
+function digestOf(fd: number, path: string, copy: number | undefined): string {
+  const hash = createHash('sha256');
+  const chunk = new Uint8Array(CHUNK);
+  try {
+    for (let at = 0; ; ) {
+      const n = readSync(fd, chunk, 0, CHUNK, at);
+      if (n === 0) return `sha256:${hash.digest('hex')}`;
+      const bytes = chunk.subarray(0, n);
+      hash.update(bytes);
+      for (let done = 0; copy !== undefined && done < n; ) done += writeSync(copy, bytes, done);
+      at += n;
+    }
+  } catch (error) {
+    const what = copy === undefined ? 'cannot be read' : 'cannot be copied';
+    throw new MountError('layer', `${path}: ${what}: ${reasonOf(error)}`, { cause: error });
+  }
+}
