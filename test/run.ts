@@ -20,6 +20,7 @@ const help = `npm test -- [flags] [part of a file name ...]
   --node PATH       run the unit tests a second time under this node binary
   --ops N, --seed N, --seconds N, --rounds N
                     size of the long-running tests (see test/support/campaign.ts)
+  --source DIR      what the tests of the image writer build from (erofs/write)
   --list            print the test files and stop
 
 A unit test is a file that asks for nothing: it does not call requires().
@@ -64,6 +65,7 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       seconds: { type: 'string' },
       rounds: { type: 'string' },
+      source: { type: 'string' },
       list: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -79,7 +81,7 @@ async function main(): Promise<number> {
     for (const file of files) console.log(`test/${file.name}.test.ts`);
     return 0;
   }
-  for (const knob of ['ops', 'seed', 'seconds', 'rounds'] as const) {
+  for (const knob of ['ops', 'seed', 'seconds', 'rounds', 'source'] as const) {
     const value = values[knob];
     if (value !== undefined) process.env[`VARVE_TEST_${knob.toUpperCase()}`] = value;
   }

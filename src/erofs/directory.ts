@@ -39,6 +39,10 @@ export class DirectoryReader {
   /** Blocks that listings walk over: one a level of nested listings. */
   readonly #copies: Uint8Array[] = [];
   #depth = 0;
+  // Where the last lookup ended: the next one is often for the same name, or for the one behind it.
+  #hintDir: Nid | undefined;
+  #hintBlock = 0;
+  #hintEntry = 0;
 
   constructor(volume: Volume, data: DataReader) {
     this.#volume = volume;
@@ -51,6 +55,10 @@ export class DirectoryReader {
    */
   lookup(dir: Inode, name: Uint8Array, from: number, length: number): Nid | undefined {
     if (length === 0 || length > EROFS_NAME_LEN) return undefined;
+    if (dir.nid === this.#hintDir) {
+      const nid = this.#lookupNear(dir, name, from, length);
+      if (nid !== undefined) return nid;
+    }
     // The block: the last one whose first name is not behind the name.
     let low = 0;
     let high = Math.ceil(dir.size / this.#volume.sb.blockSize) - 1;
@@ -60,7 +68,7 @@ export class DirectoryReader {
       this.#load(dir, mid);
       loaded = mid;
       const order = this.#compare(dir, 0, name, from, length);
-      if (order === 0) return this.#nid(dir, 0);
+      if (order === 0) return this.#found(dir, mid, 0);
       if (order < 0) high = mid - 1;
       else low = mid + 1;
     }
@@ -71,11 +79,38 @@ export class DirectoryReader {
     while (first <= last) {
       const mid = (first + last) >>> 1;
       const order = this.#compare(dir, mid, name, from, length);
-      if (order === 0) return this.#nid(dir, mid);
+      if (order === 0) return this.#found(dir, high, mid);
       if (order < 0) last = mid - 1;
       else first = mid + 1;
     }
     return undefined;
+  }
+
+  /** Tries the name that was found last, and the one behind it. @returns undefined when it is neither. */
+  #lookupNear(dir: Inode, name: Uint8Array, from: number, length: number): Nid | undefined {
+    let block = this.#hintBlock;
+    let entry = this.#hintEntry;
+    this.#load(dir, block);
+    if (entry >= this.#count) return undefined;
+    const order = this.#compare(dir, entry, name, from, length);
+    if (order < 0) return undefined;
+    if (order > 0) {
+      if (++entry === this.#count) {
+        entry = 0;
+        if (++block * this.#volume.sb.blockSize >= dir.size) return undefined;
+        this.#load(dir, block);
+      }
+      if (this.#compare(dir, entry, name, from, length) !== 0) return undefined;
+    }
+    return this.#found(dir, block, entry);
+  }
+
+  /** @returns the nid of an entry of the block in use. */
+  #found(dir: Inode, block: number, entry: number): Nid {
+    this.#hintDir = dir.nid;
+    this.#hintBlock = block;
+    this.#hintEntry = entry;
+    return this.#nid(dir, entry);
   }
 
   /**

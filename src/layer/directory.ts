@@ -93,6 +93,7 @@ export class DirectoryLayer implements UpperLayer {
   readonly device: string;
   readonly uuid: Uint8Array;
   readonly magic: number;
+  readonly contentOnly = false;
   /** The root's descriptor, never closed by the clock. */
   private readonly rootFd: number;
   private readonly openFlags: number;

@@ -40,6 +40,7 @@ export class ErofsLayer implements Layer {
   readonly device: string;
   readonly uuid: Uint8Array;
   readonly magic = EROFS_SUPER_MAGIC_V1;
+  readonly contentOnly = true;
   readonly #served: ServedImage;
 
   constructor(options: ErofsLayerOptions) {

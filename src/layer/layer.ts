@@ -23,6 +23,8 @@ export interface Layer {
   readonly uuid: Uint8Array;
   /** f_type of statfs(2). */
   readonly magic: number;
+  /** What open() gives are content numbers, never descriptors: opening costs nothing and keeps nothing. */
+  readonly contentOnly: boolean;
 
   /** Attributes to statBuffer(). @returns st_mode, or -errno. */
   stat(dir: number, name: number): number;

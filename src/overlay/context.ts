@@ -36,6 +36,13 @@ export class Overlay {
   readonly snapshots = new Map<number, Snapshot>();
   /** Union link counts of lower objects with several names, by node. */
   readonly links = new Map<number, number>();
+  /**
+   * All layers are images, and nothing is written: the kernel opens files without asking, so that READ names only the node,
+   * and directories list in the order of the layers.
+   */
+  readonly immutable: boolean;
+  /** Where it is immutable: contents of the files read last, by node, oldest first. */
+  readonly contents = new Map<number, number>();
   /** Copy-ups in flight, by node. */
   readonly copies = new Map<number, PendingCopy>();
   /** Numbers the temporary names in the workdir. */
@@ -49,6 +56,9 @@ export class Overlay {
     this.upper = config.upper;
     this.layers = [config.upper, ...config.lowers, ...config.dataLayers];
     this.bottom = config.lowers.length;
+    this.immutable =
+      config.upper === undefined &&
+      [...config.lowers, ...config.dataLayers].every((layer) => layer.contentOnly);
   }
 
   layer(index: number): Layer {

@@ -204,8 +204,8 @@ export class OverlayFileSystem implements FileSystem {
     return tmpfile(this.o, r, flags, mode, out, reply);
   }
 
-  read(_r: Request, fhLo: number, fhHi: number, out: number, size: number, offset: number): number {
-    return io.read(fhLo, fhHi, out, size, offset);
+  read(r: Request, fhLo: number, fhHi: number, out: number, size: number, offset: number): number {
+    return io.read(this.o, r, fhLo, fhHi, out, size, offset);
   }
 
   write(
@@ -244,8 +244,8 @@ export class OverlayFileSystem implements FileSystem {
     return io.fallocate(this.o, r, fhLo, fhHi, offset, length, mode);
   }
 
-  lseek(_r: Request, fhLo: number, fhHi: number, offset: number, whence: number): number {
-    return io.lseek(fhLo, fhHi, offset, whence);
+  lseek(r: Request, fhLo: number, fhHi: number, offset: number, whence: number): number {
+    return io.lseek(this.o, r, fhLo, fhHi, offset, whence);
   }
 
   copyFileRange(

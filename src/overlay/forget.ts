@@ -2,6 +2,7 @@
 // Called for FORGET, after internal lookups that answered nobody, and when an object turns out to be gone.
 // Follows the lookup-count rules of FUSE (libfuse's `forget` documentation): a node lives while count, children or handles do.
 
+import { closeFile } from '../layer/layer.js';
 import { close } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 import {
@@ -61,8 +62,17 @@ function destroy(o: Overlay, slot: number): void {
     const lower = get(slot, F.lower);
     if (lower !== 0) layerFor(o, lower).release(lower);
     o.links.delete(slot);
+    dropContent(o, slot);
   }
   freeNode(slot);
+}
+
+/** Closes what is kept of a file's content. */
+export function dropContent(o: Overlay, slot: number): void {
+  const content = o.contents.get(slot);
+  if (content === undefined) return;
+  o.contents.delete(slot);
+  closeFile(content);
 }
 
 /** Frees the additional names of a node; their parents may become free too. */

@@ -21,7 +21,7 @@ import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '..
 import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
-import { freeUnused } from './forget.js';
+import { dropContent, freeUnused } from './forget.js';
 import { isDir, locateLower, nodeOf } from './places.js';
 
 /** Flags for the server's own descriptor: never append (the kernel names the offset), never direct, never blocking. */
@@ -33,6 +33,8 @@ export function serverFlags(o: Overlay, flags: number): number {
 }
 
 export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
+  // Answered once: the kernel opens and closes by itself from then on, and keeps pages.
+  if (o.immutable) return -E.NOSYS;
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
   if (isDir(slot)) return -E.ISDIR;
@@ -163,6 +165,31 @@ export function release(o: Overlay, fhLo: number, fhHi: number): number {
   return 0;
 }
 
+/** Contents kept of an immutable stack: more than are read at the same time, mostly. */
+const CONTENTS = 64;
+
+/** What to read for a READ or LSEEK of an immutable stack, or -errno. */
+function contentOf(o: Overlay, r: Request): number {
+  const slot = nodeOf(r);
+  if (slot === 0) return -E.STALE;
+  const kept = o.contents.get(slot);
+  if (kept !== undefined) return kept;
+  if (isDir(slot)) return -E.ISDIR;
+  const content = openLower(o, slot);
+  if (content < 0) return content;
+  for (const oldest of o.contents.keys()) {
+    if (o.contents.size < CONTENTS) break;
+    dropContent(o, oldest);
+  }
+  o.contents.set(slot, content);
+  return content;
+}
+
+/** The descriptor or content behind an open file, or -errno. */
+function fileOf(o: Overlay, r: Request, fhLo: number, fhHi: number): number {
+  return o.immutable ? contentOf(o, r) : fdOf(fhLo, fhHi);
+}
+
 /** The descriptor behind an open file, or -errno. */
 function fdOf(fhLo: number, fhHi: number): number {
   const handle = handleOf(fhLo, fhHi);
@@ -172,13 +199,15 @@ function fdOf(fhLo: number, fhHi: number): number {
 }
 
 export function read(
+  o: Overlay,
+  r: Request,
   fhLo: number,
   fhHi: number,
   out: number,
   size: number,
   offset: number,
 ): number {
-  const fd = fdOf(fhLo, fhHi);
+  const fd = fileOf(o, r, fhLo, fhHi);
   if (fd < 0) return fd;
   let done = 0;
   // A short read means the end of the file to the kernel, so it must be one.
@@ -285,8 +314,15 @@ export function fallocate(
   return o.host.jobs.parkReply(JOB.FALLOCATE, fd, mode, offset, length, 0);
 }
 
-export function lseek(fhLo: number, fhHi: number, offset: number, whence: number): number {
-  const fd = fdOf(fhLo, fhHi);
+export function lseek(
+  o: Overlay,
+  r: Request,
+  fhLo: number,
+  fhHi: number,
+  offset: number,
+  whence: number,
+): number {
+  const fd = fileOf(o, r, fhLo, fhHi);
   if (fd < 0) return fd;
   if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
   return seekFile(fd, offset, whence);
@@ -303,11 +339,12 @@ export function copyFileRange(
   outOffset: number,
   length: number,
 ): number {
+  // The kernel then reads and writes.
+  if (o.immutable) return -E.OPNOTSUPP;
   const from = fdOf(fhLo, fhHi);
   if (from < 0) return from;
   const to = fdOf(outFhLo, outFhHi);
   if (to < 0) return to;
-  // The kernel then reads and writes.
   if (isContent(from)) return -E.OPNOTSUPP;
   const e = takeSetIdFrom(o, r, outFhLo, outFhHi, to);
   if (e < 0) return e;

@@ -154,7 +154,7 @@ const KEPT_WEIGHT = 32 * 1024 * 1024;
 function snapshotOf(o: Overlay, slot: number, fresh: boolean): Snapshot | number {
   const kept = o.snapshots.get(slot);
   if (kept !== undefined && !(fresh && kept.stale)) return kept;
-  const snapshot = new Snapshot();
+  const snapshot = new Snapshot(o.immutable);
   if (!hasFlag(slot, FLAG.ORPHAN)) {
     const r = mergeListing(o, slot, snapshot);
     if (r < 0) return r;

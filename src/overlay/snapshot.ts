@@ -1,4 +1,5 @@
 // The entries of a directory as of one moment, in the order of a hash of their names; cookies are made from those hashes.
+// Where the layers never change, theirs is the order: who reads on then finds neighbours beside each other.
 // Filled and read by readdir.ts, kept by node in the overlay's context, and made again at any time.
 // A cookie says where a name comes in the order, not where it lies in memory: it stays valid while entries come and go,
 // and for another snapshot, or another server (telldir(3), seekdir(3)). 31 bits, so that 32-bit programs can use it.
@@ -20,11 +21,17 @@ export class Snapshot {
   length = 0;
   /** Something in the directory has changed since: whoever starts to read takes a new one. */
   stale = false;
+  private readonly inOrder: boolean;
   private hashes: number[] = [];
   private starts: number[] = [];
   /** In order: cookies, and where the records lie. Made by sort(). */
   private cookies: Uint32Array = new Uint32Array(0);
   private offsets: Uint32Array = new Uint32Array(0);
+
+  /** @param inOrder the entries stay in the order of add(), which is the same each time. */
+  constructor(inOrder = false) {
+    this.inOrder = inOrder;
+  }
 
   /** Entries. */
   get count(): number {
@@ -51,7 +58,7 @@ export class Snapshot {
     buffer[length + 8] = type;
     buffer[length + 9] = nameLen;
     for (let i = 0; i < nameLen; i++) buffer[length + HEAD + i] = u8[name + i] as number;
-    this.hashes.push(hashName(0, name, nameLen) >>> 1);
+    if (!this.inOrder) this.hashes.push(hashName(0, name, nameLen) >>> 1);
     this.starts.push(length);
     this.length = need;
     return true;
@@ -60,6 +67,11 @@ export class Snapshot {
   /** Puts the entries in order; after the last add(), before the first find(). */
   sort(): void {
     const { hashes, starts } = this;
+    if (this.inOrder) {
+      this.offsets = Uint32Array.from(starts);
+      this.cookies = Uint32Array.from(starts, (_, i) => i + FIRST);
+      return;
+    }
     const keys = new Float64Array(starts.length);
     for (let i = 0; i < keys.length; i++) keys[i] = (hashes[i] as number) * ENTRY_LIMIT + i;
     keys.sort();

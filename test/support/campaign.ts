@@ -1,4 +1,4 @@
-// Sizes and seeds of long-running tests: a default that suits CI, any other number by flag.
+// Sizes, seeds and sources of long-running tests: a default that suits CI, any other by flag.
 // `npm test -- --ops 1000000 --seed 7 oracle` sets them for a run (test/run.ts passes them on).
 
 /**
@@ -13,4 +13,9 @@ export function campaign(name: 'ops' | 'seed' | 'seconds' | 'rounds', fallback: 
     throw new Error(`--${name} takes a whole number, not ${text}`);
   }
   return value;
+}
+
+/** A folder named by `--source DIR`, to be tested with instead of one that the test makes. */
+export function campaignSource(): string | undefined {
+  return process.env['VARVE_TEST_SOURCE'];
 }
