@@ -22,6 +22,8 @@ export const D = {
   used: 5,
   /** Images: the high half of the nid. */
   nidHi: 6,
+  /** 1: see markHiding(). */
+  hides: 7,
 } as const;
 const WORDS = 8;
 const BASE = LAYER_DIRS >>> 2;
@@ -57,8 +59,19 @@ export function allocDir(layer: number, parent: number, name: number, nameLen: n
   u32[k + D.fd] = 0;
   u32[k + D.refs] = 1;
   u32[k + D.used] = 0;
+  u32[k + D.hides] = 0;
   if (parent !== 0) retainDir(parent);
   return dir;
+}
+
+/** Notes that the directory may hold whiteouts in xattr form: its opaque mark is "x". */
+export function markHiding(dir: number): void {
+  put(dir, D.hides, 1);
+}
+
+/** Whether markHiding() was called for it. */
+export function isHiding(dir: number): boolean {
+  return get(dir, D.hides) !== 0;
 }
 
 export function retainDir(dir: number): void {

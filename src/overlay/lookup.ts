@@ -2,7 +2,7 @@
 // The first thing every path walk needs; everything it learns is kept in the node tables.
 // Follows: fs/overlayfs/namei.c (ovl_lookup, ovl_lookup_layer, ovl_check_redirect), without its dentries.
 
-import { type Layer, retainDir } from '../layer/layer.js';
+import { isHiding, type Layer, markHiding, retainDir } from '../layer/layer.js';
 import { DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { emptyPath, openAt, Statx, statAt, statBuffer } from '../linux/files.js';
@@ -245,25 +245,17 @@ export function isXattrWhiteout(
 ): boolean {
   if ((mode & S.IFMT) !== S.IFREG) return false;
   const s = (statBuffer() + Statx.size) >>> 2;
-  if (u32[s] !== 0 || u32[s + 1] !== 0 || !xattrWhiteoutDirs.has(dir)) return false;
+  if (u32[s] !== 0 || u32[s + 1] !== 0 || !isHiding(dir)) return false;
   const kept = u8.slice(statBuffer(), statBuffer() + 256);
   const marks = o.marks.read(layer, dir, name);
   u8.set(kept, statBuffer());
   return marks > 0 && (marks & MARK.WHITEOUT) !== 0;
 }
 
-/** Layer directories whose opaque mark is "x". */
-const xattrWhiteoutDirs = new Set<number>();
-
-/** Whether a layer directory may hold whiteouts in xattr form. */
-export function hidesBelow(dir: number): boolean {
-  return xattrWhiteoutDirs.size > 0 && xattrWhiteoutDirs.has(dir);
-}
-
 /** Notes what the marks of a layer's root directory say; called once a layer when the overlay starts. */
 export function noteRootMarks(o: Overlay, layer: Layer): number {
   const marks = o.marks.read(layer, layer.root, emptyPath());
-  if (marks > 0 && marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(layer.root);
+  if (marks > 0 && marks & MARK.XWHITEOUTS) markHiding(layer.root);
   return marks;
 }
 
@@ -338,7 +330,7 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
   if (marks < 0) return marks;
   if (marks & MARK.IMPURE) setFlag(slot, FLAG.IMPURE);
   if (marks & MARK.DEFAULT_ACL) setFlag(slot, FLAG.DEFAULT_ACL);
-  if (marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(upperDir);
+  if (marks & MARK.XWHITEOUTS) markHiding(upperDir);
   const aufsOpaque = o.config.aufsWhiteouts && hasAufsOpaque(upper, upperDir);
   if (marks & MARK.OPAQUE || aufsOpaque) {
     setFlag(slot, FLAG.OPAQUE);
@@ -413,7 +405,7 @@ function mergeLowerDir(
   }
   const marks = o.marks.read(layer, child, emptyPath());
   if (marks < 0) return marks === -E.ACCES || marks === -E.PERM ? 0 : marks;
-  if (marks & MARK.XWHITEOUTS) xattrWhiteoutDirs.add(child);
+  if (marks & MARK.XWHITEOUTS) markHiding(child);
   if (marks & MARK.OPAQUE) return STOP;
   if (o.config.aufsWhiteouts && hasAufsOpaque(layer, child)) return STOP;
   if (marks & MARK.REDIRECT && o.config.redirectFollow) {
@@ -536,7 +528,7 @@ function foundUpperFile(
   if (hasFlag(parent, FLAG.IMPURE)) {
     marks = o.marks.read(upper, upperDir, name);
     if (marks < 0) return marks;
-    if (marks & MARK.WHITEOUT && xattrWhiteoutDirs.has(upperDir)) return ABSENT;
+    if (marks & MARK.WHITEOUT && isHiding(upperDir)) return ABSENT;
     if (marks & MARK.ORIGIN && readOrigin(o, upper, upperDir, name)) {
       inoLo = found.lo;
       inoHi = found.hi;

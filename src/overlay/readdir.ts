@@ -2,7 +2,7 @@
 // Called for READDIR and READDIRPLUS (OPENDIR is refused once, and never asked again), and by rmdir and rename.
 // Follows: fs/overlayfs/readdir.c; FUSE_NO_OPENDIR_SUPPORT: the kernel opens directories itself and caches what they list.
 
-import type { Layer } from '../layer/layer.js';
+import { isHiding, type Layer } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, u8, u32 } from '../linux/memory.js';
@@ -14,7 +14,7 @@ import { F, FLAG, findName, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js'
 import type { Overlay } from './context.js';
 import { DirIndexBuilder } from './dir-index.js';
 import { freeUnused } from './forget.js';
-import { answerEntry, hidesBelow, isXattrWhiteout, lookupChild, setIndex } from './lookup.js';
+import { answerEntry, isXattrWhiteout, lookupChild, setIndex } from './lookup.js';
 import { isWhiteout, shownInoHi } from './objects.js';
 import { found, originIno, originLayer } from './origin.js';
 import { isDir, nodeOf, resolve } from './places.js';
@@ -64,7 +64,7 @@ function listLayer(
 ): number {
   const { aufsWhiteouts } = o.config;
   const impure = layer.index === 0 && hasFlag(slot, FLAG.IMPURE);
-  const xattrWhiteouts = hidesBelow(dir);
+  const xattrWhiteouts = isHiding(dir);
   // Character devices may be whiteouts, unknown types need a stat: both after the listing, which shares a buffer.
   const doubtful: Candidate[] = [];
   const hidden: string[] = [];
