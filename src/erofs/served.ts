@@ -7,7 +7,7 @@ import { E } from '../linux/errno.js';
 import { u8 } from '../linux/memory.js';
 import type { ErofsImage, Inode } from './image.js';
 
-/** Inodes kept decoded. */
+/** Inodes kept decoded, each at the place that its nid's low bits name. A power of two. */
 const INODES = 8192;
 const HI = 0x1_0000_0000;
 
@@ -36,7 +36,7 @@ export class ServedImage {
   lo = 0;
   hi = 0;
   readonly #options: ServedImageOptions;
-  readonly #inodes = new Map<number, Inode>();
+  readonly #inodes: (Inode | undefined)[] = new Array(INODES).fill(undefined);
 
   constructor(options: ServedImageOptions) {
     this.image = options.image;
@@ -45,11 +45,11 @@ export class ServedImage {
 
   /** An inode that will be asked for again; listings take image.inode(). */
   inode(nid: number): Inode {
-    const known = this.#inodes.get(nid);
-    if (known !== undefined) return known;
+    const place = nid & (INODES - 1);
+    const known = this.#inodes[place];
+    if (known?.nid === nid) return known;
     const inode = this.image.inode(nid);
-    if (this.#inodes.size >= INODES) this.#inodes.clear();
-    this.#inodes.set(nid, inode);
+    this.#inodes[place] = inode;
     return inode;
   }
 

@@ -193,7 +193,9 @@ abstract class Fitting implements Compressor {
   }
 
   compress(source: number, length: number, target: number, capacity: number): number {
-    this.#reserve(capacity);
+    // Not all that is reserved: what came before must not show in the result.
+    const room = capacity * 2 + 64;
+    this.#reserve(room);
     const slack = capacity >>> this.slackBits;
     const aim = capacity - (slack >>> 1);
     let fits = 0;
@@ -203,7 +205,7 @@ abstract class Fitting implements Compressor {
     let guess = Math.min(length, Math.floor(aim * this.#ratio));
     for (let tries = 0; tries < 12; tries++) {
       guess = Math.max(fits + 1, Math.min(over - 1, guess));
-      const size = this.attempt(source, guess, this.#roomAt, this.#roomSize);
+      const size = this.attempt(source, guess, this.#roomAt, room);
       if (size > 0 && size <= capacity) {
         fits = guess;
         fitsSize = size;
@@ -226,9 +228,9 @@ abstract class Fitting implements Compressor {
     return fitsSize;
   }
 
-  #reserve(capacity: number): void {
-    if (this.#roomSize >= capacity * 2 + 64) return;
-    this.#roomSize = capacity * 2 + 64;
+  #reserve(size: number): void {
+    if (this.#roomSize >= size) return;
+    this.#roomSize = size;
     this.#roomAt = allocate(this.#roomSize);
     this.#bestAt = allocate(this.#roomSize);
     this.first = nativeBytes(this.#roomAt, 1);
