@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Job } from './client.js';
+import { firstInLine } from './priority.js';
 
 const HELP = `usage: npm run bench:images -- [OPTION]...
 
@@ -50,6 +51,8 @@ const { values: options } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 });
+
+const PREFIX = firstInLine();
 
 /** What one turn gives: each figure by its name. */
 type Figures = Readonly<Record<string, number>>;
@@ -111,7 +114,8 @@ const varve = (...args: string[]): string[] => [process.execPath, options.varve,
 
 /** Seconds that a client takes in `dir`. */
 async function client(dir: string, job: Job): Promise<number> {
-  const ran = spawnSync(process.execPath, [CLIENT, JSON.stringify(job)], {
+  const [program, ...rest] = [...PREFIX, process.execPath, CLIENT, JSON.stringify(job)];
+  const ran = spawnSync(program as string, rest, {
     cwd: dir,
     encoding: 'utf8',
     timeout: 600_000,
@@ -129,7 +133,7 @@ async function mounted<T>(
 ): Promise<T> {
   const mountpoint = at(`m${mounts++}`);
   mkdirSync(mountpoint);
-  await run(mount(mountpoint));
+  await run([...PREFIX, ...mount(mountpoint)]);
   try {
     return await use(mountpoint);
   } finally {

@@ -12,6 +12,7 @@ import type { Case } from './cases.js';
 import { CASES, FULL_SCALE, QUICK_SCALE } from './cases.js';
 import type { Environment } from './environments.js';
 import { openScratch, preparePlace } from './environments.js';
+import { firstInLine } from './priority.js';
 import type { Results, Series } from './report.js';
 import { describeCpu, toMarkdown, toText } from './report.js';
 import type { Order, Sample } from './runner.js';
@@ -65,15 +66,6 @@ const { values: options } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 });
-
-/**
- * A command prefix that puts what it starts before the machine's other work; empty for a plain user. Not nice(1): that
- * counts only within a session, and daemons start sessions of their own.
- */
-function firstInLine(): string[] {
-  const prefix = ['chrt', '--rr', '1'];
-  return spawnSync(prefix[0], [...prefix.slice(1), 'true']).status === 0 ? prefix : [];
-}
 
 /** Measures what the options ask for. */
 async function measure(): Promise<Results> {

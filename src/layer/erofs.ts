@@ -55,10 +55,13 @@ export class ErofsLayer implements Layer {
   }
 
   stat(dir: number, name: number): number {
-    return this.#guard(() => {
+    // The one method of every lookup: no closure.
+    try {
       const nid = this.#nid(dir, name);
       return nid < 0 ? nid : this.#fillStat(this.#served.inode(nid));
-    });
+    } catch (error) {
+      return this.#served.failure(error);
+    }
   }
 
   statDir(dir: number): number {
@@ -105,8 +108,9 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      const attribute = getBytes(attr, cstrlen(attr));
-      return this.#served.getxattr(this.#served.inode(nid), attribute, out, size);
+      const inode = this.#served.inode(nid);
+      if (inode.xattrSize === 0) return -E.NODATA;
+      return this.#served.getxattr(inode, getBytes(attr, cstrlen(attr)), out, size);
     });
   }
 

@@ -17,14 +17,14 @@ const COOKIE_MAX = 0x7ffffffe;
 const ENTRY_LIMIT = 1 << 22;
 
 export class Snapshot {
-  private buffer = Buffer.alloc(1024);
+  private buffer = Buffer.allocUnsafe(1024);
   length = 0;
   /** Something in the directory has changed since: whoever starts to read takes a new one. */
   stale = false;
   private readonly inOrder: boolean;
   private hashes: number[] = [];
   private starts: number[] = [];
-  /** In order: cookies, and where the records lie. Made by sort(). */
+  /** In order: cookies, and where the records lie. Made by sort() where the order is another than that of add(). */
   private cookies: Uint32Array = new Uint32Array(0);
   private offsets: Uint32Array = new Uint32Array(0);
 
@@ -48,7 +48,7 @@ export class Snapshot {
     if (this.starts.length >= ENTRY_LIMIT) return false;
     const need = this.length + HEAD + nameLen;
     if (need > this.buffer.length) {
-      const grown = Buffer.alloc(Math.max(need, this.buffer.length * 2));
+      const grown = Buffer.allocUnsafe(Math.max(need, this.buffer.length * 2));
       this.buffer.copy(grown, 0, 0, this.length);
       this.buffer = grown;
     }
@@ -67,11 +67,7 @@ export class Snapshot {
   /** Puts the entries in order; after the last add(), before the first find(). */
   sort(): void {
     const { hashes, starts } = this;
-    if (this.inOrder) {
-      this.offsets = Uint32Array.from(starts);
-      this.cookies = Uint32Array.from(starts, (_, i) => i + FIRST);
-      return;
-    }
+    if (this.inOrder) return;
     const keys = new Float64Array(starts.length);
     for (let i = 0; i < keys.length; i++) keys[i] = (hashes[i] as number) * ENTRY_LIMIT + i;
     keys.sort();
@@ -90,6 +86,7 @@ export class Snapshot {
 
   /** Position in the order of the first entry whose cookie is at least `cookie`; `count` when there is none. */
   find(cookie: number): number {
+    if (this.inOrder) return Math.min(Math.max(cookie - FIRST, 0), this.count);
     let low = 0;
     let high = this.cookies.length;
     while (low < high) {
@@ -102,12 +99,12 @@ export class Snapshot {
 
   /** Cookie of the entry at a position; the one after it is where reading goes on. */
   cookie(position: number): number {
-    return this.cookies[position] as number;
+    return this.inOrder ? position + FIRST : (this.cookies[position] as number);
   }
 
   /** Where the record at a position of the order lies; for the accessors below. */
   record(position: number): number {
-    return this.offsets[position] as number;
+    return (this.inOrder ? this.starts : this.offsets)[position] as number;
   }
 
   /** Where the `i`th record added lies. */
