@@ -172,11 +172,6 @@ export class DirectoryLayer implements UpperLayer {
     return r === -E.PERM ? openAt(fd, name, this.openFlags & ~O.NOATIME) : r;
   }
 
-  openPath(dir: number, name: number): number {
-    const fd = this.fd(dir);
-    return fd < 0 ? fd : openAt(fd, name, O.PATH | O.NOFOLLOW);
-  }
-
   readlink(dir: number, name: number, out: number, size: number): number {
     const fd = this.fd(dir);
     return fd < 0 ? fd : readlinkAt(fd, name, out, size);

@@ -92,10 +92,6 @@ export class ErofsLayer implements Layer {
     });
   }
 
-  openPath(): number {
-    return -E.OPNOTSUPP;
-  }
-
   readlink(dir: number, name: number, out: number, size: number): number {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);

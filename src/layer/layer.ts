@@ -38,8 +38,6 @@ export interface Layer {
    * ends it with closeFile(). Leaves the atime where allowed.
    */
   open(dir: number, name: number): number;
-  /** An O_PATH descriptor of the object, which the caller closes; -EOPNOTSUPP where the layer has no descriptors. */
-  openPath(dir: number, name: number): number;
   readlink(dir: number, name: number, out: number, size: number): number;
   getxattr(dir: number, name: number, attr: number, out: number, size: number): number;
   listxattr(dir: number, name: number, out: number, size: number): number;

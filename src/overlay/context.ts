@@ -43,6 +43,11 @@ export class Overlay {
   readonly immutable: boolean;
   /** Where it is immutable: contents of the files read last, by node, oldest first. */
   readonly contents = new Map<number, number>();
+  /**
+   * Where the metadata of metacopy files in lowers lies, by node, until they are copied up; what the node has of the lower is
+   * the data. A directory record with one reference, and a name reference.
+   */
+  readonly metadata = new Map<number, { readonly dir: number; readonly name: number }>();
   /** Copy-ups in flight, by node. */
   readonly copies = new Map<number, PendingCopy>();
   /** Numbers the temporary names in the workdir. */

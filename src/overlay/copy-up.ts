@@ -29,7 +29,7 @@ import {
   utimensFromStat,
 } from '../linux/files.js';
 import { cstrlen, getU64, u8, u16, u32 } from '../linux/memory.js';
-import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
+import { getxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import * as counters from '../vfs/counters.js';
 import { H, get as handleGet, put as handlePut, KIND } from '../vfs/handles.js';
 import { nameAt, nameLength } from '../vfs/names.js';
@@ -37,11 +37,12 @@ import { clearFlag, F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js'
 import type { Overlay } from './context.js';
 import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
+import { dropMetadata } from './forget.js';
 import { storeUnionLinks } from './links.js';
 import { statNode } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
-import { isDir, locateLower, type Place, resolve, typeOfNode } from './places.js';
-import { layerFor, stackAt, stackLength } from './stacks.js';
+import { isDir, locateLower, locateMetadata, resolve, typeOfNode } from './places.js';
+import { layerFor, stackAt } from './stacks.js';
 import {
   INDEX_NAME,
   ORIGIN,
@@ -295,11 +296,10 @@ function copyUpFile(o: Overlay, slot: number, need: Need): number {
     const r = ensureUpperDir(o, get(slot, F.parent));
     if (r < 0) return r;
   }
-  const place = locateLower(o, slot);
-  const layer = place.layer as Layer;
-  const { dir, name } = place;
-  // The metadata of a metacopy file in a lower lies in its own object (F.fd), not with the data.
-  const mode = get(slot, F.fd) !== 0 ? statFd(get(slot, F.fd) - 1) : layer.stat(dir, name);
+  const metadata = locateMetadata(o, slot);
+  const layer = metadata.layer as Layer;
+  const { dir, name } = metadata;
+  const mode = layer.stat(dir, name);
   if (mode < 0) return mode;
   saveStat();
   const type = typeOfNode(slot);
@@ -320,7 +320,8 @@ function copyUpFile(o: Overlay, slot: number, need: Need): number {
     const r = ftruncate(fd, size);
     return r < 0 ? abandon(o, staged, r) : finish(o, staged);
   }
-  const from = layer.open(dir, name);
+  const data = locateLower(o, slot);
+  const from = (data.layer as Layer).open(data.dir, data.name);
   if (from < 0) return abandon(o, staged, from);
   return copyData(o, slot, from, fd, size, (r) =>
     r < 0 ? abandon(o, staged, r) : finish(o, staged),
@@ -377,18 +378,13 @@ function finish(o: Overlay, staged: Staged): number {
   putTemp(staged);
   u8.set(staged.stat, SAVED_STAT);
   const orphan = hasFlag(slot, FLAG.ORPHAN);
-  const place = orphan ? locateLower(o, slot) : locateMetadata(o, slot);
+  // The mark of a metacopy must name this one, which is also where the kernel starts to look for the data.
+  const place = locateMetadata(o, slot);
   const layer = place.layer as Layer;
   const { dir, name } = place;
-  const metadataFd = get(slot, F.fd) - 1;
   // The owner first: chown(2) takes capabilities away.
   let r = applyOwner(o, workFd, TEMP_NAME);
-  if (r >= 0) {
-    r =
-      metadataFd >= 0
-        ? copyXattrsFromFd(o, metadataFd, workFd, TEMP_NAME)
-        : copyXattrs(o, layer, dir, name, workFd, TEMP_NAME);
-  }
+  if (r >= 0) r = copyXattrs(o, layer, dir, name, workFd, TEMP_NAME);
   if (r >= 0) r = applyModeAndTimes(workFd, TEMP_NAME, typeOfNode(slot));
   const links = u32[(SAVED_STAT + Statx.nlink) >>> 2] as number;
   const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !orphan;
@@ -404,10 +400,7 @@ function finish(o: Overlay, staged: Staged): number {
   r = ensureUpperDir(o, parent);
   if (r >= 0) r = publish(o, parent, TEMP_NAME, nameAt(get(slot, F.name)), false);
   if (r < 0) return abandon(o, staged, r);
-  if (metadataFd >= 0) {
-    close(metadataFd);
-    put(slot, F.fd, 0);
-  }
+  dropMetadata(o, slot);
   setFlag(slot, FLAG.UPPER);
   if (staged.withData) clearFlag(slot, FLAG.METACOPY);
   else setFlag(slot, FLAG.METACOPY);
@@ -423,27 +416,6 @@ function finish(o: Overlay, staged: Staged): number {
   return r;
 }
 
-/**
- * The lower object that a node's metadata comes from; of a metacopy file that is not the one with its data.
- * Its mark must name this one, which is also where the kernel starts to look for the data.
- */
-function locateMetadata(o: Overlay, slot: number): Place {
-  const place = locateLower(o, slot);
-  if (!hasFlag(slot, FLAG.METACOPY)) return place;
-  const parent = get(slot, F.parent);
-  const name = nameAt(get(slot, F.name));
-  for (let i = 0; i < stackLength(parent); i++) {
-    const dir = stackAt(parent, i);
-    const layer = layerFor(o, dir);
-    if (layer.stat(dir, name) < 0) continue;
-    place.layer = layer;
-    place.dir = dir;
-    place.name = name;
-    break;
-  }
-  return place;
-}
-
 /** A file that was unlinked while open, and is now written to: its copy never gets a name. */
 function finishOrphan(o: Overlay, staged: Staged): number {
   putTemp(staged);
@@ -451,26 +423,13 @@ function finishOrphan(o: Overlay, staged: Staged): number {
   const fd = openAt(o.config.workFd, TEMP_NAME, O.PATH | O.NOFOLLOW);
   unlinkAt(o.config.workFd, TEMP_NAME);
   if (fd < 0) return abandon(o, staged, fd);
+  dropMetadata(o, slot);
   put(slot, F.fd, fd + 1);
   setFlag(slot, FLAG.UPPER);
   clearFlag(slot, FLAG.METACOPY);
   const r = switchHandles(slot, staged.fd);
   if (staged.fd >= 0) close(staged.fd);
   return r;
-}
-
-function copyXattrsFromFd(o: Overlay, fd: number, dirfd: number, to: number): number {
-  return o.upper === undefined ? -E.ROFS : copyXattrs(o, fdLayer(fd), 0, emptyPath(), dirfd, to);
-}
-
-/** Just enough of a layer to read xattrs of a descriptor. */
-function fdLayer(fd: number): Layer {
-  return {
-    getxattr: (_dir: number, name: number, attr: number, out: number, size: number) =>
-      getxattrAt(fd, name, attr, out, size),
-    listxattr: (_dir: number, name: number, out: number, size: number) =>
-      listxattrAt(fd, name, out, size),
-  } as unknown as Layer;
 }
 
 /** Marks the staged file as metadata only: its data is found under the same name below, as long as it stays there. */

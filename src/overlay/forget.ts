@@ -5,6 +5,7 @@
 import { closeFile } from '../layer/layer.js';
 import { close } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
+import { freeName } from '../vfs/names.js';
 import {
   F,
   FLAG,
@@ -63,8 +64,18 @@ function destroy(o: Overlay, slot: number): void {
     if (lower !== 0) layerFor(o, lower).release(lower);
     o.links.delete(slot);
     dropContent(o, slot);
+    dropMetadata(o, slot);
   }
   freeNode(slot);
+}
+
+/** Gives up the place of a metacopy file's metadata in a lower. */
+export function dropMetadata(o: Overlay, slot: number): void {
+  const metadata = o.metadata.get(slot);
+  if (metadata === undefined) return;
+  o.metadata.delete(slot);
+  layerFor(o, metadata.dir).release(metadata.dir);
+  freeName(metadata.name);
 }
 
 /** Closes what is kept of a file's content. */

@@ -705,13 +705,13 @@ function findMetacopyData(
     }
     break;
   }
-  const old = get(slot, F.lower);
-  if (old !== 0) layerFor(o, old).release(old);
+  const metadataDir = get(slot, F.lower);
   if (layer.index !== 0) {
-    // Metadata in a lower: keep its place in an fd, since the node's lower object is the data.
-    const fd = layer.openPath(dir, name);
-    if (fd < 0) return fd;
-    put(slot, F.fd, fd + 1);
+    const ref = allocName(name, nameLen);
+    if (ref === 0) return -E.NOMEM;
+    o.metadata.set(slot, { dir: metadataDir, name: ref });
+  } else if (metadataDir !== 0) {
+    layerFor(o, metadataDir).release(metadataDir);
   }
   put(slot, F.lower, dataPlace.dir);
   put(slot, F.lowerName, allocName(search.name, search.nameLen));

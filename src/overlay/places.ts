@@ -60,8 +60,19 @@ export function locate(o: Overlay, slot: number): Place {
     place.dir = get(get(slot, F.parent), F.upper);
     place.name = nameAt(get(slot, F.name));
   } else {
-    locateLower(o, slot);
+    locateMetadata(o, slot);
   }
+  return place;
+}
+
+/** As locateLower(), but for the metadata of a metacopy file in a lower, which may lie in another layer than its data. */
+export function locateMetadata(o: Overlay, slot: number): Place {
+  const metadata = hasFlag(slot, FLAG.METACOPY) ? o.metadata.get(slot) : undefined;
+  if (metadata === undefined) return locateLower(o, slot);
+  place.fd = -1;
+  place.dir = metadata.dir;
+  place.layer = layerFor(o, metadata.dir);
+  place.name = nameAt(metadata.name);
   return place;
 }
 

@@ -5,9 +5,11 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   chownSync,
   closeSync,
   copyFileSync,
+  fstatSync,
   ftruncateSync,
   linkSync,
   lstatSync,
@@ -400,4 +402,47 @@ test('images with their data on a device of its own are stacked with it', {
   assert.match(many.err, /j\.blob: no image has it in its device table/);
   const missing = p.run('mount', '-o', 'lowerdir=i.erofs,device=none', 'm');
   assert.match(missing.err, /device: none: /);
+});
+
+test('a metacopy file in an image has its data in a layer below', { skip: skipRoot }, (t) => {
+  const p = place(t);
+  const writable = (layers: string): string =>
+    `lowerdir=${layers},upperdir=upper,workdir=work,metacopy=on`;
+  p.succeed('mount', '--backend=fuse', '-q', '-o', writable('tree'), 'm');
+  chmodSync(p.at('m/dir/big'), 0o640);
+  chmodSync(p.at('m/dir/deep/file'), 0o604);
+  renameSync(p.at('m/dir/deep/file'), p.at('m/moved'));
+  p.succeed('umount', '-q', 'm');
+  assert.ok(statSync(p.at('upper/dir/big')).blocks * 512 < BIG.length);
+  p.succeed('image', 'build', '-q', '-o', 'meta.erofs', 'upper');
+  p.succeed('image', 'build', '-q', '-z', 'lz4', '-o', 'tree.erofs', 'tree');
+  for (const name of ['upper', 'work']) {
+    rmSync(p.at(name), { recursive: true });
+    mkdirSync(p.at(name));
+  }
+  for (const backend of ['kernel', 'fuse']) {
+    for (const data of ['tree', 'tree.erofs']) {
+      const options = `lowerdir=meta.erofs:${data},metacopy=on`;
+      p.succeed('mount', `--backend=${backend}`, '-q', '-o', options, 'm');
+      assert.equal(statSync(p.at('m/dir/big')).mode & 0o777, 0o640);
+      assert.equal(statSync(p.at('m/dir/big')).size, BIG.length);
+      assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+      assert.equal(readFileSync(p.at('m/moved'), 'utf8'), 'deep');
+      assert.equal(statSync(p.at('m/moved')).mode & 0o777, 0o604);
+      p.succeed('umount', '-q', 'm');
+    }
+  }
+  p.succeed('mount', '--backend=fuse', '-q', '-o', writable('meta.erofs:tree.erofs'), 'm');
+  const held = openSync(p.at('m/moved'), 'r');
+  rmSync(p.at('m/moved'));
+  assert.equal(fstatSync(held).mode & 0o777, 0o604);
+  assert.equal(readFileSync(held, 'utf8'), 'deep');
+  closeSync(held);
+  chmodSync(p.at('m/dir/big'), 0o600);
+  assert.ok(statSync(p.at('upper/dir/big')).blocks * 512 < BIG.length);
+  assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+  writeFileSync(p.at('m/dir/big'), 'end', { flag: 'a' });
+  p.succeed('umount', '-q', 'm');
+  assert.equal(digest(readFileSync(p.at('upper/dir/big'))), digest(`${BIG}end`));
+  assert.equal(statSync(p.at('upper/dir/big')).mode & 0o777, 0o600);
 });
