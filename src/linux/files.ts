@@ -31,6 +31,7 @@ const c = {
   fchmod: func('int fchmod(int fd, int mode)'),
   utimensat: func(`int utimensat(int dirfd, ${P} path, ${P} times, int flags)`),
   ftruncate: func('int ftruncate(int fd, int64_t n)'),
+  truncate: func(`int truncate(${P} path, int64_t n)`),
   fallocate: func('int fallocate(int fd, int mode, int64_t off, int64_t len)'),
   lseek: func('int64_t lseek(int fd, int64_t off, int whence)'),
   fsync: func('int fsync(int fd)'),
@@ -313,6 +314,11 @@ export function utimensFromStat(dirfd: number, name: number, stat: number): numb
     u32[m + 1] as number,
     u32[m + 2] as number,
   );
+}
+
+/** truncate(2) of what `fd` refers to: other than by ftruncate(2), times stay when the size does. */
+export function truncateOpen(fd: number, size: number): number {
+  return ret(c.truncate(base + procPath(fd), size));
 }
 
 export function ftruncate(fd: number, size: number): number {

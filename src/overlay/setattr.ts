@@ -14,11 +14,12 @@ import {
   Statx,
   statAt,
   statBuffer,
+  truncateOpen,
   UTIME_NOW,
   UTIME_OMIT,
   utimensAt,
 } from '../linux/files.js';
-import { u32 } from '../linux/memory.js';
+import { getU64, u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr } from '../vfs/attr.js';
 import { type Request, SETATTR, type SetAttr } from '../vfs/filesystem.js';
 import { H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
@@ -26,7 +27,7 @@ import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropSetId } from './io.js';
-import { attrOf } from './objects.js';
+import { attrOf, statNode } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
 import { locate, nodeOf, typeOfNode } from './places.js';
 
@@ -35,9 +36,10 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   if (slot === 0) return -E.STALE;
   if (isUnreachable(slot)) return answerGone(slot, out);
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
+  const keepsTimes = resizes && isTruncateOfSameSize(o, slot, set);
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
   if (e < 0) return e;
-  if (resizes) e = resize(o, slot, set, r.gid);
+  if (resizes) e = resize(o, slot, set, keepsTimes, r.gid);
   if (e >= 0 && set.valid & (SETATTR.UID | SETATTR.GID | SETATTR.MODE))
     e = changeMode(o, r, slot, set, out);
   if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
@@ -65,7 +67,13 @@ function answerGone(slot: number, out: number): number {
   return ATTR_SIZE;
 }
 
-function resize(o: Overlay, slot: number, set: SetAttr, gid: number): number {
+/** Of a file that keeps its size truncate(2) leaves the times alone; ftruncate(2), which names a handle, does not. */
+function isTruncateOfSameSize(o: Overlay, slot: number, set: SetAttr): boolean {
+  if (set.valid & SETATTR.FH || statNode(o, slot) < 0) return false;
+  return getU64(statBuffer() + Statx.size) === set.size;
+}
+
+function resize(o: Overlay, slot: number, set: SetAttr, keepsTimes: boolean, gid: number): number {
   if (typeOfNode(slot) === DT.DIR) return -E.ISDIR;
   const handle = set.valid & SETATTR.FH ? handleOf(set.fhLo, set.fhHi) : 0;
   const usable =
@@ -75,7 +83,7 @@ function resize(o: Overlay, slot: number, set: SetAttr, gid: number): number {
   const fd = usable ? handleGet(handle, H.fd) - 1 : openUpper(o, slot, O.WRONLY | O.NONBLOCK);
   if (fd < 0) return fd;
   let e = set.valid & SETATTR.KILL_SUIDGID ? dropSetId(fd, gid) : 0;
-  if (e >= 0) e = ftruncate(fd, set.size);
+  if (e >= 0) e = keepsTimes ? truncateOpen(fd, set.size) : ftruncate(fd, set.size);
   if (!usable) close(fd);
   return e;
 }

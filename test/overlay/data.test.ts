@@ -233,3 +233,44 @@ test('times are kept to the nanosecond, before and after 1970 and 2038', { skip 
   });
   await s.sameToKernel();
 });
+
+for (const disk of [false, true]) {
+  test(`truncate to the same size sets the times that a plain file gets, ${disk ? 'on disk' : 'on tmpfs'}`, {
+    skip,
+  }, async (t) => {
+    const old = { mtime: [1_000_000_000, 5] as const };
+    const layer = { empty: file('', old), full: file('full', old), other: file('other', old) };
+    const s = await stack(t, { disk, lowers: [layer], upper: { up: file('upper', old) } });
+    // What the filesystem of the upper does to the same files of its own: this differs from one to the other.
+    const plain = join(s.upper, '../plain');
+    run('cp', ['-a', s.mnt, plain]);
+    const folder = must(sys.open(-100, plain, O.RDONLY | O.DIRECTORY));
+    t.after(() => sys.close(folder));
+    const change = (root: number, name: string, size: number, opened: boolean): boolean => {
+      const times = [0, 1].map((after) => {
+        if (after === 1 && opened) {
+          const fd = must(sys.open(root, name, O.RDWR));
+          must(sys.ftruncate(fd, size));
+          sys.close(fd);
+        } else if (after === 1) must(sys.truncate(root, name, size));
+        const st = stat(root, name);
+        assert.ok(typeof st !== 'number');
+        return st.mtime;
+      });
+      return times[0] !== times[1];
+    };
+    s.at((root) => {
+      for (const [name, size, opened] of [
+        ['empty', 0, false],
+        ['full', 4, false],
+        ['up', 5, false],
+        ['other', 0, false],
+        ['empty', 0, true],
+        ['full', 4, true],
+      ] as const) {
+        const expected = change(folder, name, size, opened);
+        assert.equal(change(root, name, size, opened), expected, `${name} ${size} ${opened}`);
+      }
+    });
+  });
+}
