@@ -7,7 +7,7 @@ import { fuzz } from './fuzz.js';
 import { imageVectors } from './vectors.js';
 
 test('changed images: an ErofsError or what can be read, soon and in bounded memory', (t) => {
-  const seconds = campaign('seconds', 20);
+  const seconds = campaign('seconds', 60);
   const seed = campaign('seed', 1);
   const { runs, unseen } = fuzz(imageVectors(), {
     seconds,

@@ -1,4 +1,4 @@
-// Images of mkfs.erofs over its options: what this reader shows is what the kernel's mount shows.
+// Images of mkfs.erofs over its options: what this reader and the mount it serves show is what the kernel's mount shows.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -8,9 +8,10 @@ import { after, before, test } from 'node:test';
 import { checkImage } from '../../src/erofs/check.js';
 import { ErofsImage } from '../../src/erofs/image.js';
 import { FileSource } from '../../src/linux/file-source.js';
+import { type Cli, cliIn } from '../cli/cli.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
-import { listImage, listMount } from './listing.js';
+import { listFolder, listImage, listMount } from './listing.js';
 import { makeSample } from './sample.js';
 
 /** Options of mkfs.erofs 1.5, a combination a row. `BLOB` is a file of its own. */
@@ -54,11 +55,13 @@ const matrix: readonly string[] = [
 
 const skip = requires({ root: true, features: ['loop', 'erofs'], packages: ['erofs-utils'] });
 let folder = '';
+let cli: Cli;
 let source = '';
 
 before(() => {
   if (skip !== false) return;
   folder = makeTempDir();
+  cli = cliIn(folder);
   source = join(folder, 'source');
   mkdirSync(source);
   makeSample(source);
@@ -66,6 +69,20 @@ before(() => {
 after(() => {
   if (folder !== '') removeTempDir(folder);
 });
+
+/** The tree of an image as its own mount shows it. */
+function listServed(image: string, blob: string | undefined): string[] {
+  const mountpoint = `${image}.served`;
+  mkdirSync(mountpoint);
+  const device = blob === undefined ? [] : ['--device', blob];
+  const ran = cli.run('image', 'mount', '-q', '--backend=fuse', ...device, image, mountpoint);
+  assert.equal(ran.code, 0, ran.err);
+  try {
+    return listFolder(mountpoint);
+  } finally {
+    execFileSync('umount', [mountpoint]);
+  }
+}
 
 matrix.forEach((options, number) => {
   test(`mkfs.erofs ${options || 'without options'}`, { skip }, () => {
@@ -82,6 +99,7 @@ matrix.forEach((options, number) => {
       const sum = opened.checksumMatches();
       assert.equal(sum, options.includes('nosbcrc') ? undefined : true);
       assert.deepEqual(listImage(opened), expected);
+      assert.deepEqual(listServed(image, blob), expected);
       assert.deepEqual([...checkImage(opened)], []);
       // Small reads at odd places take another way: through the cache of pclusters.
       assert.deepEqual(listImage(opened, { chunk: 12_347 }), expected);
