@@ -35,8 +35,6 @@ export function freeUnused(o: Overlay, slot: number): void {
   let at = slot;
   while (at > ROOT) {
     const k = rec(at);
-    // Freed while its child was: the last it held was an additional name of that child (dropAliases).
-    if ((u32[k + F.flags] as number) === 0) return;
     if ((u32[k + F.nlookup] as number) !== 0 || (u32[k + F.handles] as number) !== 0) return;
     if (isDir(at) && (u32[k + F.children] as number) !== 0) return;
     if (o.copies.has(at)) return;
@@ -47,8 +45,9 @@ export function freeUnused(o: Overlay, slot: number): void {
 }
 
 function destroy(o: Overlay, slot: number): void {
-  removeName(slot);
+  // The own name goes last: it keeps the parent, which freeUnused() frees next, if an additional name lies there too.
   dropAliases(o, slot);
+  removeName(slot);
   const fd = get(slot, F.fd);
   if (fd !== 0) close(fd - 1);
   if (get(slot, F.backing) !== 0) o.host.backingClose(get(slot, F.backing));
