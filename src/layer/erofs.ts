@@ -104,9 +104,8 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      const inode = this.#served.inode(nid);
-      if (inode.xattrSize === 0) return -E.NODATA;
-      return this.#served.getxattr(inode, getBytes(attr, cstrlen(attr)), out, size);
+      const attribute = getBytes(attr, cstrlen(attr));
+      return this.#served.getxattr(this.#served.inode(nid), attribute, out, size);
     });
   }
 

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { MountError, reasonOf } from './errors.js';
-import { type ImageFiles, isImage } from './images.js';
+import { type ImageFiles, imagesOf } from './images.js';
 
 const CHUNK = 1024 * 1024;
 
@@ -20,8 +20,7 @@ export interface DigestedFiles extends ImageFiles {
  */
 export function requireDigests(files: DigestedFiles): void {
   if (files.digests.length === 0) return;
-  const images = [...files.lowerdirs, ...files.datadirs].filter(isImage);
-  for (const path of [...images, ...files.devices]) {
+  for (const path of [...imagesOf(files), ...files.devices]) {
     const fd = openSync(path, 'r');
     try {
       requireDigest(fd, path, files.digests);

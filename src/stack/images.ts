@@ -38,6 +38,11 @@ export interface ImageFiles {
   readonly devices: readonly string[];
 }
 
+/** The images among the layers, topmost first. */
+export function imagesOf(files: ImageFiles): readonly string[] {
+  return [...files.lowerdirs, ...files.datadirs].filter(isImage);
+}
+
 /**
  * Which further devices each image takes. Without any, the images are believed to be whole.
  * @throws MountError of kind `layer` when they are too few or too many.
@@ -46,7 +51,7 @@ export function devicesOfImages(files: ImageFiles): ReadonlyMap<string, readonly
   const taken = new Map<string, readonly string[]>();
   if (files.devices.length === 0) return taken;
   let next = 0;
-  for (const path of [...files.lowerdirs, ...files.datadirs].filter(isImage)) {
+  for (const path of imagesOf(files)) {
     const count = superblockOf(path)?.readUInt16LE(ErofsSuperBlock.at.extra_devices) ?? 0;
     const devices = files.devices.slice(next, next + count);
     if (devices.length < count) {

@@ -41,11 +41,9 @@ export async function mountStack(
     } catch (error) {
       // The wish was only to lose nothing; FUSE does the same.
       if (backend === 'kernel' || !(error instanceof MountError)) throw error;
-      requireDigests(spec);
       return viaServer(spec, { backend: 'fuse', reason: 'the kernel refuses' });
     }
   }
-  requireDigests(spec);
   return viaServer(spec, plan);
 }
 
@@ -55,6 +53,7 @@ async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promi
 }
 
 async function viaServer(spec: MountSpec, plan: Plan): Promise<Mounted> {
+  requireDigests(spec);
   const { supervisor, reply } = await askSupervisor({
     op: 'mount',
     mount: {
