@@ -30,6 +30,7 @@ const programs = [
   'stack/server',
   'fuse/worker',
   'erofs/compress-worker',
+  'store/object-worker',
 ];
 
 /** @param {string} line */
