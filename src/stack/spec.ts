@@ -9,6 +9,20 @@ export interface IdRange {
   readonly count: number;
 }
 
+/** A composefs image as its server gets it. */
+export interface ComposefsSpec {
+  /** Absolute path of the image file. */
+  readonly image: string;
+  /** Absolute folders of objects (`XX/REST`), the first that has an object wins. */
+  readonly objects: readonly string[];
+  /** metadata: for a kernel overlayfs on top, which reads the objects itself. follow: content too. */
+  readonly serve: 'metadata' | 'follow';
+  /** follow: an object is shown only when its digest is right. */
+  readonly verify: boolean;
+  /** fs-verity digest that the image must have, hex (SHA-256, or SHA-512 when it is 128 digits long). */
+  readonly digest?: string;
+}
+
 /** How a mounted stack behaves; absent keys mean the documented default. Plain JSON. */
 export interface MountSpec {
   /** Absolute path of the mount point. */
@@ -70,6 +84,8 @@ export interface MountSpec {
   readonly subtype: string;
   /** The one layer is an image, and is shown as it is: whiteouts and marks mean nothing. */
   readonly raw: boolean;
+  /** The one layer is a composefs image, the data-only layers are its objects. */
+  readonly composefs?: ComposefsSpec;
   /** Print every request, readable, to the server's log. */
   readonly trace: boolean;
 }
