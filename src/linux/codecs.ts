@@ -4,6 +4,7 @@
 // Follows: lz4.h 1.9, lzma/container.h 5.4 (lzma_microlzma_decoder), zlib.h 1.2, zstd.h 1.5.
 
 import koffi from 'koffi';
+import { addressOf } from './native-memory.js';
 import { LzmaStream, NativeStruct, ZStream } from './native-struct.js';
 
 /** The libraries: soname and Debian package. */
@@ -41,29 +42,6 @@ export function codecFunction(name: keyof typeof LIBRARIES, prototype: string): 
     loaded.set(name, library);
   }
   return library.func(prototype) as unknown as CodecCall;
-}
-
-// The two buffers asked for last: a copy of their addresses saves 180 ns a call. Holding the buffer
-// keeps the address good.
-let bufferA: ArrayBufferLike | undefined;
-let addressA = 0;
-let bufferB: ArrayBufferLike | undefined;
-let addressB = 0;
-
-/** Address of the first byte. Valid as long as the caller keeps `bytes`, and does not transfer its buffer. */
-function addressOf(bytes: Uint8Array): number {
-  // Asking for the buffer moves a small array out of the heap for good.
-  const { buffer } = bytes;
-  if (buffer !== bufferA) {
-    const hit = buffer === bufferB;
-    // Of the view, because koffi does not take a SharedArrayBuffer itself.
-    const address = hit ? addressB : Number(koffi.address(bytes)) - bytes.byteOffset;
-    bufferB = bufferA;
-    addressB = addressA;
-    bufferA = buffer;
-    addressA = address;
-  }
-  return addressA + bytes.byteOffset;
 }
 
 /**
