@@ -28,6 +28,7 @@ const programs = [
   'cli/main',
   'supervisor/supervisor',
   'stack/server',
+  'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
 ];
