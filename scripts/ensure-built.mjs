@@ -29,6 +29,7 @@ const programs = [
   'supervisor/supervisor',
   'stack/server',
   'stack/compare-worker',
+  'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
 ];

@@ -147,8 +147,8 @@ function specFor(mode: Mode, { image, parsed, mountpoint }: ImageMount): MountSp
   if (unable !== undefined) {
     throw new MountError('option', `option ${unable}: not with --image: leave it out`);
   }
-  // The server compares fs-verity digests itself, on the file that it has open.
-  const hex = /^fsverity-sha\d+:(.*)$/.exec(digest ?? '')?.[1];
+  // The server compares SHA-256 fs-verity digests itself, on the file that it has open.
+  const hex = /^fsverity-sha256:(.*)$/.exec(digest ?? '')?.[1];
   const composefs: ComposefsSpec = {
     image: image.path,
     objects: checked.datadirs,

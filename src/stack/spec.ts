@@ -9,17 +9,17 @@ export interface IdRange {
   readonly count: number;
 }
 
-/** A composefs image as its server gets it. */
+/** A composefs image to be served by FUSE. Plain JSON. */
 export interface ComposefsSpec {
-  /** Absolute path of the image file. */
+  /** Path of the image file, absolute. */
   readonly image: string;
-  /** Absolute folders of objects (`XX/REST`), the first that has an object wins. */
+  /** Object directories, absolute, first looked in first. */
   readonly objects: readonly string[];
-  /** metadata: for a kernel overlayfs on top, which reads the objects itself. follow: content too. */
+  /** `metadata`: for a kernel overlayfs on top; `follow`: with content. */
   readonly serve: 'metadata' | 'follow';
-  /** follow: an object is shown only when its digest is right. */
+  /** follow: objects are compared with their digests when they are opened. */
   readonly verify: boolean;
-  /** fs-verity digest that the image must have, hex (SHA-256, or SHA-512 when it is 128 digits long). */
+  /** fs-verity digest (SHA-256, 64 digits) that the image must have. */
   readonly digest?: string;
 }
 
