@@ -3,7 +3,7 @@
 // Follows: wait(2) for the ends of processes; env(1) for 126 and 127.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -145,7 +145,8 @@ function runCommand(
     const quiet = forwardSignals(child);
     child.once('error', (error) => {
       quiet();
-      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      // execvp(3) says EACCES when a folder of PATH may not be entered, whatever is in the others.
+      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command);
       const why = missing ? 'no such command' : lineOf(error);
       process.stderr.write(`varve: run: ${command}: ${why}\n`);
       resolve({ code: missing ? NOT_FOUND : NOT_RUNNABLE });
@@ -155,6 +156,12 @@ function runCommand(
       resolve(signal === null ? { code: code ?? EXIT.failed } : { code: EXIT.failed, signal });
     });
   });
+}
+
+/** Whether there is such a file, by PATH unless the command is a path. */
+function isFound(command: string): boolean {
+  const folders = command.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':');
+  return folders.some((folder) => existsSync(join(folder, command)));
 }
 
 /** unshare(1) without a namespace is chroot(1), which is not on everybody's PATH. */
@@ -188,6 +195,8 @@ async function takeDown(
   const { mountpoint } = spec;
   const reply = await served?.supervisor.ask({ op: 'status', mountpoint }).catch(() => undefined);
   const own = [served?.status.pid, reply?.supervisor].filter((pid) => pid !== undefined);
+  const why = reply?.mounts?.[0]?.why;
+  if (why !== undefined) process.stderr.write(`varve: ${why}\n`);
   killNamespace(namespace, own);
   await until(() => processesOf(namespace).every((pid) => own.includes(pid)));
   for (const place of bound.toReversed()) if (place !== '') umount2(place, MNT.DETACH);

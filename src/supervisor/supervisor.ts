@@ -141,10 +141,8 @@ function run(): void {
     const { namespace } = request;
     if (namespace !== undefined) {
       socket.on('close', () => {
-        const { mountpoint } = request.mount;
-        const left = mounts.list().some((m) => m.mountpoint === mountpoint && m.state !== 'failed');
-        if (!left) return;
-        killNamespace(namespace);
+        // A client that unmounts before it leaves has ended the others itself.
+        if (mounts.live > 0) killNamespace(namespace);
         void mounts.end().then(leave);
       });
     }
