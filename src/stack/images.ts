@@ -14,6 +14,20 @@ export function isErofs(path: string): boolean {
   return superblockOf(path)?.readUInt32LE(ErofsSuperBlock.at.magic) === EROFS_SUPER_MAGIC_V1;
 }
 
+/** Bytes 0 to 3 of a composefs image, before the superblock: LCFS_EROFS_MAGIC of composefs 1.0. */
+const COMPOSEFS_MAGIC = 0xd078629a;
+
+/** Whether an EROFS image is one of composefs. @throws the error of open(2) or read(2). */
+export function isComposefs(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(4);
+    return readSync(fd, bytes, 0, 4, 0) === 4 && bytes.readUInt32LE() === COMPOSEFS_MAGIC;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Whether a checked layer is an image: every layer that is not one is a directory. */
 export function isImage(path: string): boolean {
   return statSync(path).isFile();

@@ -11,6 +11,7 @@ import { KernelRefusal, MountError } from './errors.js';
 import type { FoundImage } from './find-image.js';
 import type { ImageOptions } from './image-options.js';
 import { type Mode, planMode } from './image-plan.js';
+import { isComposefs } from './images.js';
 import { type Mounted, viaServer } from './mount.js';
 import { sourceOfImage } from './ours.js';
 import { kernelLacks } from './plan.js';
@@ -143,6 +144,12 @@ async function compare(
 function specFor(mode: Mode, { image, parsed, mountpoint }: ImageMount): MountSpec {
   const { options, verity, digest } = parsed;
   const checked = checkLayers(options, mountpoint, mode !== 'kernel');
+  if (!isComposefs(image.path)) {
+    throw new MountError(
+      'layer',
+      `image: ${image.path}: is no composefs image: an EROFS image is mounted with -o lowerdir=, or by varve image mount`,
+    );
+  }
   const unable = kernelLacks(checked);
   if (unable !== undefined) {
     throw new MountError('option', `option ${unable}: not with --image: leave it out`);
