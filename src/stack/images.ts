@@ -3,7 +3,12 @@
 // Format: fs/erofs/erofs_fs.h; the superblock lies at byte 1024.
 
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { EROFS_SUPER_MAGIC_V1, EROFS_SUPER_OFFSET, ErofsSuperBlock } from '../erofs/format.js';
+import {
+  COMPOSEFS_MAGIC,
+  EROFS_SUPER_MAGIC_V1,
+  EROFS_SUPER_OFFSET,
+  ErofsSuperBlock,
+} from '../erofs/format.js';
 import { MountError } from './errors.js';
 
 /** Bytes of every superblock; extensions follow. */
@@ -13,9 +18,6 @@ const BASE_SIZE = 128;
 export function isErofs(path: string): boolean {
   return superblockOf(path)?.readUInt32LE(ErofsSuperBlock.at.magic) === EROFS_SUPER_MAGIC_V1;
 }
-
-/** Bytes 0 to 3 of a composefs image, before the superblock: LCFS_EROFS_MAGIC of composefs 1.0. */
-const COMPOSEFS_MAGIC = 0xd078629a;
 
 /** Whether an EROFS image is one of composefs. @throws the error of open(2) or read(2). */
 export function isComposefs(path: string): boolean {
