@@ -28,6 +28,8 @@ const programs = [
   'cli/main',
   'supervisor/supervisor',
   'stack/server',
+  'stack/compare-worker',
+  'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
   'store/object-worker',

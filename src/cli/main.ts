@@ -14,6 +14,7 @@ interface CommandModule {
 
 const MODULES: Record<string, () => Promise<CommandModule>> = {
   mount: () => import('./mount.js'),
+  run: () => import('./run.js'),
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   why: () => import('./why.js'),
@@ -49,6 +50,9 @@ export async function main(argv: readonly string[]): Promise<number> {
       return (await import('./overlayfs.js')).overlayfs(rest);
     case 'mount.fuse':
       return (await import('./mount-helper.js')).mountHelper(rest);
+    // varve run, once it is in its namespace.
+    case 'run-inside':
+      return (await import('./run-inside.js')).runInside(rest);
     case '-V':
     case '--version': {
       const { version } = await import('./version.js');

@@ -97,6 +97,8 @@ export interface ComposefsTree {
 export interface ComposefsTreeOptions {
   /** Undefined: 1 where there is a whiteout, which needs it, else 0. */
   readonly version?: ComposefsVersion | undefined;
+  /** Every name of a hard link becomes an inode of its own, as mkcomposefs builds directories. */
+  readonly splitLinks?: boolean | undefined;
 }
 
 /** @throws RangeError that names the path, for what an image cannot store. */
@@ -113,11 +115,13 @@ class Walk {
   readonly #later: [ComposefsInode, number, TreeNode][] = [];
   readonly #tree: TreeNode;
   readonly #version: ComposefsVersion;
+  readonly #splitLinks: boolean;
   #hasAcl = false;
 
   constructor(tree: TreeNode, options: ComposefsTreeOptions) {
     if (tree.entries === undefined) throw new RangeError('the root of a tree must be a directory');
     this.#tree = tree;
+    this.#splitLinks = options.splitLinks ?? false;
     this.#version = options.version ?? (hasWhiteout(tree) ? 1 : 0);
   }
 
@@ -165,7 +169,7 @@ class Walk {
   }
 
   #child(dir: ComposefsInode, name: string, node: TreeNode, place: number): ComposefsInode {
-    const isLinked = node.links > 1 && node.entries === undefined;
+    const isLinked = node.links > 1 && node.entries === undefined && !this.#splitLinks;
     if (!isLinked) return this.#make(node, dir, name);
     const known = this.#linked.get(node);
     if (known !== undefined) return known;
@@ -218,6 +222,7 @@ class Walk {
   #links(node: TreeNode): number {
     // Directories first: a dump may say anything.
     if (node.entries !== undefined) return node.links;
+    if (this.#splitLinks) return 1;
     return node.statedLinks ?? node.links;
   }
 
@@ -263,7 +268,7 @@ class Walk {
   #holdsWhiteout(dir: TreeNode): boolean {
     for (const [name, node] of dir.entries as Map<string, TreeNode>) {
       if (!isWhiteout(node)) continue;
-      if (node.links <= 1 || node.home === undefined) return true;
+      if (node.links <= 1 || this.#splitLinks || node.home === undefined) return true;
       if (node.home.dir === dir && node.home.name === name) return true;
     }
     return false;

@@ -101,11 +101,17 @@ export class ServedImage {
     return value.length;
   }
 
-  /** As listxattr(2). @param hidesTrusted leaves out `trusted.*`, as the kernel's filesystems do for who may not read them. */
-  listxattr(inode: Inode, out: number, size: number, hidesTrusted: boolean): number {
+  /** As listxattr(2). @param show gives the name that is listed, undefined: none. */
+  listxattr(
+    inode: Inode,
+    out: number,
+    size: number,
+    show: (name: string) => string | undefined,
+  ): number {
     let length = 0;
-    for (const name of this.image.listxattr(inode)) {
-      if (hidesTrusted && name.startsWith('trusted.')) continue;
+    for (const stored of this.image.listxattr(inode)) {
+      const name = show(stored);
+      if (name === undefined) continue;
       if (size > 0) {
         if (length + name.length + 1 > size) return -E.RANGE;
         for (let i = 0; i < name.length; i++) u8[out + length + i] = name.charCodeAt(i);

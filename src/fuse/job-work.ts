@@ -5,16 +5,9 @@
 import { copyFile, copyRange } from '../linux/copy.js';
 import { E } from '../linux/errno.js';
 import { fallocate, fdatasync, fsync, syncfs } from '../linux/files.js';
-import { JOB } from '../vfs/filesystem.js';
+import { JOB, type Perform } from '../vfs/filesystem.js';
 
-export function perform(
-  kind: number,
-  a: number,
-  b: number,
-  c: number,
-  d: number,
-  e: number,
-): number {
+export const perform: Perform = (kind, a, b, c, d, e) => {
   switch (kind) {
     case JOB.FSYNC:
       return b === 1 ? fdatasync(a) : fsync(a);
@@ -29,4 +22,4 @@ export function perform(
     default:
       return -E.INVAL;
   }
-}
+};

@@ -9,7 +9,7 @@ import { i32, memoryFd, u8, u32 } from '../linux/memory.js';
 import { pipe, pollIn, readWord, writeWord } from '../linux/poll.js';
 import { exitNow } from '../linux/process.js';
 import { Counter, set } from '../vfs/counters.js';
-import { type JobRunner, PARKED, type Request } from '../vfs/filesystem.js';
+import { type JobRunner, PARKED, type Perform, type Request } from '../vfs/filesystem.js';
 import {
   FIRST_SLOT,
   Job,
@@ -23,7 +23,7 @@ import {
   SLOT_COUNT,
   type WorkerStart,
 } from './job-record.js';
-import { perform } from './job-work.js';
+import { perform as performUsual } from './job-work.js';
 
 type Done = (result: number) => void;
 
@@ -33,8 +33,10 @@ const PATIENCE = 3000;
 export interface JobsOptions {
   /** Receives a line for what nobody else hears of. */
   readonly log: (line: string) => void;
-  /** The worker's script; another one for tests. */
+  /** The worker's script; another one for tests, and for filesystems with jobs of their own. */
   readonly script?: URL;
+  /** What that script does, for when there is no worker. */
+  readonly perform?: Perform;
   /** Milliseconds; PATIENCE. */
   readonly patience?: number;
 }
@@ -47,6 +49,7 @@ export class Jobs implements JobRunner {
   readonly #fuseFd: number;
   readonly #options: JobsOptions;
   readonly #patience: number;
+  readonly #perform: Perform;
   readonly #f64 = new Float64Array(u8.buffer);
   readonly #waiting = new Map<number, Done>();
   #jobsFd = -1;
@@ -71,11 +74,12 @@ export class Jobs implements JobRunner {
     this.#fuseFd = fuseFd;
     this.#options = options;
     this.#patience = options.patience ?? PATIENCE;
+    this.#perform = options.perform ?? performUsual;
   }
 
   parkReply(kind: number, a: number, b: number, c: number, d: number, e: number): number {
     const slot = this.#take();
-    if (slot < 0) return perform(kind, a, b, c, d, e);
+    if (slot < 0) return this.#perform(kind, a, b, c, d, e);
     this.#post(slot, kind, this.#request.opcode, a, b, c, d, e);
     return PARKED;
   }
@@ -83,7 +87,7 @@ export class Jobs implements JobRunner {
   run(kind: number, a: number, b: number, c: number, d: number, e: number, done: Done): void {
     const slot = this.#take();
     if (slot < 0) {
-      done(perform(kind, a, b, c, d, e));
+      done(this.#perform(kind, a, b, c, d, e));
       return;
     }
     this.#waiting.set(slot, done);
@@ -162,7 +166,7 @@ export class Jobs implements JobRunner {
       const result =
         kind === NOTIFY_JOB
           ? 0
-          : perform(
+          : this.#perform(
               kind,
               f64[k] as number,
               f64[k + 1] as number,

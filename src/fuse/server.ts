@@ -7,7 +7,7 @@ import { E, errnoName } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
 import { CAP, hasCapability, inInitialUserNamespace } from '../linux/process.js';
 import { Counter, count } from '../vfs/counters.js';
-import type { FileSystem } from '../vfs/filesystem.js';
+import type { FileSystem, Perform } from '../vfs/filesystem.js';
 import { Channel } from './channel.js';
 import { Dispatcher, emptyRequest } from './dispatch.js';
 import { ServerHost } from './host.js';
@@ -43,6 +43,8 @@ export interface ServeOptions {
   readonly session?: Session;
   /** Called once the session is agreed and the filesystem started. */
   readonly onReady?: (session: Session) => void;
+  /** Another program for worker threads, that does more kinds of jobs; it calls workUntilStopped(perform). */
+  readonly work?: { readonly script: URL; readonly perform: Perform };
   /** Another descriptor to watch, for example a control pipe. */
   readonly wakeFd?: number;
   /** Called when wakeFd has something; true ends the serving. */
@@ -83,13 +85,13 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   const trace = options.trace ?? false;
   const rehearse = options.rehearse ?? false;
   const request = emptyRequest();
-  const jobs = new Jobs(request, options.fd, { log });
+  const jobs = new Jobs(request, options.fd, { log, ...options.work });
   const host = new ServerHost(request, options.fd, jobs);
   const dispatcher = new Dispatcher(request, fs, host, {
     wishes: {
       passthrough: (options.passthrough ?? false) && passthroughPermitted(),
       writeback: options.writeback ?? false,
-      acl: options.acl ?? false,
+      acl: (options.acl ?? false) && (fs.acl ?? true),
       minor: options.minor,
     },
     timeout: options.timeout ?? 1,

@@ -1,7 +1,8 @@
-// One EROFS image as a filesystem, as it is: every answer is read from the image's bytes, and nothing is remembered about the kernel.
-// Served by stack/server.ts for `varve image mount`; a stack of layers is overlay/'s, which interprets whiteouts and marks.
+// One EROFS image as a filesystem: every answer is read from the image's bytes, and nothing is remembered about the kernel.
+// Served by stack/server.ts for `varve image mount`; the base of metadata-filesystem.ts and follow-filesystem.ts (composefs).
 // Shows what the kernel's own mount of the image shows (fs/erofs of Linux 6.18). Nodeids follow from nids, so FORGET means nothing.
 
+import { FileType } from '../erofs/format.js';
 import { type ErofsImage, type Inode, isDots } from '../erofs/image.js';
 import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
 import { S, SEEK } from '../linux/constants.js';
@@ -18,40 +19,62 @@ import {
   type Request,
 } from '../vfs/filesystem.js';
 import { LISTING } from '../vfs/layout.js';
+import { type ImageView, RAW } from './view.js';
 
 const HI = 0x1_0000_0000;
+const TRUSTED = 'trusted.';
+const ACL = 'system.posix_acl_';
 /** FUSE_ROOT_ID; the other nids come after it. */
 const ROOT = 1;
 const FIRST = 2;
 
-export class ImageFileSystem implements FileSystem {
-  readonly #served: ServedImage;
-  readonly #image: ErofsImage;
-  #host!: Host;
+export interface ImageFileSystemOptions extends ServedImageOptions {
+  /** Absent: the image as it is. */
+  readonly view?: ImageView;
+  /** Whether callers may read `trusted.*` at all: true as root of the initial user namespace. */
+  readonly trusted: boolean;
+  /** Whether POSIX ACLs are shown. Absent: true. */
+  readonly acl?: boolean;
+}
 
-  constructor(options: ServedImageOptions) {
-    this.#served = new ServedImage(options);
-    this.#image = options.image;
+export class ImageFileSystem implements FileSystem {
+  readonly acl: boolean;
+  protected readonly served: ServedImage;
+  protected readonly image: ErofsImage;
+  /** Set by start(), before any request. */
+  protected host!: Host;
+  readonly #view: ImageView;
+  readonly #trusted: boolean;
+
+  constructor(options: ImageFileSystemOptions) {
+    this.acl = options.acl ?? true;
+    this.served = new ServedImage(options);
+    this.image = options.image;
+    this.#view = options.view ?? RAW;
+    this.#trusted = options.trusted;
   }
 
   start(host: Host): void {
-    this.#host = host;
+    this.host = host;
   }
 
   stop(): void {
-    this.#served.close();
+    this.served.close();
   }
 
   lookup(r: Request, name: number, nameLen: number, out: number): number {
     try {
-      const dir = this.#inodeOf(r);
+      const dir = this.inodeOf(r);
       if ((dir.mode & S.IFMT) !== S.IFDIR) return -E.NOTDIR;
       // "." and ".." come from exported handles; the directory need not hold them.
       if (nameLen === 1 && u8[name] === 0x2e) return this.#entry(dir, out);
-      const nid = this.#image.lookup(dir, u8, name, nameLen);
-      return nid === undefined ? ABSENT : this.#entry(this.#served.inode(nid), out);
+      const nid = this.image.lookup(dir, u8, name, nameLen);
+      if (nid === undefined) return ABSENT;
+      const inode = this.served.inode(nid);
+      if (this.#view.hidesWhiteouts && isWhiteout(inode)) return ABSENT;
+      return this.#entry(inode, out);
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
@@ -59,23 +82,23 @@ export class ImageFileSystem implements FileSystem {
 
   getattr(r: Request, _hasFh: boolean, _fhLo: number, _fhHi: number, out: number): number {
     try {
-      this.#attr(this.#inodeOf(r), out);
+      this.#attr(this.inodeOf(r), out);
       return 0;
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
   readlink(r: Request, out: number, size: number): number {
     try {
-      return this.#served.readlink(this.#inodeOf(r), out, size);
+      return this.served.readlink(this.inodeOf(r), out, size);
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
   statfs(_r: Request, out: number): number {
-    const { blockSize, blocks, inodes } = this.#image;
+    const { blockSize, blocks, inodes } = this.image;
     u32.fill(0, out >>> 2, (out + KSTATFS_SIZE) >>> 2);
     putU64(out + Kstatfs.blocks, blocks);
     putU64(out + Kstatfs.files, inodes);
@@ -91,17 +114,17 @@ export class ImageFileSystem implements FileSystem {
   }
 
   /** Files have no state here: the kernel opens and closes them itself from then on, and keeps their pages. */
-  open(): number {
+  open(_r: Request, _flags: number, _reply: OpenReply): number {
     return -E.NOSYS;
   }
 
   read(r: Request, _lo: number, _hi: number, out: number, size: number, offset: number): number {
     try {
-      const inode = this.#inodeOf(r);
+      const inode = this.inodeOf(r);
       if ((inode.mode & S.IFMT) !== S.IFREG) return -E.INVAL;
-      return this.#served.read(inode, out, size, offset);
+      return this.served.read(inode, out, size, offset);
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
@@ -109,46 +132,48 @@ export class ImageFileSystem implements FileSystem {
     return -E.NOSYS;
   }
 
-  release(): number {
+  release(_r: Request, _lo: number, _hi: number): number {
     return 0;
   }
 
   lseek(r: Request, _lo: number, _hi: number, offset: number, whence: number): number {
     try {
       if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
-      return this.#served.seek(this.#inodeOf(r), offset, whence === SEEK.HOLE);
+      return this.served.seek(this.inodeOf(r), offset, whence === SEEK.HOLE);
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
   opendir(_r: Request, _flags: number, reply: OpenReply): number {
-    if (this.#host.noOpendir) return -E.NOSYS;
+    if (this.host.noOpendir) return -E.NOSYS;
     reply.flags = OPEN.CACHE_DIR | OPEN.KEEP_CACHE;
     return 0;
   }
 
   readdir(r: Request, _lo: number, _hi: number, offset: number, sink: DirSink): number {
     try {
-      const dir = this.#inodeOf(r);
+      const dir = this.inodeOf(r);
       if ((dir.mode & S.IFMT) !== S.IFDIR) return -E.NOTDIR;
-      const image = this.#image;
+      const { image } = this;
+      const hides = this.#view.hidesWhiteouts;
       image.list(
         dir,
         (name, nid, type, next) => {
           const { length } = name;
           if (!sink.fits(length)) return false;
+          if (hides && type === FileType.CHRDEV && isWhiteout(image.inode(nid))) return true;
           u8.set(name, LISTING);
           if (sink.plus && !isDots(name)) this.#entry(image.inode(nid), sink.entry);
-          this.#served.number(nid);
-          sink.add(this.#served.lo, this.#served.hi, next, dirType(type), LISTING, length);
+          this.served.number(nid);
+          sink.add(this.served.lo, this.served.hi, next, dirType(type), LISTING, length);
           return true;
         },
         offset,
       );
       return 0;
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
@@ -170,18 +195,32 @@ export class ImageFileSystem implements FileSystem {
 
   getxattr(r: Request, name: number, nameLen: number, out: number, size: number): number {
     try {
-      return this.#served.getxattr(this.#inodeOf(r), getBytes(name, nameLen), out, size);
+      const shown = getBytes(name, nameLen);
+      if (!this.acl && shown.startsWith(ACL)) return -E.OPNOTSUPP;
+      if (shown.startsWith(TRUSTED) && !this.#readsTrusted(r)) return -E.NODATA;
+      return this.served.getxattr(this.inodeOf(r), this.#view.stored(shown), out, size);
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
   }
 
   listxattr(r: Request, out: number, size: number): number {
     try {
-      return this.#served.listxattr(this.#inodeOf(r), out, size, r.uid !== 0);
+      const inode = this.inodeOf(r);
+      const trusted = this.#readsTrusted(r);
+      return this.served.listxattr(inode, out, size, (stored) => {
+        const name = this.#view.shown(stored, inode.mode);
+        if (name === undefined || (!trusted && name.startsWith(TRUSTED))) return undefined;
+        return !this.acl && name.startsWith(ACL) ? undefined : name;
+      });
     } catch (error) {
-      return this.#served.failure(error);
+      return this.served.failure(error);
     }
+  }
+
+  /** The kernel answers for who may not read them (ENODATA); a name that is listed all the same breaks a copy-up. */
+  #readsTrusted(r: Request): boolean {
+    return this.#trusted && r.uid === 0;
   }
 
   setattr(): number {
@@ -231,14 +270,15 @@ export class ImageFileSystem implements FileSystem {
     return -E.OPNOTSUPP;
   }
 
-  #inodeOf(r: Request): Inode {
+  /** @throws ErofsError for a nodeid that the image has nothing at. */
+  protected inodeOf(r: Request): Inode {
     const node = r.nodeHi * HI + r.nodeLo;
-    return this.#served.inode(node === ROOT ? this.#image.rootNid : node - FIRST);
+    return this.served.inode(node === ROOT ? this.image.rootNid : node - FIRST);
   }
 
   /** The ENTRY record of an inode. */
   #entry(inode: Inode, out: number): number {
-    const node = inode.nid === this.#image.rootNid ? ROOT : inode.nid + FIRST;
+    const node = inode.nid === this.image.rootNid ? ROOT : inode.nid + FIRST;
     const k = out >>> 2;
     u32[k] = node >>> 0;
     u32[k + 1] = Math.floor(node / HI);
@@ -251,9 +291,9 @@ export class ImageFileSystem implements FileSystem {
   /** The ATTR record of an inode; EROFS has one time for all three. */
   #attr(inode: Inode, out: number): void {
     const k = out >>> 2;
-    this.#served.number(inode.nid);
-    u32[k] = this.#served.lo;
-    u32[k + 1] = this.#served.hi;
+    this.served.number(inode.nid);
+    u32[k] = this.served.lo;
+    u32[k + 1] = this.served.hi;
     const { size, blocks512, mtime, mtimeNsec } = inode;
     u32[k + (Attr.size >>> 2)] = size >>> 0;
     u32[k + (Attr.size >>> 2) + 1] = Math.floor(size / HI);
@@ -271,7 +311,12 @@ export class ImageFileSystem implements FileSystem {
     u32[k + (Attr.uid >>> 2)] = inode.uid;
     u32[k + (Attr.gid >>> 2)] = inode.gid;
     u32[k + (Attr.rdev >>> 2)] = inode.rdev;
-    u32[k + (Attr.blksize >>> 2)] = this.#image.blockSize;
+    u32[k + (Attr.blksize >>> 2)] = this.image.blockSize;
     u32[k + (Attr.flags >>> 2)] = 0;
   }
+}
+
+/** What overlayfs takes for "nothing here". */
+function isWhiteout(inode: Inode): boolean {
+  return (inode.mode & S.IFMT) === S.IFCHR && inode.rdev === 0;
 }

@@ -24,6 +24,7 @@ const STATX_SIZE = 256;
 
 const HI = 0x1_0000_0000;
 const nothing = (): void => {};
+const asItIs = (name: string): string => name;
 
 export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
@@ -113,7 +114,7 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      return this.#served.listxattr(this.#served.inode(nid), out, size, false);
+      return this.#served.listxattr(this.#served.inode(nid), out, size, asItIs);
     });
   }
 

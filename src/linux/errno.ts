@@ -32,6 +32,7 @@ export const E = {
   NOTEMPTY: 39,
   LOOP: 40,
   NODATA: 61,
+  BADMSG: 74,
   OVERFLOW: 75,
   OPNOTSUPP: 95,
   CONNABORTED: 103,

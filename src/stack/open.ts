@@ -3,6 +3,7 @@
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
 import { statSync } from 'node:fs';
+import { passthroughPermitted } from '../fuse/server.js';
 import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { ErofsLayer } from '../layer/erofs.js';
@@ -27,6 +28,7 @@ import { OverlayFileSystem } from '../overlay/filesystem.js';
 import { sweep } from '../overlay/workdir.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
+import { openComposefs } from './composefs-open.js';
 import { MountError } from './errors.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
@@ -46,6 +48,7 @@ const FD_SHARE = 4;
  * live mount uses the upper.
  */
 export function openFileSystem(spec: MountSpec): FileSystem {
+  if (spec.composefs !== undefined) return openComposefs(spec.composefs, spec.acl);
   return spec.raw ? openImageAlone(spec) : openOverlay(spec);
 }
 
@@ -53,7 +56,8 @@ export function openFileSystem(spec: MountSpec): FileSystem {
 function openImageAlone(spec: MountSpec): FileSystem {
   const path = spec.lowerdirs[0] as string;
   const { image, close } = openImage(path, spec.devices);
-  return new ImageFileSystem({ image, label: path, log: toLog, close });
+  const trusted = passthroughPermitted();
+  return new ImageFileSystem({ image, label: path, log: toLog, close, trusted });
 }
 
 const toLog = (line: string): void => console.error(`varve: ${line}`);

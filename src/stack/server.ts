@@ -2,7 +2,8 @@
 // Started by the supervisor (supervisor/mounts.ts), one process a mount; exits with 0 when it was unmounted.
 // Order: orders, claim of the upper, layers, then the mount, so that a mount point may cover one of its own layers.
 
-import { passthroughPermitted, serve } from '../fuse/server.js';
+import { passthroughPermitted, type ServeOptions, serve } from '../fuse/server.js';
+import { performVerify } from '../imagefs/verify-job.js';
 import { SysError } from '../linux/errno.js';
 import { setReadahead } from '../linux/mount.js';
 import { exitNow } from '../linux/process.js';
@@ -17,6 +18,14 @@ import { MAX_IO } from '../vfs/layout.js';
 import { MountError } from './errors.js';
 import { openFileSystem } from './open.js';
 import type { MountSpec } from './spec.js';
+
+/** What worker threads of a server do that verifies objects. */
+function verifyingWork(): ServeOptions['work'] {
+  return {
+    script: new URL('./composefs-worker.js', import.meta.url),
+    perform: performVerify,
+  };
+}
 
 function openAll(spec: MountSpec): ReturnType<typeof openFileSystem> | undefined {
   try {
@@ -46,6 +55,7 @@ function main(): number {
     writeback: spec.writeback ?? !passthroughPermitted(),
     acl: spec.acl,
     trace: spec.trace,
+    work: spec.composefs?.serve === 'follow' ? verifyingWork() : undefined,
     rehearse: process.env['VARVE_REHEARSE'] !== 'off',
     onReady: () => {
       setReadahead(spec.mountpoint, MAX_IO / 1024);

@@ -9,6 +9,20 @@ export interface IdRange {
   readonly count: number;
 }
 
+/** A composefs image to be served by FUSE. Plain JSON. */
+export interface ComposefsSpec {
+  /** Path of the image file, absolute. */
+  readonly image: string;
+  /** Object directories, absolute, first looked in first. */
+  readonly objects: readonly string[];
+  /** `metadata`: for a kernel overlayfs on top; `follow`: with content. */
+  readonly serve: 'metadata' | 'follow';
+  /** follow: objects are compared with their digests when they are opened. */
+  readonly verify: boolean;
+  /** fs-verity digest (SHA-256, 64 digits) that the image must have. */
+  readonly digest?: string;
+}
+
 /** How a mounted stack behaves; absent keys mean the documented default. Plain JSON. */
 export interface MountSpec {
   /** Absolute path of the mount point. */
@@ -70,6 +84,8 @@ export interface MountSpec {
   readonly subtype: string;
   /** The one layer is an image, and is shown as it is: whiteouts and marks mean nothing. */
   readonly raw: boolean;
+  /** The one layer is a composefs image, the data-only layers are its objects. */
+  readonly composefs?: ComposefsSpec;
   /** Print every request, readable, to the server's log. */
   readonly trace: boolean;
 }

@@ -170,7 +170,19 @@ export const JOB = {
   COPY_RANGE: 4,
   /** a: from fd, b: to fd, c: size in bytes, d: 1 to fsync the copy. Holes are kept. */
   COPY_FILE: 5,
+  /** a: fd, b: arena offset of a digest, c: its bytes. Of composefs only: see ServeOptions.work. */
+  VERIFY: 6,
 } as const;
+
+/** Does a job on whichever thread. @returns >= 0 or -errno. */
+export type Perform = (
+  kind: number,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  e: number,
+) => number;
 
 export interface JobRunner {
   /**
@@ -197,6 +209,8 @@ export type NodeRef = readonly [lo: number, hi: number];
 export interface FileSystem {
   /** Called once the session is negotiated, before any request. */
   start(host: Host): void;
+  /** false: no file has a POSIX ACL, so the kernel need not ask. */
+  readonly acl?: boolean;
   /**
    * A writable directory that no name leads to and whose content nobody keeps, with one lookup counted: the server warms
    * up there, in idle time. Undefined where there can be none.

@@ -1,0 +1,115 @@
+// Opens a composefs image and makes the filesystem that serves it: metadata alone, or with the content of its objects.
+// Called by open.ts; digest and image are taken from one descriptor, so that what is served is what was compared.
+// Follows: struct lcfs_erofs_header_s of composefs 1.0 (the first 32 bytes of an image).
+
+import type { ByteSource } from '../bytes/source.js';
+import { pad, struct, u32 } from '../bytes/struct.js';
+import { ErofsImage } from '../erofs/image.js';
+import { passthroughPermitted } from '../fuse/server.js';
+import { FollowFileSystem } from '../imagefs/follow-filesystem.js';
+import { MetadataFileSystem } from '../imagefs/metadata-filesystem.js';
+import { VerifiedSource } from '../imagefs/verified-source.js';
+import { FileSource } from '../linux/file-source.js';
+import { mapMemory } from '../linux/memory.js';
+import { measureVerity } from '../linux/verity.js';
+import { Objects } from '../store/objects.js';
+import type { FileSystem } from '../vfs/filesystem.js';
+import { MountError, reasonOf } from './errors.js';
+import type { ComposefsSpec } from './spec.js';
+
+/** struct lcfs_erofs_header_s: composefs 1.0, libcomposefs/lcfs-erofs.h; 32 bytes, little endian. */
+const ComposefsHeader = struct('lcfs_erofs_header_s', 32, {
+  magic: [0, u32],
+  version: [4, u32], // of this struct: 1
+  flags: [8, u32],
+  composefs_version: [12, u32], // of what the image is like: 0 or 1
+
+  unused: [16, pad(16)],
+});
+const MAGIC = 0xd078629a;
+const KNOWN_VERSION = 1;
+const HAS_ACL = 1;
+
+/** @throws MountError of kind `layer` when the image or a folder of objects cannot be used. */
+export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
+  mapMemory();
+  const file = openFile(spec.image);
+  const folders: Objects[] = [];
+  try {
+    if (spec.serve === 'follow') for (const path of spec.objects) folders.push(openFolder(path));
+    const source = spec.digest === undefined ? file : compared(file, spec.image, spec.digest);
+    const { flags } = readHeader(source, spec.image);
+    const options = {
+      image: openImage(source, spec.image),
+      label: spec.image,
+      log: (line: string): void => console.error(`varve: ${line}`),
+      close: () => file.close(),
+      trusted: passthroughPermitted(),
+      acl: acl && (flags & HAS_ACL) !== 0,
+    };
+    if (spec.serve === 'metadata') return new MetadataFileSystem(options);
+    return new FollowFileSystem({ ...options, folders, verify: spec.verify });
+  } catch (error) {
+    for (const folder of folders) folder.close();
+    file.close();
+    throw error;
+  }
+}
+
+function openFile(path: string): FileSource {
+  try {
+    return FileSource.open(path);
+  } catch (error) {
+    throw new MountError('layer', `image: ${path}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+function openFolder(path: string): Objects {
+  try {
+    return new Objects(path);
+  } catch (error) {
+    throw new MountError('layer', `objects: ${path}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** The image's bytes, as its digest says that they are. */
+function compared(file: FileSource, path: string, digest: string): ByteSource {
+  // Enforced by the kernel from now on.
+  if (measureVerity(file.fd) === digest) return file;
+  let source: VerifiedSource | string;
+  try {
+    source = VerifiedSource.open(file, digest);
+  } catch (error) {
+    throw new MountError('layer', `image: ${path}: cannot be read: ${reasonOf(error)}`);
+  }
+  if (typeof source !== 'string') return source;
+  throw new MountError(
+    'layer',
+    `digest: ${path} has the fs-verity digest ${source}, not the one that is named: it is another image, or was changed`,
+  );
+}
+
+function readHeader(source: ByteSource, path: string): { readonly flags: number } {
+  const bytes = new Uint8Array(ComposefsHeader.size);
+  if (source.size >= bytes.length) source.read(0, bytes);
+  const header = ComposefsHeader.decode(new DataView(bytes.buffer));
+  if (header.magic !== MAGIC) {
+    throw new MountError(
+      'layer',
+      `image: ${path}: is no composefs image: an EROFS image is mounted with -o lowerdir=, or by varve image mount`,
+    );
+  }
+  if (header.version !== KNOWN_VERSION) {
+    throw new MountError('layer', `image: ${path}: composefs header version ${header.version}`);
+  }
+  return header;
+}
+
+function openImage(source: ByteSource, path: string): ErofsImage {
+  try {
+    return ErofsImage.open(source);
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw new MountError('layer', `image: ${path}: cannot be read as a composefs image: ${what}`);
+  }
+}
