@@ -123,8 +123,12 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
     count: [1, 1],
     description: [
       'One line an object, in the form of composefs-dump(5), with the SHA-256 digest of each content: two images with the same dump hold the same tree. `varve image build` takes such a text back.',
+      'Of a composefs image it is the dump that the image is made of: small files with their content, the others with their object and its fs-verity digest.',
     ],
-    flags: [DEVICE_FLAG],
+    flags: [
+      { name: 'raw', help: 'A composefs image as it lies there, with the marks for overlayfs.' },
+      DEVICE_FLAG,
+    ],
     examples: [['diff <(varve image dump a.erofs) <(varve image dump b.erofs)', 'what differs']],
     completes: 'path',
   },

@@ -83,6 +83,20 @@ export const ErofsSuperBlock = struct('erofs_super_block', 144, {
   reserved3: [136, pad(8)],
 });
 
+/** struct lcfs_erofs_header_s at byte 0 of a composefs image (composefs 1.0.8, lcfs-erofs.h). */
+export const ComposefsHeader = struct('lcfs_erofs_header_s', 32, {
+  magic: [0, u32], // COMPOSEFS_MAGIC
+  version: [4, u32], // 1
+  flags: [8, u32], // ComposefsFlags
+  composefs_version: [12, u32], // format version, 0 or 1
+
+  unused: [16, pad(16)],
+});
+export const COMPOSEFS_MAGIC = 0xd078629a;
+export const ComposefsFlags = {
+  HAS_ACL: 0x1, // an inode has POSIX ACLs
+} as const;
+
 /** struct erofs_deviceslot: one for each extra device. */
 export const ErofsDeviceSlot = struct('erofs_deviceslot', 128, {
   tag: [0, bytes(64)], // digest or other name, zero padded

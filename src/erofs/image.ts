@@ -178,9 +178,12 @@ export class ErofsImage {
     return this.#xattrs.list(inode);
   }
 
-  /** Names and values in one pass. @throws ErofsError */
-  xattrs(inode: Inode): Xattr[] {
-    return this.#xattrs.all(inode);
+  /**
+   * Names and values in one pass, as they lie: those behind the inode, then the shared ones.
+   * @param plain also names without a prefix of the format, which no mount shows. @throws ErofsError
+   */
+  xattrs(inode: Inode, plain = false): Xattr[] {
+    return this.#xattrs.all(inode, plain);
   }
 
   /** What is stored of a file from byte `from` on, in order; holes are left out. @throws ErofsError */

@@ -9,6 +9,8 @@ import { corrupt, unsupported } from './errors.js';
 import {
   ALGORITHM_NAMES,
   Algorithm,
+  COMPOSEFS_MAGIC,
+  ComposefsHeader,
   EROFS_SB_EXTSLOT_SIZE,
   EROFS_SUPER_MAGIC_V1,
   EROFS_SUPER_OFFSET,
@@ -73,6 +75,8 @@ export interface Superblock {
   readonly xattrPrefixAt: number;
   /** h_name_filter may be believed. */
   readonly xattrFilter: boolean;
+  /** Format version of a composefs image; undefined for any other image. */
+  readonly composefsVersion: number | undefined;
 }
 
 const SB = 'erofs_super_block';
@@ -160,6 +164,7 @@ function interpret(source: ByteSource, raw: Raw, size: number): Superblock {
     xattrPrefixAt: raw.xattr_prefix_start * 4,
     xattrFilter:
       (raw.feature_compat & FeatureCompat.XATTR_FILTER) !== 0 && raw.xattr_filter_reserved === 0,
+    composefsVersion: composefsVersion(source),
   };
 }
 
@@ -260,4 +265,12 @@ export function checksumMatches(source: ByteSource, sb: Superblock): boolean | u
   source.read(EROFS_SUPER_OFFSET, block);
   block.fill(0, ErofsSuperBlock.at.checksum, ErofsSuperBlock.at.checksum + 4);
   return crc32c(block) === sb.checksum;
+}
+
+/** What stands before the superblock says whether the image is one of composefs. */
+function composefsVersion(source: ByteSource): number | undefined {
+  const header = take(source, 0, ComposefsHeader.size, 'lcfs_erofs_header_s');
+  const { at } = ComposefsHeader;
+  if (header.getUint32(at.magic, true) !== COMPOSEFS_MAGIC) return undefined;
+  return header.getUint32(at.composefs_version, true);
 }

@@ -7,9 +7,16 @@ import { add, makeNode, type TreeNode } from '../tree/tree.js';
 import { corrupt } from './errors.js';
 import type { ErofsImage, Inode } from './image.js';
 
-/** @param from the directory (or other object) that becomes the root. @throws ErofsError. */
-export function imageTree(image: ErofsImage, from: Inode): TreeNode {
-  const root = nodeOf(image, from);
+/** Makes a node of an inode. @returns undefined for what is not part of the tree. */
+export type NodeMaker = (image: ErofsImage, inode: Inode) => TreeNode | undefined;
+
+/**
+ * @param from the directory (or other object) that becomes the root.
+ * @param make what each inode becomes; by default, what the image says.
+ * @throws ErofsError.
+ */
+export function imageTree(image: ErofsImage, from: Inode, make: NodeMaker = nodeOfInode): TreeNode {
+  const root = make(image, from) ?? nodeOfInode(image, from);
   const known = new Map<number, TreeNode>([[from.nid, root]]);
   const pending: [Inode, TreeNode][] = [[from, root]];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
@@ -26,7 +33,8 @@ export function imageTree(image: ErofsImage, from: Inode): TreeNode {
         return;
       }
       const child = image.inode(nid);
-      const node = nodeOf(image, child);
+      const node = make(image, child);
+      if (node === undefined) return;
       known.set(nid, node);
       add(dir, text, node);
       if (node.entries !== undefined) pending.push([child, node]);
@@ -35,9 +43,13 @@ export function imageTree(image: ErofsImage, from: Inode): TreeNode {
   return root;
 }
 
-function nodeOf(image: ErofsImage, inode: Inode): TreeNode {
+/** A node as the image says. */
+export function nodeOfInode(
+  image: ErofsImage,
+  inode: Inode,
+  found = image.xattrs(inode),
+): TreeNode {
   const type = inode.mode & S.IFMT;
-  const found = image.xattrs(inode);
   const xattrs =
     found.length === 0 ? undefined : new Map(found.map(({ name, value }) => [name, value]));
   return makeNode(inode.mode, {

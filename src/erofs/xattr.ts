@@ -90,11 +90,11 @@ export class XattrReader {
   }
 
   /** Names with values, as list(). @throws ErofsError */
-  all(inode: Inode): Xattr[] {
+  all(inode: Inode, plain = false): Xattr[] {
     const xattrs: Xattr[] = [];
     if (inode.xattrSize === 0) return xattrs;
     for (const entry of this.#entries(inode)) {
-      const name = this.#nameOf(entry);
+      const name = this.#nameOf(entry, plain);
       if (name !== undefined) xattrs.push({ name, value: readValue(entry) });
     }
     return xattrs;
@@ -170,8 +170,11 @@ export class XattrReader {
     return true;
   }
 
-  /** undefined for prefixes that have no name: of a later kernel, or for the image's own use. */
-  #nameOf(entry: Entry): string | undefined {
+  /**
+   * undefined for prefixes that have no name: of a later kernel, or for the image's own use.
+   * @param plain names without a prefix too, which the kernel does not show.
+   */
+  #nameOf(entry: Entry, plain = false): string | undefined {
     let infix = '';
     let base = entry.index;
     if ((base & XATTR_LONG_PREFIX) !== 0) {
@@ -179,7 +182,7 @@ export class XattrReader {
       if (prefix === undefined) return undefined;
       ({ base, infix } = prefix);
     }
-    const prefix = XATTR_PREFIXES[base];
+    const prefix = base === 0 && plain ? '' : XATTR_PREFIXES[base];
     if (prefix === undefined) return undefined;
     const { meta, nameLength } = entry;
     meta.copy(entry.at + ENTRY_SIZE, this.#name, 0, nameLength, ENTRY, 'e_name');

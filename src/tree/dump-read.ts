@@ -4,12 +4,26 @@
 
 import { S } from '../linux/constants.js';
 import { DumpError } from './errors.js';
-import { add, find, makeNode, memoryContent, nameProblem, show, type TreeNode } from './tree.js';
+import {
+  add,
+  find,
+  makeNode,
+  memoryContent,
+  type Name,
+  nameProblem,
+  show,
+  type TreeNode,
+} from './tree.js';
 
 /** Bytes of content that a line may carry. */
 export const INLINE_MAX = 5000;
 const XATTR_NAME_MAX = 255;
 const XATTR_VALUE_MAX = 0xffff;
+/** What the xattrs of one file may take in the library's reckoning, and the bytes of a line that may name them. */
+const XATTR_SPACE_MAX = 0x7fff;
+const XATTR_TEXT_MAX = 0xffff;
+const XATTR_ENTRY_SPACE = 7;
+const XATTR_HEADER_SPACE = 12;
 /** Bytes of a symlink's target, and of the path of an object or a hard link's target. */
 const TARGET_MAX = 4095;
 /** The largest file that composefs builds: 2^48 - 1 blocks of 4 KiB would be more than a Number holds exactly. */
@@ -127,7 +141,10 @@ class DumpReader {
       if (target?.entries !== undefined) {
         throw this.#error('PAYLOAD', `${show(at.target)} is a directory, which has one name only`);
       }
-      if (target !== undefined) return target;
+      if (target !== undefined) {
+        target.home ??= homeOf(root, at.target);
+        return target;
+      }
       const next = byPath.get(at.target);
       if (next === undefined) throw this.#error('PAYLOAD', `${show(at.target)} is not in the dump`);
       if (seen.has(next))
@@ -207,6 +224,12 @@ class DumpReader {
 
   #xattrs(words: string[]): Map<string, Uint8Array> {
     const xattrs = new Map<string, Uint8Array>();
+    let space = XATTR_HEADER_SPACE;
+    let length = words.length - FIELDS.length - 1;
+    for (let i = FIELDS.length; i < words.length; i++) length += (words[i] as string).length;
+    if (length > XATTR_TEXT_MAX) {
+      throw this.#error('XATTR', `the xattrs have ${length} bytes, more than ${XATTR_TEXT_MAX}`);
+    }
     for (let i = FIELDS.length; i < words.length; i++) {
       const word = words[i] as string;
       // A space at the end of the line ends the list.
@@ -223,8 +246,18 @@ class DumpReader {
         throw this.#error('XATTR', `${show(key)} has a value of ${value.length} bytes`);
       }
       // The last one counts, and has its place.
-      if (xattrs.delete(key) && this.#strict) {
-        throw this.#error('XATTR', `${show(key)} stands there twice`);
+      const before = xattrs.get(key);
+      if (before !== undefined) {
+        if (this.#strict) throw this.#error('XATTR', `${show(key)} stands there twice`);
+        xattrs.delete(key);
+        space -= XATTR_ENTRY_SPACE + key.length + before.length;
+      }
+      space += XATTR_ENTRY_SPACE + key.length + value.length;
+      if (space > XATTR_SPACE_MAX) {
+        throw this.#error(
+          'XATTR',
+          `${show(key)}: a file's xattrs take up to ${XATTR_SPACE_MAX} bytes`,
+        );
       }
       xattrs.set(key, value);
     }
@@ -323,6 +356,13 @@ class DumpReader {
   #error(field: Field, problem: string): DumpError {
     return new DumpError(this.#line, field, problem);
   }
+}
+
+/** The name that a path ends with. */
+function homeOf(root: TreeNode, path: string): Name {
+  const trimmed = path.replace(/\/+$/, '');
+  const slash = trimmed.lastIndexOf('/') + 1;
+  return { dir: find(root, trimmed.slice(0, slash)) as TreeNode, name: trimmed.slice(slash) };
 }
 
 const UNESCAPE: ReadonlyMap<string, string> = new Map([

@@ -71,6 +71,14 @@ export interface TreeNode {
   links: number;
   /** st_nlink as a dump or an image states it, where that is to be kept; undefined: `links` is the truth. */
   statedLinks: number | undefined;
+  /** Of hard links: the name that is the object's own where a source tells it from the others; it must be one of its names. */
+  home: Name | undefined;
+}
+
+/** A name in a tree. */
+export interface Name {
+  readonly dir: TreeNode;
+  readonly name: string;
 }
 
 /** A tree whose content is still where it came from: it can be opened until `close`. */
@@ -110,11 +118,17 @@ export function makeNode(mode: number, fields: NodeFields = {}): TreeNode {
     entries: isDir ? new Map() : undefined,
     links: isDir ? 2 : 0,
     statedLinks: fields.statedLinks,
+    home: fields.home,
   };
 }
 
 export function isDirectory(node: TreeNode): node is TreeNode & { entries: Map<string, TreeNode> } {
   return node.entries !== undefined;
+}
+
+/** Whether a node is a whiteout in the form of overlayfs. */
+export function isWhiteout(node: TreeNode): boolean {
+  return (node.mode & S.IFMT) === S.IFCHR && node.rdev === 0;
 }
 
 /** Why `name` cannot be the name of an entry, or undefined when it can. */
