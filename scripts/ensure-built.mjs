@@ -32,6 +32,7 @@ const programs = [
   'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
+  'store/object-worker',
 ];
 
 /** @param {string} line */

@@ -5,6 +5,7 @@
 import type { FlagRecord } from './args.js';
 import type { CommandRecord } from './command-record.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
+import { STORE_COMMANDS } from './store-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
 const OPTIONS_FLAG: FlagRecord = {
@@ -156,6 +157,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     completes: 'path',
   },
   ...IMAGE_COMMANDS,
+  ...STORE_COMMANDS,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',
@@ -236,6 +238,7 @@ export function commandNamed(name: string): CommandRecord | undefined {
 /** Words that begin the names of several commands, with what they have in common. */
 const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
   image: 'build EROFS images, look into them, check and mount them',
+  store: 'keep the content of many images once, by digest',
 };
 
 export const GROUPS: readonly string[] = Object.keys(GROUP_SUMMARIES);
