@@ -27,7 +27,7 @@ const IMAGE_FLAGS: readonly FlagRecord[] = [
     name: 'store',
     value: 'DIR',
     many: true,
-    help: 'The store that has the objects of the image; several are asked in this order.',
+    help: 'The store that has the objects of the image (default $VARVE_STORE, else as for `varve store`); several are asked in this order.',
   },
   {
     name: 'mode',

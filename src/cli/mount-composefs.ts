@@ -11,6 +11,7 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { defaultOptions, stay } from './mounting.js';
 import { print, remark } from './output.js';
+import { storePath } from './store.js';
 
 /** What the flags of an image's mount say. */
 export interface AskedImage {
@@ -22,10 +23,8 @@ export interface AskedImage {
 
 /** @throws MountError of kind `option` or `layer`. */
 export function askedImage(given: Arguments): AskedImage {
-  const stores = given.values('store');
-  if (stores.length === 0) {
-    throw new MountError('option', '--store: missing: name the folder that has the objects');
-  }
+  const named = given.values('store');
+  const stores = named.length === 0 ? [storePath(given)] : named;
   if (given.has('backend')) {
     throw new MountError('option', '--backend: not with --image: --mode says who does it');
   }

@@ -140,28 +140,29 @@ function runCommand(
   const env = { ...process.env, VARVE_MOUNT: chroot === undefined ? mountpoint : '/' };
   const words = chroot === undefined ? [command, ...args] : inRoot(chroot, command, args);
   const [program, ...rest] = words as [string, ...string[]];
-  return new Promise((resolve) => {
+  return new Promise((done) => {
+    // Before the command can have told anybody that it runs.
+    const quiet = forwardSignals(() => child);
     const child = spawn(program, rest, { stdio: 'inherit', env, cwd });
-    const quiet = forwardSignals(child);
     child.once('error', (error) => {
       quiet();
       // execvp(3) says EACCES when a folder of PATH may not be entered, whatever is in the others.
-      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command);
+      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command, cwd);
       const why = missing ? 'no such command' : lineOf(error);
       process.stderr.write(`varve: run: ${command}: ${why}\n`);
-      resolve({ code: missing ? NOT_FOUND : NOT_RUNNABLE });
+      done({ code: missing ? NOT_FOUND : NOT_RUNNABLE });
     });
     child.once('exit', (code, signal) => {
       quiet();
-      resolve(signal === null ? { code: code ?? EXIT.failed } : { code: EXIT.failed, signal });
+      done(signal === null ? { code: code ?? EXIT.failed } : { code: EXIT.failed, signal });
     });
   });
 }
 
 /** Whether there is such a file, by PATH unless the command is a path. */
-function isFound(command: string): boolean {
+function isFound(command: string, cwd = ''): boolean {
   const folders = command.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':');
-  return folders.some((folder) => existsSync(join(folder, command)));
+  return folders.some((folder) => existsSync(resolve(cwd, folder, command)));
 }
 
 /** unshare(1) without a namespace is chroot(1), which is not on everybody's PATH. */
@@ -170,11 +171,11 @@ function inRoot(root: string, command: string, args: readonly string[]): string[
 }
 
 /** @returns how to end it. */
-function forwardSignals(child: ChildProcess): () => void {
+function forwardSignals(child: () => ChildProcess): () => void {
   const terminal = isatty(0);
   const handlers = FORWARDED.map((signal) => {
     const handler = (): void => {
-      if (!terminal || !OF_TERMINAL.includes(signal)) child.kill(signal);
+      if (!terminal || !OF_TERMINAL.includes(signal)) child().kill(signal);
     };
     process.on(signal, handler);
     return { signal, handler };

@@ -23,6 +23,18 @@ const SLASH = 0x2f;
  */
 export type DirentCallback = (name: Uint8Array, nid: Nid, type: number, next: number) => unknown;
 
+/**
+ * As DirentCallback, for those who list much: the name has bytes `start` to `end` of `bytes`, good until it returns.
+ */
+export type DirentVisitor = (
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  nid: Nid,
+  type: number,
+  next: number,
+) => unknown;
+
 /** Looks up names and lists them. Not for use by two at once, but a callback may list other directories. */
 export class DirectoryReader {
   readonly #volume: Volume;
@@ -119,6 +131,15 @@ export class DirectoryReader {
    * @throws ErofsError
    */
   list(dir: Inode, callback: DirentCallback, from: number): void {
+    this.visit(
+      dir,
+      (bytes, start, end, nid, type, next) => callback(bytes.subarray(start, end), nid, type, next),
+      from,
+    );
+  }
+
+  /** As list(), without a view a name. @throws ErofsError */
+  visit(dir: Inode, visitor: DirentVisitor, from: number): void {
     const { blockSize } = this.#volume.sb;
     const blocks = Math.ceil(dir.size / blockSize);
     const copy = (this.#copies[this.#depth] ??= new Uint8Array(blockSize));
@@ -146,11 +167,8 @@ export class DirectoryReader {
           if (nid === undefined) this.#bad(dir, 'nid', index, i, 'no image has so many inodes');
           // A listing goes on at the block behind, rather than at an entry behind the last one.
           const next = i + 1 < count ? index * blockSize + o + DIRENT : (index + 1) * blockSize;
-          if (
-            callback(copy.subarray(start, end), nid, copy[o + FILE_TYPE] as number, next) === false
-          ) {
-            return;
-          }
+          const type = copy[o + FILE_TYPE] as number;
+          if (visitor(copy, start, end, nid, type, next) === false) return;
         }
         i = 0;
       }

@@ -5,7 +5,7 @@
 import type { ByteSource } from '../bytes/source.js';
 import { DataReader, type Fragments } from './data.js';
 import { Decompressor } from './decompress.js';
-import { DirectoryReader, type DirentCallback } from './directory.js';
+import { DirectoryReader, type DirentCallback, type DirentVisitor } from './directory.js';
 import { corrupt } from './errors.js';
 import { ALGORITHM_NAMES, FeatureCompat } from './format.js';
 import { type Inode, readInode } from './inode.js';
@@ -134,6 +134,11 @@ export class ErofsImage {
    */
   list(dir: Inode, callback: DirentCallback, from = 0): void {
     this.#directories.list(dir, callback, from);
+  }
+
+  /** As list(), without a view a name. @throws ErofsError */
+  visit(dir: Inode, visitor: DirentVisitor, from: number): void {
+    this.#directories.visit(dir, visitor, from);
   }
 
   /** As list() from the start, without "." and "..". @throws ErofsError */

@@ -54,8 +54,13 @@ export class Channel {
     prefault(REQ, MESSAGE_SIZE);
   }
 
-  /** Reads a request, polling for one for a short while. @returns its length, or -errno (-EAGAIN: none, sleep). */
-  next(): number {
+  /**
+   * Reads a request, polling for one for a short while.
+   * @param busy there is something better to do than to poll.
+   * @returns its length, or -errno (-EAGAIN: none, sleep).
+   */
+  next(busy: boolean): number {
+    if (busy) return this.#read();
     // Several clients keep the queue filled; a single one has not asked yet when its reply was just written.
     if (this.#eager > 0 || this.#spin === 0) {
       const n = this.#read();

@@ -12,6 +12,8 @@ const DIRENT_SIZE = FuseDirent.size;
 export class ReplySink implements DirSink {
   plus = false;
   entry = 0;
+  /** Position behind the last entry. */
+  last = 0;
   /** Seconds (two halves) and nanoseconds that names and attributes stay valid; set once by dispatch.ts. */
   readonly validity: readonly [lo: number, hi: number, nsec: number];
   #at = 0;
@@ -27,6 +29,7 @@ export class ReplySink implements DirSink {
     this.#at = out;
     this.#end = out + size;
     this.entry = out;
+    this.last = 0;
     if (plus) u32.fill(0, out >>> 2, (out + ENTRY_SIZE) >>> 2);
   }
 
@@ -47,6 +50,7 @@ export class ReplySink implements DirSink {
     type: number,
     name: number,
     nameLen: number,
+    bytes: Uint8Array = u8,
   ): void {
     if (!this.fits(nameLen)) throw new Error('readdir: add() without room');
     let at = this.#at;
@@ -72,10 +76,11 @@ export class ReplySink implements DirSink {
     u32[k + 4] = nameLen;
     u32[k + 5] = type;
     at += DIRENT_SIZE;
-    for (let i = 0; i < nameLen; i++) u8[at + i] = u8[name + i] as number;
+    for (let i = 0; i < nameLen; i++) u8[at + i] = bytes[name + i] as number;
     const next = (at + nameLen + 7) & ~7;
     for (let i = at + nameLen; i < next; i++) u8[i] = 0;
     this.#at = next;
+    this.last = offset;
     this.entry = next;
     if (this.plus) u32.fill(0, next >>> 2, (next + ENTRY_SIZE) >>> 2);
   }

@@ -50,6 +50,7 @@ import {
   FuseWriteIn as WriteIn,
 } from './abi.js';
 import { ReplySink } from './dirsink.js';
+import { ListAhead } from './list-ahead.js';
 import { ANSWERED, MIN_LENGTH, NEEDS_NODE, OP, OPCODE_LIMIT } from './opcodes.js';
 import { describe, Reply } from './reply.js';
 import { negotiate, type Session, type SessionWishes } from './session.js';
@@ -135,6 +136,8 @@ export class Dispatcher {
     uid: 0,
     gid: 0,
   };
+  /** Listings made before they are asked for; server.ts has it make them. */
+  readonly ahead: ListAhead;
   readonly #sink: ReplySink;
   readonly #reply: Reply;
   #setxattrSize = SetxattrIn.size;
@@ -147,6 +150,7 @@ export class Dispatcher {
     this.#options = options;
     this.#reply = new Reply(request, options.timeout, options.log);
     this.#sink = new ReplySink(this.#reply.validity);
+    this.ahead = new ListAhead(fs, new ReplySink(this.#reply.validity));
   }
 
   /**
@@ -244,16 +248,7 @@ export class Dispatcher {
       case OP.READDIR:
       case OP.READDIRPLUS: {
         const size = Math.min(u32[A + ReadIn.at.size / 4] as number, MAX_IO);
-        const sink = this.#sink;
-        sink.begin(OUT, size, opcode === OP.READDIRPLUS);
-        const result = fs.readdir(
-          r,
-          u32[A] as number,
-          u32[A + 1] as number,
-          num(A + ReadIn.at.offset / 4),
-          sink,
-        );
-        return result >= 0 ? this.#reply.bytes(sink.end - OUT) : this.#reply.failed(result);
+        return this.#readdir(r, num(A + ReadIn.at.offset / 4), size, opcode === OP.READDIRPLUS);
       }
       case OP.OPEN:
       case OP.OPENDIR: {
@@ -471,6 +466,26 @@ export class Dispatcher {
       default:
         return this.#reply.error(E.NOSYS);
     }
+  }
+
+  #readdir(r: Request, offset: number, size: number, plus: boolean): number {
+    const lo = u32[A] as number;
+    const hi = u32[A + 1] as number;
+    const ahead = this.#fs.listsAhead ? this.ahead : undefined;
+    let length = ahead === undefined ? -1 : ahead.take(OUT, r, lo, hi, offset, size, plus);
+    let next = ahead?.next ?? 0;
+    if (length < 0) {
+      const sink = this.#sink;
+      sink.begin(OUT, size, plus);
+      const result = this.#fs.readdir(r, lo, hi, offset, sink);
+      if (!(result >= 0)) return this.#reply.failed(result);
+      length = sink.end - OUT;
+      next = sink.last;
+    }
+    // Nothing: that was the end. Practised requests (rehearse.ts) are not continued.
+    const practised = r.uniqueLo === 0 && r.uniqueHi === 0;
+    if (length > 0 && !practised) ahead?.expect(r, lo, hi, next, size, plus);
+    return this.#reply.bytes(length);
   }
 
   #init(end: number): number {

@@ -23,7 +23,9 @@ const NAMES = 16;
 const DIRECTORIES = 4;
 /** Bytes of counters that the practice must not change. */
 const COUNTERS_SIZE = Counter.opcodes + 8 * 64;
+/** Bytes of a listing; more where the filesystem makes one as fast as a client asks for it. */
 const DIRECTORY_SIZE = 4096;
+const LARGE_PIECE = 32768;
 const ROOT: NodeRef = [1, 0];
 
 /** Bytes (st_size) of a directory, and milliseconds of listing it, above which a client might wait for the practice. */
@@ -106,7 +108,7 @@ export class Rehearsal {
     const node = this.#practice.lookUp(ROOT, name);
     if (node === undefined) return undefined;
     const start = performance.now();
-    if (this.#isSmallDirectory(node)) {
+    if (this.#fs.listsAhead || this.#isSmallDirectory(node)) {
       const names = this.#list(OP.READDIRPLUS, node);
       if (performance.now() - start < QUICK_LISTING) return { node, name, names };
     }
@@ -156,7 +158,8 @@ export class Rehearsal {
     // Directories are opened only for a filesystem that keeps state in them (fh 0 otherwise).
     const opened = this.#practice.ask(OP.OPENDIR, node, putArguments([], 8)) !== 0;
     const fh: NodeRef = opened ? numberAt(OUT) : [0, 0];
-    const reply = this.#practice.ask(opcode, node, putArguments([...fh, 0, 0, DIRECTORY_SIZE], 40));
+    const size = this.#fs.listsAhead ? LARGE_PIECE : DIRECTORY_SIZE;
+    const reply = this.#practice.ask(opcode, node, putArguments([...fh, 0, 0, size], 40));
     const plus = opcode === OP.READDIRPLUS;
     const names: { bytes: Uint8Array; type: number }[] = [];
     const counted: NodeRef[] = [];
@@ -170,7 +173,9 @@ export class Rehearsal {
       const bytes = new Uint8Array(length + 1);
       bytes.set(u8.subarray(dirent + FuseDirent.size, dirent + FuseDirent.size + length));
       const type = u32[(dirent + FuseDirent.at.type) >>> 2] as number;
-      if (bytes[0] !== 0x2e && names.length < NAMES) names.push({ bytes, type });
+      // Directories among the first names or behind them: the root of a composefs image begins with 256 whiteouts.
+      const most = type === DT.DIR ? NAMES + DIRECTORIES : NAMES;
+      if (bytes[0] !== 0x2e && names.length < most) names.push({ bytes, type });
       at = dirent + ((FuseDirent.size + length + 7) & ~7);
     }
     for (const child of counted) this.#practice.forget(child);

@@ -159,13 +159,15 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       const length = host.takeReady();
       if (length > 0) serveOne(length);
     }
-    const n = channel.next();
+    const { ahead } = dispatcher;
+    const n = channel.next(ahead.wanted);
     if (n > 0) {
       count(Counter.requests);
       serveOne(n);
       if (rehearsing()) lastRequest = performance.now();
     } else if (n === -E.AGAIN) {
-      if (host.hasErrand) errand();
+      if (ahead.wanted) attempt('listing ahead', () => ahead.make(request));
+      else if (host.hasErrand) errand();
       else if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
       else reason = wait();
     } else if (n === -E.NODEV) {

@@ -3,7 +3,7 @@
 // Shows what the kernel's own mount of the image shows (fs/erofs of Linux 6.18). Nodeids follow from nids, so FORGET means nothing.
 
 import { FileType } from '../erofs/format.js';
-import { type ErofsImage, type Inode, isDots } from '../erofs/image.js';
+import type { ErofsImage, Inode } from '../erofs/image.js';
 import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
 import { S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
@@ -18,7 +18,6 @@ import {
   type OpenReply,
   type Request,
 } from '../vfs/filesystem.js';
-import { LISTING } from '../vfs/layout.js';
 import { type ImageView, RAW } from './view.js';
 
 const HI = 0x1_0000_0000;
@@ -39,6 +38,7 @@ export interface ImageFileSystemOptions extends ServedImageOptions {
 
 export class ImageFileSystem implements FileSystem {
   readonly acl: boolean;
+  readonly listsAhead = true;
   protected readonly served: ServedImage;
   protected readonly image: ErofsImage;
   /** Set by start(), before any request. */
@@ -157,16 +157,17 @@ export class ImageFileSystem implements FileSystem {
       if ((dir.mode & S.IFMT) !== S.IFDIR) return -E.NOTDIR;
       const { image } = this;
       const hides = this.#view.hidesWhiteouts;
-      image.list(
+      image.visit(
         dir,
-        (name, nid, type, next) => {
-          const { length } = name;
+        (bytes, start, end, nid, type, next) => {
+          const length = end - start;
           if (!sink.fits(length)) return false;
           if (hides && type === FileType.CHRDEV && isWhiteout(image.inode(nid))) return true;
-          u8.set(name, LISTING);
-          if (sink.plus && !isDots(name)) this.#entry(image.inode(nid), sink.entry);
+          if (sink.plus && !areDots(bytes, start, length)) {
+            this.#entry(image.inode(nid), sink.entry);
+          }
           this.served.number(nid);
-          sink.add(this.served.lo, this.served.hi, next, dirType(type), LISTING, length);
+          sink.add(this.served.lo, this.served.hi, next, dirType(type), start, length, bytes);
           return true;
         },
         offset,
@@ -319,4 +320,9 @@ export class ImageFileSystem implements FileSystem {
 /** What overlayfs takes for "nothing here". */
 function isWhiteout(inode: Inode): boolean {
   return (inode.mode & S.IFMT) === S.IFCHR && inode.rdev === 0;
+}
+
+/** Whether a name is "." or "..". */
+function areDots(bytes: Uint8Array, start: number, length: number): boolean {
+  return bytes[start] === 0x2e && (length === 1 || (length === 2 && bytes[start + 1] === 0x2e));
 }

@@ -2,9 +2,12 @@
 // Called by `varve mount --image` and `varve run`, before any option is read.
 // Layouts: DIR/images/DIGEST, DIR/images/refs/NAME and DIR/objects of a store (as composefs-rs has them); DIR/XX of mkcomposefs.
 
-import { existsSync, readlinkSync, realpathSync, statSync } from 'node:fs';
-import { basename, join, normalize, resolve } from 'node:path';
-import { digestOfPath, isDigest, objectPath, objectsFolder } from '../store/objects.js';
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { StoreError } from '../store/errors.js';
+import { resolveImage } from '../store/images.js';
+import { digestOfPath, isDigest, objectPath } from '../store/objects.js';
+import { Store } from '../store/store.js';
 import { MountError, reasonOf } from './errors.js';
 
 /** An image and its stores. */
@@ -33,68 +36,64 @@ export function findImage(
   stores: readonly string[],
   cwd: string = process.cwd(),
 ): FoundImage {
-  const folders = stores.map((store) => openStore(store, cwd));
-  const objects = folders.map(objectsFolder);
-  for (const store of folders) {
+  const opened = stores.map((store) => openStore(store, cwd));
+  const objects = opened.map((store) => realpathSync.native(store.objects));
+  for (const store of opened) {
     const found = inStore(asked, store);
-    if (found !== undefined) return { asked, objects, store, ...found };
+    if (found !== undefined) return { asked, objects, store: store.path, ...found };
   }
   const path = resolve(cwd, asked);
   if (statSync(path, { throwIfNoEntry: false })?.isFile() === true) {
     return { asked, path: realpathSync.native(path), objects, byDigest: false };
   }
+  const named = opened.map((store) => store.path).join(' or ');
   throw new MountError(
     'layer',
-    `image: ${asked}: neither a file nor an image of ${folders.join(' or ')}: \`varve store ls\` lists what a store has`,
+    `image: ${asked}: neither a file nor an image of ${named}: \`varve store ls\` lists what a store has`,
   );
 }
 
-function openStore(store: string, cwd: string): string {
+function openStore(store: string, cwd: string): Store {
   try {
-    const path = realpathSync.native(resolve(cwd, store));
-    if (statSync(path).isDirectory()) return path;
+    return new Store(realpathSync.native(resolve(cwd, store)));
   } catch (error) {
+    if (error instanceof StoreError) throw new MountError('layer', error.message);
     throw new MountError(
       'layer',
       `store: ${store}: ${reasonOf(error)}: name the folder of a store`,
     );
   }
-  throw new MountError('layer', `store: ${store}: not a directory: name the folder of a store`);
 }
 
+/** @returns undefined when the store has no such image: then it may be a file. */
 function inStore(
   asked: string,
-  store: string,
+  store: Store,
 ): { path: string; digest: string; byDigest: boolean } | undefined {
-  if (isDigest(asked)) {
-    for (const path of [join(store, 'images', asked), objectIn(store, asked)]) {
-      if (existsSync(path))
-        return { path: realpathSync.native(path), digest: asked, byDigest: true };
-    }
-    return undefined;
-  }
-  // A name may have folders, and leads nowhere else.
-  if (asked.startsWith('/') || /(^|\/)\.{1,2}(\/|$)/.test(asked)) return undefined;
-  const ref = join(store, 'images/refs', normalize(asked));
-  let digest: string;
-  try {
-    digest = basename(readlinkSync(ref));
-  } catch {
-    return undefined;
-  }
-  if (!isDigest(digest)) return undefined;
-  try {
-    return { path: realpathSync.native(ref), digest, byDigest: false };
-  } catch {
-    throw new MountError(
-      'layer',
-      `image: ${asked}: ${ref} names ${digest}, which the store has not: add it again, or remove the name`,
-    );
-  }
+  const byDigest = isDigest(asked);
+  // A digest store of mkcomposefs has images as objects like others, without a list of them.
+  const digest = resolved(asked, store) ?? (byDigest ? asked : undefined);
+  if (digest === undefined) return undefined;
+  const path = join(store.objects, objectPath(digest));
+  if (existsSync(path)) return { path: realpathSync.native(path), digest, byDigest };
+  if (byDigest) return undefined;
+  throw new MountError(
+    'layer',
+    `image: ${asked}: its name stands for ${digest}, which ${store.path} has not: add it again, or give up the name`,
+  );
 }
 
-const objectIn = (store: string, digest: string): string =>
-  join(objectsFolder(store), objectPath(digest));
+function resolved(asked: string, store: Store): string | undefined {
+  // Paths are files.
+  if (asked.startsWith('/') || asked.startsWith('./') || asked.startsWith('../')) return undefined;
+  try {
+    return resolveImage(store, asked);
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    if (error.kind === 'absent') return undefined;
+    throw new MountError(error.kind === 'name' ? 'option' : 'layer', error.message);
+  }
+}
 
 /** The digest in the path of an image that is an object of a store; undefined for any other path. Nobody has compared it. */
 export function digestOfImage(path: string): string | undefined {

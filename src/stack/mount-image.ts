@@ -74,12 +74,15 @@ async function byKernel(
   const compared = await compare(parsed, spec, true);
   const { mountByKernel } = await import('./kernel-mount.js');
   const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
-  mountByKernel(spec, {
+  const { pinned } = await import('./hold-image.js');
+  const how = {
     verity: compared?.byKernel === true ? parsed.options.verity : 'off',
     folder,
     source: sourceOfImage(image.path),
     asked: MODE_KERNEL,
-  });
+  } as const;
+  const files = { image: image.path, objects: spec.datadirs };
+  pinned(files, spec.mountpoint, () => mountByKernel(spec, how));
   return {
     spec,
     plan: { backend: 'kernel', reason },

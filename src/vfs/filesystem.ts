@@ -97,7 +97,10 @@ export interface DirSink {
   fits(nameLen: number): boolean;
   /** Arena offset of the ENTRY record of the next add(); only when `plus`. Zeroed by the sink. */
   entry: number;
-  /** @param offset cookie at which the following entry is found; @param type a DT_* value. */
+  /**
+   * @param offset cookie at which the following entry is found. @param type a DT_* value.
+   * @param bytes where `name` is an offset in; absent: the arena.
+   */
   add(
     inoLo: number,
     inoHi: number,
@@ -105,6 +108,7 @@ export interface DirSink {
     type: number,
     name: number,
     nameLen: number,
+    bytes?: Uint8Array,
   ): void;
 }
 
@@ -211,6 +215,8 @@ export interface FileSystem {
   start(host: Host): void;
   /** false: no file has a POSIX ACL, so the kernel need not ask. */
   readonly acl?: boolean;
+  /** readdir() may be called for pieces that nobody has asked for: directories never change, and no lookup is counted. */
+  readonly listsAhead?: boolean;
   /**
    * A writable directory that no name leads to and whose content nobody keeps, with one lookup counted: the server warms
    * up there, in idle time. Undefined where there can be none.

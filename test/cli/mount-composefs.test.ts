@@ -224,6 +224,33 @@ for (const mode of ['kernel', 'overlay'] as const) {
   });
 }
 
+for (const mode of ['kernel', 'overlay', 'follow'] as const) {
+  const skipMode = mode === 'follow' ? skip : skipRoot;
+  test(`mode ${mode}: gc leaves what is mounted alone`, { skip: skipMode }, (t) => {
+    const p = place(t);
+    p.mounted('--mode', mode, '--image', 'sample');
+    rmSync(join(p.store, 'images/refs'), { recursive: true });
+    mkdirSync(join(p.store, 'images/refs'));
+    const gc = (): Ran => p.run('store', 'gc', p.store);
+    assert.equal(gc().code, 0);
+    assertSame(p);
+    p.umount();
+    assert.equal(gc().code, 0);
+    assert.equal(existsSync(p.textObject), false);
+    assert.equal(p.mount('--mode', mode, '--image', p.digest).code, 3);
+  });
+}
+
+test('an image from elsewhere holds the whole store', { skip }, (t) => {
+  const p = place(t);
+  rmSync(join(p.store, 'images'), { recursive: true });
+  mkdirSync(join(p.store, 'images/refs'), { recursive: true });
+  p.mounted('--mode=follow', '--image', './img');
+  assert.equal(p.run('store', 'gc', p.store).code, 5);
+  assertSame(p);
+  p.umount();
+});
+
 const refusals: readonly [string, number, RegExp][] = [
   ['--image nonesuch', 3, /^varve: image: nonesuch: neither a file nor an image of /],
   ['--image text', 3, /^varve: image: text: neither a file/],
@@ -251,7 +278,6 @@ test('what cannot be is refused by one line', { skip }, (t) => {
     assert.match(ran.err, pattern);
     assert.equal(ran.err.trimEnd().split('\n').length, 1);
   }
-  assert.match(p.run('mount', '--image', 'img', 'm').err, /^varve: --store: missing/);
   assert.match(p.run('mount', '--store', 'store', 'm').err, /^varve: --store: .*--image only/);
   const gone = p.run('mount', '--image', 'img', '--store', 'nowhere', 'm');
   assert.match(gone.err, /^varve: store: nowhere: no such file or directory/);
