@@ -28,9 +28,11 @@ const programs = [
   'cli/main',
   'supervisor/supervisor',
   'stack/server',
+  'stack/compare-worker',
   'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
+  'store/object-worker',
 ];
 
 /** @param {string} line */

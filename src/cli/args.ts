@@ -20,6 +20,8 @@ export interface FlagRecord {
 /** What was given. */
 export interface Arguments {
   readonly operands: readonly string[];
+  /** How many of the operands stand before `--`; undefined when there is none. */
+  readonly before: number | undefined;
   has(name: string): boolean;
   /** The last value of a flag. */
   value(name: string): string | undefined;
@@ -30,6 +32,7 @@ export interface Arguments {
 export function parseArguments(argv: readonly string[], flags: readonly FlagRecord[]): Arguments {
   const found = new Map<string, string[]>();
   const operands: string[] = [];
+  let before: number | undefined;
   const note = (flag: FlagRecord, value: string): void => {
     const values = found.get(flag.name);
     if (values === undefined) found.set(flag.name, [value]);
@@ -41,6 +44,7 @@ export function parseArguments(argv: readonly string[], flags: readonly FlagReco
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string;
     if (word === '--') {
+      before = operands.length;
       operands.push(...argv.slice(i + 1));
       break;
     }
@@ -75,6 +79,7 @@ export function parseArguments(argv: readonly string[], flags: readonly FlagReco
   }
   return {
     operands,
+    before,
     has: (name) => found.has(name),
     value: (name) => found.get(name)?.at(-1),
     values: (name) => found.get(name) ?? [],

@@ -5,8 +5,37 @@
 import type { FlagRecord } from './args.js';
 import type { CommandRecord } from './command-record.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
+import { STORE_COMMANDS } from './store-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
+const OPTIONS_FLAG: FlagRecord = {
+  name: 'options',
+  short: 'o',
+  value: 'OPTIONS',
+  many: true,
+  help: 'Mount options, separated by commas; see OPTIONS below.',
+};
+
+/** Of the commands that mount a composefs image. */
+const IMAGE_FLAGS: readonly FlagRecord[] = [
+  {
+    name: 'image',
+    value: 'IMAGE',
+    help: 'A composefs image: its name in a store, its digest, or a file (./FILE where a name is the same).',
+  },
+  {
+    name: 'store',
+    value: 'DIR',
+    many: true,
+    help: 'The store that has the objects of the image (default $VARVE_STORE, else as for `varve store`); several are asked in this order.',
+  },
+  {
+    name: 'mode',
+    value: 'kernel|overlay|follow',
+    help: 'Who shows the image: the kernel (root); varve its metadata and the kernel its content (in a namespace); varve both.',
+  },
+];
+
 const JSON_FLAG: FlagRecord = { name: 'json', help: 'Print JSON for programs instead of text.' };
 
 export const COMMANDS: readonly CommandRecord[] = [
@@ -18,16 +47,12 @@ export const COMMANDS: readonly CommandRecord[] = [
     description: [
       'Stacks the layers named in lowerdir, topmost first, puts the upper on top of them, and shows the union at MOUNTPOINT. Everything that is changed there goes to the upper; the layers below stay as they are. Without an upper the mount is read-only.',
       'The command returns when the mount answers. A process of its own then serves it until it is unmounted.',
+      'With --image a composefs image is shown instead, with the content that its store has (-o upperdir=,workdir= make it writable; verity= and digest= say what is compared). Root gets --mode=kernel, root of a user namespace overlay, anybody else follow: that alone is seen outside of a namespace. The mode and its reason are printed.',
       "With --backend=auto the kernel's overlayfs does the work where nothing is lost by it (a read-only stack, permitted, on one filesystem); varve's own FUSE server does it everywhere else, and the command says which was taken.",
     ],
     flags: [
-      {
-        name: 'options',
-        short: 'o',
-        value: 'OPTIONS',
-        many: true,
-        help: 'Mount options, separated by commas; see OPTIONS below.',
-      },
+      OPTIONS_FLAG,
+      ...IMAGE_FLAGS,
       { name: 'foreground', short: 'f', help: 'Stay until the mount is gone; Ctrl-C unmounts.' },
       { name: 'backend', value: 'auto|fuse|kernel', help: 'Who does the union (default auto).' },
       {
@@ -43,7 +68,41 @@ export const COMMANDS: readonly CommandRecord[] = [
         'a writable copy of /usr that costs nothing',
       ],
       ['varve mount -o lowerdir=/b:/a /mnt', 'two trees as one, read-only; /b wins'],
+      ['varve mount --image debian --store /srv/store /mnt', 'a composefs image of a store'],
       ['varve mount -f --trace -o lowerdir=/a,upperdir=/u,workdir=/w /mnt', 'watch every request'],
+    ],
+    completes: 'directory',
+  },
+  {
+    name: 'run',
+    summary: 'run a command that sees a composefs image, in a namespace of its own',
+    operands: '[MOUNTPOINT] -- COMMAND [ARG...]',
+    count: [1, Number.POSITIVE_INFINITY],
+    description: [
+      'Makes a mount namespace (without root: a user namespace too), mounts the image at MOUNTPOINT, which nobody else sees, runs COMMAND, and returns its exit code, or ends by the same signal. Without MOUNTPOINT the mount has a place of its own, where COMMAND starts. VARVE_MOUNT tells COMMAND where the mount is. Whatever happens to COMMAND or to varve, nothing is left: no server, no mount, no process that COMMAND started, no temporary folder.',
+      "The mode is overlay unless --mode says something else: varve's server has the metadata of the image, file content comes from the store through the kernel alone. With -o upperdir=,workdir= the mount is writable.",
+      'Without root COMMAND is root of its namespace, which is you outside: files of the image that belong to root are its own. Where /etc/subuid and /etc/subgid give you further ids (and newuidmap is installed) the other owners of the image are right, too; else they appear as nobody.',
+      'Exit code 127: COMMAND was not found; 126: it cannot be run; what varve itself cannot do has the codes of EXIT CODES.',
+    ],
+    flags: [
+      OPTIONS_FLAG,
+      ...IMAGE_FLAGS,
+      {
+        name: 'chroot',
+        help: "The mount is COMMAND's root directory; /proc, /dev and /sys are put into it.",
+      },
+      {
+        name: 'bind',
+        value: 'SOURCE[:TARGET]',
+        many: true,
+        help: 'Show SOURCE at TARGET of the image (default: the same path), where the image has such a file or directory.',
+      },
+      { name: 'trace', help: "Print every request to the server's log." },
+      { name: 'quiet', short: 'q', help: 'Do not say who serves the mount.' },
+    ],
+    examples: [
+      ['varve run --image debian --store ~/store --chroot -- sh', 'look around in an image'],
+      ['varve run --image ./img --store ~/store /mnt -- diff -r /mnt /srv/tree', 'compare it'],
     ],
     completes: 'directory',
   },
@@ -98,6 +157,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     completes: 'path',
   },
   ...IMAGE_COMMANDS,
+  ...STORE_COMMANDS,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',
@@ -178,6 +238,7 @@ export function commandNamed(name: string): CommandRecord | undefined {
 /** Words that begin the names of several commands, with what they have in common. */
 const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
   image: 'build EROFS images, look into them, check and mount them',
+  store: 'keep the content of many images once, by digest',
 };
 
 export const GROUPS: readonly string[] = Object.keys(GROUP_SUMMARIES);

@@ -4,7 +4,8 @@
 
 import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
-import { type DoctorReport, examine, type Feature } from '../stack/doctor.js';
+import { type DoctorReport, examine } from '../stack/doctor.js';
+import type { Feature } from '../stack/doctor-feature.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, table } from './output.js';

@@ -14,6 +14,7 @@ interface CommandModule {
 
 const MODULES: Record<string, () => Promise<CommandModule>> = {
   mount: () => import('./mount.js'),
+  run: () => import('./run.js'),
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   why: () => import('./why.js'),
@@ -25,6 +26,14 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   'image extract': () => import('./image-extract.js'),
   'image check': () => import('./image-check.js'),
   'image mount': () => import('./image-mount.js'),
+  'store init': () => import('./store-init.js'),
+  'store add': () => import('./store-add.js'),
+  'store ls': () => import('./store-ls.js'),
+  'store show': () => import('./store-show.js'),
+  'store rm': () => import('./store-rm.js'),
+  'store gc': () => import('./store-gc.js'),
+  'store check': () => import('./store-check.js'),
+  'store du': () => import('./store-du.js'),
   demo: () => import('./demo.js'),
   doctor: () => import('./doctor.js'),
   setup: () => import('./setup.js'),
@@ -41,6 +50,9 @@ export async function main(argv: readonly string[]): Promise<number> {
       return (await import('./overlayfs.js')).overlayfs(rest);
     case 'mount.fuse':
       return (await import('./mount-helper.js')).mountHelper(rest);
+    // varve run, once it is in its namespace.
+    case 'run-inside':
+      return (await import('./run-inside.js')).runInside(rest);
     case '-V':
     case '--version': {
       const { version } = await import('./version.js');

@@ -3,19 +3,21 @@
 // Manual: commands.ts.
 
 import { MountError } from '../stack/errors.js';
-import { type Mounted, mountStack, throwRefusal } from '../stack/mount.js';
+import { type Mounted, mountStack } from '../stack/mount.js';
 import type { Backend } from '../stack/option-table.js';
 import { parseOptions } from '../stack/options.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { defaultOptions, stay } from './mounting.js';
 import { print, remark } from './output.js';
 
-/** Root's mounts are for everybody, as any mount; permissions are always checked. */
-export function defaultOptions(): string {
-  return process.geteuid?.() === 0 ? 'allow_other' : '';
-}
-
 export async function run(given: Arguments): Promise<number> {
+  if (given.has('image')) return (await import('./mount-composefs.js')).run(given);
+  for (const flag of ['store', 'mode']) {
+    if (given.has(flag)) {
+      throw new MountError('option', `--${flag}: means something with --image only: name an image`);
+    }
+  }
   const mountpoint = given.operands[0] as string;
   const parsed = parseOptions(given.values('options'), { defaults: defaultOptions() });
   const options = given.has('trace') ? { ...parsed, trace: true } : parsed;
@@ -56,16 +58,4 @@ function announce(given: Arguments, { spec, plan, served }: Mounted): void {
   } else {
     remark(given, `${spec.mountpoint} is served by ${by}: ${plan.reason}`);
   }
-}
-
-/** Waits for the end of a mount and shows what its server prints; Ctrl-C unmounts. */
-async function stay({ spec, served }: Mounted): Promise<number> {
-  const { unmount } = await import('./umount.js');
-  const { watchGone } = await import('./foreground.js');
-  return watchGone({
-    served,
-    mountpoint: spec.mountpoint,
-    unmount: (lazy) => unmount(spec.mountpoint, { lazy, force: false }),
-    throwRefusal,
-  });
 }

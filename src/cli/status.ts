@@ -32,7 +32,7 @@ function listText(reports: readonly MountReport[]): string {
   if (reports.length === 0) return 'No mounts.';
   const rows = reports.map((r) => [
     r.mountpoint,
-    r.backend,
+    r.mode ?? r.backend,
     r.state,
     layerCount(r),
     r.pid === undefined ? '-' : String(r.pid),
@@ -50,23 +50,28 @@ function layerCount({ layers }: MountReport): string {
   return layers.upperdir === undefined ? String(lowers) : `${lowers}+1`;
 }
 
+function whoServes({ backend, mode, pid }: MountReport): string {
+  const server = `varve's server${pid === undefined ? '' : `, process ${pid}`}`;
+  if (mode === undefined) return backend === 'kernel' ? "the kernel's overlayfs" : server;
+  if (mode === 'kernel') return 'the kernel (mode kernel)';
+  const above = mode === 'overlay' ? "the kernel's overlayfs over the metadata of " : '';
+  return `${above}${server} (mode ${mode})`;
+}
+
 /** Everything about one mount; also used by the demo. */
 export function statusText(r: MountReport): string {
-  const who =
-    r.backend === 'kernel'
-      ? "the kernel's overlayfs"
-      : `varve's server${r.pid === undefined ? '' : `, process ${r.pid}`}`;
-  const lines = [`${r.mountpoint}: ${r.state}, ${who}`];
+  const lines = [`${r.mountpoint}: ${r.state}, ${whoServes(r)}`];
   if (r.why !== undefined) lines.push(`  ${r.why}`);
   if (r.state === 'lost') lines.push('  its supervisor is gone; `varve umount` still works');
   if (r.layers !== undefined) {
     const rows: string[][] = [];
     if (r.layers.upperdir !== undefined) rows.push(['upper', r.layers.upperdir]);
     r.layers.lowerdirs.forEach((path, i) => {
-      rows.push([`lower ${i + 1}`, path]);
+      rows.push([r.image === undefined ? `lower ${i + 1}` : 'image', path]);
     });
+    if (r.image?.digest !== undefined) rows.push(['digest', r.image.digest]);
     r.layers.datadirs.forEach((path, i) => {
-      rows.push([`data ${i + 1}`, path]);
+      rows.push([r.image === undefined ? `data ${i + 1}` : 'objects', path]);
     });
     if (r.layers.workdir !== undefined) rows.push(['work', r.layers.workdir]);
     lines.push(table(rows, '  '));

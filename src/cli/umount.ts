@@ -11,7 +11,7 @@ import { mountAt } from '../linux/mountinfo.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { throwRefusal } from '../stack/mount.js';
-import { isOurs } from '../stack/ours.js';
+import { imageOfMount, isOurs } from '../stack/ours.js';
 import type { MountSpec } from '../stack/spec.js';
 import { findSupervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
@@ -70,7 +70,9 @@ export async function unmount(
   try {
     const entry = mountAt(mountpoint);
     // What is on top may be another mount than the one that the supervisor knows.
-    const known = entry?.type.startsWith('fuse')
+    const isServed =
+      entry !== undefined && (entry.type.startsWith('fuse') || imageOfMount(entry) !== undefined);
+    const known = isServed
       ? (await supervisor?.ask({ op: 'status', mountpoint }))?.mounts?.[0]
       : undefined;
     if (entry === undefined || (known === undefined && !isOurs(entry))) {

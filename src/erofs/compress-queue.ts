@@ -7,7 +7,8 @@ const POSTED = 0; // slots posted so far; workers wait on it
 const TAKEN = 1; // slots taken so far
 const CLOSED = 2; // 1: no more slots will come
 const SLOTS = 3; // size of the ring, set once
-const RING = 4; // slot numbers; behind it one word for each slot, 1: done
+const FINISHED = 4; // slots finished so far; the main thread may wait on it
+const RING = 5; // slot numbers; behind it one word for each slot, 1: done
 
 export class Queue {
   readonly #words: Int32Array;
@@ -59,9 +60,32 @@ export class Queue {
     }
   }
 
-  /** By a worker: the slot has its results. */
+  /** By the main thread: the next slot that no worker has taken yet, -1 when there is none. */
+  tryTake(): number {
+    const words = this.#words;
+    for (;;) {
+      const taken = Atomics.load(words, TAKEN);
+      if (taken >= Atomics.load(words, POSTED)) return -1;
+      const slot = Atomics.load(words, RING + (taken % this.#slots));
+      if (Atomics.compareExchange(words, TAKEN, taken, taken + 1) === taken) return slot;
+    }
+  }
+
+  /** By whoever took it: the slot has its results. */
   finish(slot: number): void {
     Atomics.store(this.#words, RING + this.#slots + slot, 1);
+    Atomics.add(this.#words, FINISHED, 1);
+    Atomics.notify(this.#words, FINISHED, 1);
+  }
+
+  /** How many slots were finished so far; awaitMore() waits for more than that, at most so long. */
+  get finished(): number {
+    return Atomics.load(this.#words, FINISHED);
+  }
+
+  /** By the main thread, which sleeps meanwhile. */
+  awaitMore(finished: number, milliseconds: number): void {
+    Atomics.wait(this.#words, FINISHED, finished, milliseconds);
   }
 
   isDone(slot: number): boolean {

@@ -1,5 +1,5 @@
 // Who is at the other end of a Unix socket, and advisory locks on whole files.
-// Called by supervisor/: only its own user may talk to it, and there is one of it; stack/claim.ts locks work directories.
+// Called by supervisor/: only its own user may talk to it, and there is one of it; stack/claim.ts locks work directories, store/ stores and images.
 // Follows: unix(7) SO_PEERCRED (struct ucred), flock(2).
 
 import { func, ret } from './libc.js';
@@ -14,6 +14,7 @@ const c = {
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
@@ -29,7 +30,10 @@ export function peerUid(socket: number): number {
   return r < 0 ? r : (u32[k + 1] as number);
 }
 
-/** Takes the exclusive lock of an open file without waiting. @returns 0, or -errno (-EAGAIN: someone has it). */
-export function lockFile(fd: number): number {
-  return ret(c.flock(fd, LOCK_EX | LOCK_NB));
+/**
+ * Takes the lock of an open file or directory without waiting; it ends with the last descriptor of this opening.
+ * @param shared beside others that share it. @returns 0, or -errno (-EAGAIN: someone has it).
+ */
+export function lockFile(fd: number, shared = false): number {
+  return ret(c.flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB));
 }

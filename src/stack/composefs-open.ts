@@ -15,6 +15,7 @@ import { measureVerity } from '../linux/verity.js';
 import { Objects } from '../store/objects.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { MountError, reasonOf } from './errors.js';
+import { holdForMount } from './hold-image.js';
 import type { ComposefsSpec } from './spec.js';
 
 /** Of the header, not of what the image is like. */
@@ -26,6 +27,7 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
   const file = openFile(spec.image);
   const folders: Objects[] = [];
   try {
+    holdForMount(spec, file.fd);
     if (spec.serve === 'follow') for (const path of spec.objects) folders.push(openFolder(path));
     const source = spec.digest === undefined ? file : compared(file, spec.image, spec.digest);
     const { flags } = readHeader(source, spec.image);

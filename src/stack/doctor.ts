@@ -40,19 +40,9 @@ import { cloneMount } from '../linux/mount-api.js';
 import { mountOf, mountTable } from '../linux/mountinfo.js';
 import { removexattrAt, setxattrAt } from '../linux/xattr.js';
 import { requestBuffer } from '../vfs/layout.js';
+import { composefsFeatures } from './doctor-composefs.js';
+import { type Feature, feature } from './doctor-feature.js';
 import { privilege } from './privilege.js';
-
-/** yes: there. no: absent, and `without` says what is done instead. missing: varve cannot work without it. */
-export type Verdict = 'yes' | 'no' | 'missing';
-
-export interface Feature {
-  readonly name: string;
-  readonly verdict: Verdict;
-  /** What was found: a version, a reason. */
-  readonly detail?: string;
-  /** What varve does without it. */
-  readonly without?: string;
-}
 
 export interface DirectoryReport {
   readonly directory: string;
@@ -86,21 +76,12 @@ export function examine(directories: readonly string[]): DoctorReport {
         mayMount: rights.mayMount,
         initialNamespace: rights.initialNamespace,
       },
-      features: [...fuseFeatures(folder), ...kernelFeatures(folder)],
+      features: [...fuseFeatures(folder), ...kernelFeatures(folder), ...composefsFeatures(folder)],
       directories: directories.map(directoryReport),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-function feature(name: string, there: boolean, without: string, detail?: string): Feature {
-  return {
-    name,
-    verdict: there ? 'yes' : 'no',
-    ...(detail === undefined ? {} : { detail }),
-    ...(there ? {} : { without }),
-  };
 }
 
 // --- FUSE ---
@@ -401,7 +382,7 @@ function upperFeatures(dir: number, folder: string): Feature[] {
       feature(
         'fs-verity',
         verity >= 0 || verity === -E.NODATA,
-        'digests of layers are not checked by the kernel',
+        'digests are not checked by the kernel; varve compares objects itself',
         verity === -E.NODATA ? undefined : why(verity),
       ),
     ];

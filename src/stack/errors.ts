@@ -22,6 +22,9 @@ export class MountError extends Error {
   }
 }
 
+/** The kernel would not mount it: where nobody insisted on the kernel, a server does. */
+export class KernelRefusal extends MountError {}
+
 /** A short reason for a failed system call of node:fs, without its path: `permission denied`. */
 export function reasonOf(error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code;

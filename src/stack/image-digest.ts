@@ -1,9 +1,10 @@
 // Digests that the user names for images: what the bytes must be before anything is mounted.
 // Called by mount.ts for the FUSE server, and by kernel-images.ts, which gives the kernel only bytes that nobody else can change.
-// SHA-256 of the whole file, as sha256sum(1) prints it.
+// `sha256:` of the whole file, as sha256sum(1) prints it, or `fsverity-sha256:` (sha512), as `fsverity digest` does.
 
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { VerityHasher } from '../store/verity.js';
 import { MountError, reasonOf } from './errors.js';
 import { type ImageFiles, imagesOf } from './images.js';
 
@@ -41,24 +42,45 @@ export function requireDigest(
   digests: readonly string[],
   copy?: number,
 ): void {
-  const found = digestOf(fd, path, copy);
-  if (digests.includes(found)) return;
+  const kinds = [...new Set(digests.map(kindOf))];
+  const found = digestsOf(fd, path, kinds, copy);
+  if (found.some((digest) => digests.includes(digest))) return;
   const named = digests.length === 1 ? 'not the one that is named' : 'none of those that are named';
   throw new MountError(
     'layer',
-    `digest: ${path} has ${found}, ${named}: it is another file, or was changed`,
+    `digest: ${path} has ${found.join(' and ')}, ${named}: it is another file, or was changed`,
   );
 }
 
-function digestOf(fd: number, path: string, copy: number | undefined): string {
-  const hash = createHash('sha256');
+/** `sha256` of `sha256:HEX`. */
+const kindOf = (digest: string): string => digest.slice(0, digest.indexOf(':'));
+
+/** Takes the bytes of a file in order. */
+interface Hasher {
+  update(bytes: Uint8Array): unknown;
+  digest(): Buffer;
+}
+
+function hasherOf(kind: string): Hasher {
+  if (kind === 'sha256') return createHash('sha256');
+  return new VerityHasher(kind === 'fsverity-sha512' ? 'sha512' : 'sha256');
+}
+
+/** Reads an opened file to its end, once for all kinds. */
+function digestsOf(
+  fd: number,
+  path: string,
+  kinds: readonly string[],
+  copy: number | undefined,
+): string[] {
+  const hashers = kinds.map((kind) => ({ kind, hasher: hasherOf(kind) }));
   const chunk = new Uint8Array(CHUNK);
   try {
     for (let at = 0; ; ) {
       const n = readSync(fd, chunk, 0, CHUNK, at);
-      if (n === 0) return `sha256:${hash.digest('hex')}`;
+      if (n === 0) return hashers.map((h) => `${h.kind}:${h.hasher.digest().toString('hex')}`);
       const bytes = chunk.subarray(0, n);
-      hash.update(bytes);
+      for (const { hasher } of hashers) hasher.update(bytes);
       for (let done = 0; copy !== undefined && done < n; ) done += writeSync(copy, bytes, done);
       at += n;
     }

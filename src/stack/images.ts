@@ -3,7 +3,12 @@
 // Format: fs/erofs/erofs_fs.h; the superblock lies at byte 1024.
 
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { EROFS_SUPER_MAGIC_V1, EROFS_SUPER_OFFSET, ErofsSuperBlock } from '../erofs/format.js';
+import {
+  COMPOSEFS_MAGIC,
+  EROFS_SUPER_MAGIC_V1,
+  EROFS_SUPER_OFFSET,
+  ErofsSuperBlock,
+} from '../erofs/format.js';
 import { MountError } from './errors.js';
 
 /** Bytes of every superblock; extensions follow. */
@@ -12,6 +17,17 @@ const BASE_SIZE = 128;
 /** Whether the regular file at `path` begins as an EROFS image does. @throws the error of open(2) or read(2). */
 export function isErofs(path: string): boolean {
   return superblockOf(path)?.readUInt32LE(ErofsSuperBlock.at.magic) === EROFS_SUPER_MAGIC_V1;
+}
+
+/** Whether an EROFS image is one of composefs. @throws the error of open(2) or read(2). */
+export function isComposefs(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(4);
+    return readSync(fd, bytes, 0, 4, 0) === 4 && bytes.readUInt32LE() === COMPOSEFS_MAGIC;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Whether a checked layer is an image: every layer that is not one is a directory. */

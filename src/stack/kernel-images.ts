@@ -10,18 +10,27 @@ import { openAt } from '../linux/files.js';
 import { attachLoop, type LoopDevice } from '../linux/loop.js';
 import { mapMemory } from '../linux/memory.js';
 import { mount, umount2 } from '../linux/mount.js';
-import { MountError } from './errors.js';
+import { KernelRefusal } from './errors.js';
 import { type DigestedFiles, requireDigest } from './image-digest.js';
 import { devicesOfImages, isImage } from './images.js';
 import { putPath } from './open-dirs.js';
 
+/** How the messages of a kernel mount name what was asked for, and what else there is. */
+export interface Asked {
+  /** `backend=kernel` */
+  readonly what: string;
+  /** `--backend=fuse` */
+  readonly instead: string;
+}
+
 /**
  * Calls `work` with the lowerdirs as directories: images are mounted below `folder` meanwhile.
- * @throws MountError of kind `permission` for an image that the kernel shall not trust, `layer` for one that it refuses.
+ * @throws KernelRefusal of kind `permission` for an image that the kernel shall not trust, `layer` for one that it refuses.
  */
 export function withMountedImages(
   files: DigestedFiles,
   folder: string,
+  asked: Asked,
   work: (directories: readonly string[]) => void,
 ): void {
   const { lowerdirs, digests } = files;
@@ -38,7 +47,7 @@ export function withMountedImages(
       const directory = join(base, String(i));
       mkdirSync(directory);
       mounted.push(directory);
-      mountErofs(path, devices.get(path) ?? [], digests, directory);
+      mountErofs(path, devices.get(path) ?? [], digests, directory, asked);
       return directory;
     });
     work(directories);
@@ -57,19 +66,20 @@ function mountErofs(
   devices: readonly string[],
   digests: readonly string[],
   directory: string,
+  asked: Asked,
 ): void {
   const sources: KernelSource[] = [];
   try {
-    for (const file of [path, ...devices]) sources.push(kernelSource(file, digests));
+    for (const file of [path, ...devices]) sources.push(kernelSource(file, digests, asked));
     const [main, ...further] = sources as [KernelSource, ...KernelSource[]];
     const options = further.map(({ path }) => `device=${path}`).join(',');
     const flags = MS.RDONLY | MS.NODEV | MS.NOSUID;
     const r = mount(main.path, directory, 'erofs', flags, options);
     if (r >= 0) return;
     const why = r === -E.NODEV ? 'it has no EROFS' : `${errnoName(r)}: dmesg has the reason`;
-    throw new MountError(
+    throw new KernelRefusal(
       'layer',
-      `backend=kernel: ${path}: the kernel cannot mount this image (${why}): take --backend=fuse`,
+      `${asked.what}: ${path}: the kernel cannot mount this image (${why}): take ${asked.instead}`,
     );
   } finally {
     for (const source of sources) source.close();
@@ -86,8 +96,8 @@ interface KernelSource {
  * A loop device, or the file where there is none (in a container). Not the other way round: reading a file-backed image
  * on ext4 makes Linux 6.18 warn (ext4_check_map_extents_env).
  */
-function kernelSource(file: string, digests: readonly string[]): KernelSource {
-  const fd = openTrusted(file, digests);
+function kernelSource(file: string, digests: readonly string[], asked: Asked): KernelSource {
+  const fd = openTrusted(file, digests, asked);
   if (fstatSync(fd).isBlockDevice()) return { path: file, close: () => closeSync(fd) };
   // By descriptor: the name may be another file's by now.
   const path = `/proc/self/fd/${fd}`;
@@ -111,7 +121,7 @@ function kernelSource(file: string, digests: readonly string[]): KernelSource {
  * the user named, and then a copy, which nobody else can write to any more.
  * @returns a descriptor.
  */
-function openTrusted(path: string, digests: readonly string[]): number {
+function openTrusted(path: string, digests: readonly string[], asked: Asked): number {
   const fd = openSync(path, 'r');
   let copy = -1;
   try {
@@ -120,9 +130,9 @@ function openTrusted(path: string, digests: readonly string[]): number {
     const isClosed = stat.isBlockDevice() || (stat.mode & 0o022) === 0;
     const isOwn = stat.uid === (process.geteuid?.() ?? 0) && isClosed;
     if (!isOwn && digests.length === 0) {
-      throw new MountError(
+      throw new KernelRefusal(
         'permission',
-        `backend=kernel: ${path}: others could have written this image, and the kernel would trust it: take --backend=fuse, make it your own (chown, chmod go-w), or name its digest (-o digest=sha256:...)`,
+        `${asked.what}: ${path}: others could have written this image, and the kernel would trust it: take ${asked.instead}, make it your own (chown, chmod go-w), or name its digest (-o digest=...)`,
       );
     }
     if (!isOwn) copy = temporaryFile();

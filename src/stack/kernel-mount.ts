@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { MS } from '../linux/constants.js';
 import { E, errnoName } from '../linux/errno.js';
 import { mount } from '../linux/mount.js';
-import { MountError } from './errors.js';
-import { withMountedImages } from './kernel-images.js';
+import { KernelRefusal, MountError } from './errors.js';
+import { type Asked, withMountedImages } from './kernel-images.js';
 import type { MountOptions } from './option-table.js';
 import { escapeLayer, escapePath } from './option-text.js';
 import type { MountSpec } from './spec.js';
@@ -62,37 +62,41 @@ export function mountFlags(spec: MountSpec): number {
   );
 }
 
+/** What a kernel mount is besides its spec. */
+export interface KernelMount {
+  readonly verity: MountOptions['verity'];
+  /** Where images are mounted meanwhile, and an empty directory is made. */
+  readonly folder: string;
+  /** First column of /proc/mounts; see ours.ts. */
+  readonly source: string;
+  readonly asked: Asked;
+}
+
+/** For a stack of layers. */
+export const BACKEND_KERNEL = { what: 'backend=kernel', instead: '--backend=fuse' } as const;
+
 /**
  * Mounts.
- * @param folder where images are mounted meanwhile, and an empty directory is made.
  * @throws MountError that names the kernel's reason.
  */
-export function mountByKernel(
-  spec: MountSpec,
-  verity: MountOptions['verity'],
-  folder: string,
-): void {
-  const empty = join(folder, 'empty');
+export function mountByKernel(spec: MountSpec, how: KernelMount): void {
+  const empty = join(how.folder, 'empty');
   mkdirSync(empty, { recursive: true, mode: 0o755 });
-  withMountedImages(spec, folder, (lowerdirs) => {
-    mountOverlay({ ...spec, lowerdirs }, verity, empty);
+  withMountedImages(spec, how.folder, how.asked, (lowerdirs) => {
+    mountOverlay({ ...spec, lowerdirs }, how, empty);
   });
 }
 
-function mountOverlay(spec: MountSpec, verity: MountOptions['verity'], empty: string): void {
-  const options = kernelOptions(spec, verity, empty);
-  if (Buffer.byteLength(options) >= PAGE) {
-    throw new MountError(
-      'option',
-      'backend=kernel: too many or too long layer names: take --backend=fuse',
-    );
-  }
-  const r = mount('varve', spec.mountpoint, 'overlay', mountFlags(spec), options);
+function mountOverlay(spec: MountSpec, how: KernelMount, empty: string): void {
+  const { asked, source } = how;
+  const options = kernelOptions(spec, how.verity, empty);
+  requirePage(options, asked);
+  const r = mount(source, spec.mountpoint, 'overlay', mountFlags(spec), options);
   if (r >= 0) return;
   if (r === -E.PERM || r === -E.ACCES) {
-    throw new MountError(
+    throw new KernelRefusal(
       'permission',
-      `mount: ${spec.mountpoint}: the kernel refuses overlayfs here: take --backend=fuse`,
+      `mount: ${spec.mountpoint}: the kernel refuses overlayfs here: take ${asked.instead}`,
     );
   }
   if (r === -E.BUSY) {
@@ -101,8 +105,17 @@ function mountOverlay(spec: MountSpec, verity: MountOptions['verity'], empty: st
       `mount: ${spec.mountpoint}: the upperdir or workdir is in use: unmount the other overlay`,
     );
   }
-  throw new MountError(
+  throw new KernelRefusal(
     'server',
-    `mount: ${spec.mountpoint}: overlayfs says ${errnoName(r)}: dmesg has the reason; --backend=fuse may work`,
+    `mount: ${spec.mountpoint}: overlayfs says ${errnoName(r)}: dmesg has the reason; ${asked.instead} may work`,
+  );
+}
+
+/** @throws KernelRefusal of kind `option` for options that mount(2) would cut off. */
+export function requirePage(options: string, asked: Asked): void {
+  if (Buffer.byteLength(options) < PAGE) return;
+  throw new KernelRefusal(
+    'option',
+    `${asked.what}: too many or too long layer names: take ${asked.instead}`,
   );
 }

@@ -3,12 +3,12 @@
 // Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
 
 import { fileURLToPath } from 'node:url';
+import type { FuseMount } from '../linux/mount.js';
 import { askSupervisor, type Supervisor } from '../supervisor/client.js';
 import { makeRuntime } from '../supervisor/folder.js';
-import type { MountStatus, Reply } from '../supervisor/protocol.js';
+import type { MountRequest, MountStatus, Reply } from '../supervisor/protocol.js';
 import { checkLayers } from './check.js';
 import { MountError } from './errors.js';
-import { requireDigests } from './image-digest.js';
 import type { MountOptions } from './option-table.js';
 import { type Plan, planMount } from './plan.js';
 import { privilege } from './privilege.js';
@@ -48,30 +48,42 @@ export async function mountStack(
 }
 
 async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promise<void> {
-  const { mountByKernel } = await import('./kernel-mount.js');
-  mountByKernel(spec, verity, makeRuntime(process.env, process.geteuid?.() ?? 0).folder);
+  const { BACKEND_KERNEL, mountByKernel } = await import('./kernel-mount.js');
+  const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
+  mountByKernel(spec, { verity, folder, source: 'varve', asked: BACKEND_KERNEL });
 }
 
-async function viaServer(spec: MountSpec, plan: Plan): Promise<Mounted> {
-  requireDigests(spec);
-  const { supervisor, reply } = await askSupervisor({
-    op: 'mount',
-    mount: {
-      mountpoint: spec.mountpoint,
-      fsname: spec.fsname,
-      subtype: spec.subtype,
-      readOnly: spec.readOnly,
-      nosuid: spec.nosuid,
-      nodev: spec.nodev,
-      noexec: spec.noexec,
-      noatime: spec.noatime,
-      allowOther: spec.allowOther,
-      defaultPermissions: spec.defaultPermissions,
-      ...(spec.context === undefined ? {} : { context: spec.context }),
-    },
-    program: [...SERVER_FLAGS, fileURLToPath(new URL('./server.js', import.meta.url))],
-    spec,
-  });
+/** What may be asked of the supervisor besides a mount as it always is. */
+export type Further = Pick<MountRequest, 'cover' | 'namespace'>;
+
+/**
+ * Has a server of varve's serve the spec.
+ * @param env of the supervisor and the server, where they are started.
+ * @throws MountError.
+ */
+export async function viaServer(
+  spec: MountSpec,
+  plan: Plan,
+  further: Further = {},
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Mounted> {
+  if (spec.digests.length > 0) (await import('./image-digest.js')).requireDigests(spec);
+  const mount: FuseMount = {
+    mountpoint: spec.mountpoint,
+    fsname: spec.fsname,
+    subtype: spec.subtype,
+    readOnly: spec.readOnly,
+    nosuid: spec.nosuid,
+    nodev: spec.nodev,
+    noexec: spec.noexec,
+    noatime: spec.noatime,
+    allowOther: spec.allowOther,
+    defaultPermissions: spec.defaultPermissions,
+    ...(spec.context === undefined ? {} : { context: spec.context }),
+  };
+  const program = [...SERVER_FLAGS, fileURLToPath(new URL('./server.js', import.meta.url))];
+  const request = { op: 'mount', mount, program, spec, ...further } as const;
+  const { supervisor, reply } = await askSupervisor(request, env);
   const status = reply.mounts?.[0];
   if (status === undefined) {
     // An open connection would keep a command line that failed from ending.

@@ -7,19 +7,26 @@ import { type MountEntry, mountOf, mountTable } from '../linux/mountinfo.js';
 import { findSupervisor } from '../supervisor/client.js';
 import type { MountStatus } from '../supervisor/protocol.js';
 import { mountpointPath } from './check.js';
+import { digestOfImage } from './find-image.js';
+import type { Mode } from './image-plan.js';
 import { splitLayers, splitOptions, unescapeValue } from './option-text.js';
-import { isOurs } from './ours.js';
-import type { MountSpec } from './spec.js';
+import { imageOfMount, isOurs } from './ours.js';
+import type { ComposefsSpec, MountSpec } from './spec.js';
 
 /** What the layers of a mount are, wherever that is written down. */
 export type Layers = Pick<
   MountSpec,
   'lowerdirs' | 'datadirs' | 'upperdir' | 'workdir' | 'userxattr' | 'whiteouts' | 'redirectDir'
->;
+> & {
+  /** The one lower is a composefs image, whose marks are always trusted.*; the data-only layers are its objects. */
+  readonly composefs?: Pick<ComposefsSpec, 'image' | 'digest'>;
+};
 
 export interface KnownMount {
   readonly mountpoint: string;
   readonly backend: 'fuse' | 'kernel';
+  /** Of a composefs image. */
+  readonly mode?: Mode;
   /** `lost`: it is mounted, but no supervisor knows its server. */
   readonly state: MountStatus['state'] | 'lost';
   /** undefined for a lost one. */
@@ -35,13 +42,18 @@ export async function knownMounts(): Promise<KnownMount[]> {
   const known: KnownMount[] = [];
   for (const entry of table) {
     const status = statuses.find((s) => s.mountpoint === entry.mountpoint && s.state !== 'failed');
-    if (status !== undefined && entry.type.startsWith('fuse')) known.push(served(status, entry));
+    if (status !== undefined && isServed(entry)) known.push(served(status, entry));
     else if (isOurs(entry) && isMine(entry)) known.push(fromTable(entry));
   }
   for (const status of statuses) {
     if (!known.some((mount) => mount.status === status)) known.push(served(status));
   }
   return known;
+}
+
+/** Whether a server answers for it: alone, or below the kernel's overlayfs. */
+function isServed(entry: MountEntry): boolean {
+  return entry.type.startsWith('fuse') || imageOfMount(entry) !== undefined;
 }
 
 /** Other users' servers are none of this user's business. */
@@ -62,12 +74,16 @@ async function supervisedMounts(): Promise<readonly MountStatus[]> {
   }
 }
 
+const MODE_OF = { metadata: 'overlay', follow: 'follow' } as const;
+
 function served(status: MountStatus, entry?: MountEntry): KnownMount {
+  const spec = status.spec as MountSpec;
   return {
     mountpoint: status.mountpoint,
     backend: 'fuse',
     state: status.state,
-    layers: status.spec as MountSpec,
+    layers: spec,
+    mode: spec.composefs === undefined ? undefined : MODE_OF[spec.composefs.serve],
     entry,
     status,
   };
@@ -76,7 +92,13 @@ function served(status: MountStatus, entry?: MountEntry): KnownMount {
 function fromTable(entry: MountEntry): KnownMount {
   const { mountpoint } = entry;
   if (entry.type !== 'overlay') return { mountpoint, backend: 'fuse', state: 'lost', entry };
-  return { mountpoint, backend: 'kernel', state: 'mounted', layers: layersOf(entry), entry };
+  const layers = layersOf(entry);
+  // Nobody else mounts an image's metadata below an overlayfs.
+  if (layers.composefs !== undefined && layers.userxattr) {
+    return { mountpoint, backend: 'fuse', mode: 'overlay', state: 'lost', layers, entry };
+  }
+  const mode = layers.composefs === undefined ? undefined : 'kernel';
+  return { mountpoint, backend: 'kernel', mode, state: 'mounted', layers, entry };
 }
 
 /** Layers of a kernel overlay, from its options in the mount table. */
@@ -97,13 +119,16 @@ export function layersOf(entry: MountEntry): Layers {
     else single.set(name, unescapeValue(value));
   }
   const redirect = single.get('redirect_dir');
+  const image = imageOfMount(entry);
   return {
-    lowerdirs,
+    // The image was mounted elsewhere for a moment; what is named there is gone.
+    lowerdirs: image === undefined ? lowerdirs : [image],
     datadirs,
     upperdir: single.get('upperdir'),
     workdir: single.get('workdir'),
     userxattr: single.has('userxattr'),
     whiteouts: 'kernel',
+    ...(image === undefined ? {} : { composefs: { image, digest: digestOfImage(image) } }),
     redirectDir:
       redirect === 'on' || redirect === 'off' || redirect === 'nofollow' ? redirect : 'follow',
   };

@@ -209,11 +209,14 @@ export const OPTIONS: readonly OptionRecord[] = [
   {
     name: 'digest',
     group: 'layers',
-    value: 'sha256:HEX',
-    help: 'What an image, or a further device, must be: with one named, a file that has none of those named is refused. backend=kernel then takes images of other users too, as private copies.',
+    value: 'sha256:HEX|fsverity-sha256:HEX',
+    help: 'What an image, or a further device, must be: with one named, a file that has none of those named is refused. sha256 is what sha256sum(1) prints, fsverity-sha256 (or HEX alone: the name that composefs gives an image) what `fsverity digest` prints. The kernel then takes images of other users too, as private copies.',
     apply: (draft, value) => {
-      if (!/^sha256:[0-9a-f]{64}$/.test(value)) return 'must be sha256: and 64 digits from 0 to f';
-      draft.digests.push(value);
+      const digest = parseDigest(value);
+      if (digest === undefined) {
+        return 'must be sha256: or fsverity-sha256: and 64 digits from 0 to f, or 64 such digits';
+      }
+      draft.digests.push(digest);
       return undefined;
     },
   },
@@ -281,7 +284,7 @@ export const OPTIONS: readonly OptionRecord[] = [
     'overlay',
     'verity',
     ['off', 'on', 'require'],
-    'fs-verity digests of metacopy files; on and require need backend=kernel.',
+    'fs-verity digests of metacopy files; without --image, on and require need backend=kernel. With it: on compares every object that the image names a digest of, require also refuses an image that does not; off leaves the comparing out, in mode follow too.',
     (d, v) => {
       d.verity = v;
     },
@@ -473,6 +476,14 @@ export const OPTIONS: readonly OptionRecord[] = [
     'async',
   ].map((n) => ignored(n)),
 ];
+
+/** @returns the digest with its kind in front (`sha256:`, `fsverity-sha256:`, `fsverity-sha512:`). */
+function parseDigest(value: string): string | undefined {
+  if (/^(?:fsverity-)?sha256:[0-9a-f]{64}$/.test(value)) return value;
+  if (/^fsverity-sha512:[0-9a-f]{128}$/.test(value)) return value;
+  if (/^[0-9a-f]{64}$/.test(value)) return `fsverity-sha256:${value}`;
+  return /^[0-9a-f]{128}$/.test(value) ? `fsverity-sha512:${value}` : undefined;
+}
 
 /** `//name/data/path`, the plugin form of fuse-overlayfs. */
 function isPlugin(path: string): boolean {

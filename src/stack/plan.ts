@@ -70,7 +70,7 @@ function whyFuse(
 }
 
 /** The first thing asked for that kernel overlayfs does not know. */
-function kernelLacks(spec: MountSpec): string | undefined {
+export function kernelLacks(spec: MountSpec): string | undefined {
   if (spec.uidMapping.length > 0 || spec.gidMapping.length > 0) return 'uidmapping or gidmapping';
   if (spec.squashUid !== undefined || spec.squashGid !== undefined)
     return 'squash_to_uid or squash_to_gid';

@@ -84,7 +84,7 @@ export interface MountSpec {
   readonly subtype: string;
   /** The one layer is an image, and is shown as it is: whiteouts and marks mean nothing. */
   readonly raw: boolean;
-  /** Instead of layers: a composefs image. */
+  /** The one layer is a composefs image, the data-only layers are its objects. */
   readonly composefs?: ComposefsSpec;
   /** Print every request, readable, to the server's log. */
   readonly trace: boolean;

@@ -7,6 +7,7 @@ import { OPCODES } from '../fuse/opcodes.js';
 import { SERVER_FDS } from '../supervisor/protocol.js';
 import { Counter } from '../vfs/counters.js';
 import { HEADER } from '../vfs/layout.js';
+import { digestOfImage } from './find-image.js';
 import type { KnownMount } from './mounts-known.js';
 
 /** Counts since the mount was made. */
@@ -36,6 +37,9 @@ export interface Memory {
 export interface MountReport {
   readonly mountpoint: string;
   readonly backend: 'fuse' | 'kernel';
+  /** Of a composefs image; its digest as it was compared, or else as its place in the store says. */
+  readonly mode?: KnownMount['mode'];
+  readonly image?: { readonly path: string; readonly digest?: string };
   readonly state: KnownMount['state'];
   readonly why?: string;
   readonly pid?: number;
@@ -49,11 +53,17 @@ export interface MountReport {
 }
 
 export function reportOf(mount: KnownMount): MountReport {
-  const { mountpoint, backend, state, layers, status } = mount;
+  const { mountpoint, backend, mode, state, layers, status } = mount;
+  const composefs = layers?.composefs;
   const alive = status !== undefined && status.state !== 'failed';
   return {
     mountpoint,
     backend,
+    mode,
+    image: composefs && {
+      path: composefs.image,
+      digest: composefs.digest ?? digestOfImage(composefs.image),
+    },
     state,
     why: status?.why,
     pid: alive ? status.pid : undefined,

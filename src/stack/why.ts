@@ -309,7 +309,7 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
   }
   const object = view.look(inside);
   if (object === undefined) return none(path);
-  const marks = readMarks(layers, view, inside);
+  const marks = readMarks(isUserMarked(layers, walker), view, inside);
   const isFile = object.found === 'file';
   // A 0/0 character device, or an empty file with the whiteout attribute.
   if (object.isWhiteout || (isFile && object.size === 0 && marks.has('whiteout'))) {
@@ -332,15 +332,20 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
   };
 }
 
+/** A composefs image has trusted.* marks, whoever mounts it: its server translates them. */
+function isUserMarked({ userxattr, composefs }: Layers, { root }: Walker): boolean {
+  return userxattr && root !== composefs?.image;
+}
+
 /** The overlay's attributes of an object: name without prefix, value as text. */
-function readMarks(layers: Layers, view: LayerView, path: string): Map<string, string> {
+function readMarks(userxattr: boolean, view: LayerView, path: string): Map<string, string> {
   const marks = new Map<string, string>();
-  const prefix = layers.userxattr ? 'user.overlay.' : 'trusted.overlay.';
+  const prefix = userxattr ? 'user.overlay.' : 'trusted.overlay.';
   for (const name of ['opaque', 'redirect', 'metacopy', 'origin', 'whiteout']) {
     const value = view.attribute(path, `${prefix}${name}`);
     if (value !== undefined) marks.set(name, value);
   }
-  if (layers.userxattr && view.attribute(path, 'user.fuseoverlayfs.opaque') === 'y') {
+  if (userxattr && view.attribute(path, 'user.fuseoverlayfs.opaque') === 'y') {
     marks.set('opaque', 'y');
   }
   return marks;

@@ -2,14 +2,25 @@
 // Called by supervisor.ts for every request; owns the descriptors, so that a mount outlives what happens to its server.
 // Order of a start: spawn, the server opens its layers, mount, hand over /dev/fuse, the server answers INIT.
 
-import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import type { Socket } from 'node:net';
-import { E, SysError } from '../linux/errno.js';
+import { MNT } from '../linux/constants.js';
+import { check, E, SysError } from '../linux/errno.js';
 import { createArena } from '../linux/memory.js';
-import { type FuseMount, mountFuse, unmountFuse } from '../linux/mount.js';
+import { type FuseMount, mount, mountFuse, umount2, unmountFuse } from '../linux/mount.js';
 import { mountAt } from '../linux/mountinfo.js';
 import { sendFd } from '../linux/socket.js';
 import {
+  type Cover,
   lineReader,
   type MountRequest,
   type MountState,
@@ -126,6 +137,7 @@ export class Mount {
   readonly gone: Promise<string | undefined>;
 
   readonly #how: FuseMount;
+  readonly #cover: Cover | undefined;
   readonly #spec: object;
   readonly #log: string;
   readonly #since = Date.now();
@@ -134,6 +146,8 @@ export class Mount {
   #arena = -1;
   #fuse = -1;
   #by: 'mount' | 'fusermount3' | undefined;
+  /** Where our mount is found: below its cover until that stands. */
+  #place: string;
   /** `major:minor` of the mount: what is later found at the mount point is ours only if it has it. */
   #device = '';
   #why: string | undefined;
@@ -144,6 +158,8 @@ export class Mount {
 
   constructor(request: MountRequest, log: string, ended: () => void) {
     this.#how = request.mount;
+    this.#cover = request.cover;
+    this.#place = request.cover?.below ?? request.mount.mountpoint;
     this.#spec = request.spec;
     this.#log = request.started?.log ?? log;
     if (request.started === undefined) {
@@ -215,8 +231,7 @@ export class Mount {
         }
         break;
       case 'ready':
-        if (this.state === 'starting') this.state = 'mounted';
-        this.#settle(undefined);
+        this.#ready();
         break;
       case 'ended':
         this.#over = true;
@@ -231,10 +246,39 @@ export class Mount {
     if (this.#arena < 0) {
       this.#arena = openSync(`/proc/${this.#server.pid}/fd/${SERVER_FDS.arena}`, 'r+');
     }
-    const { fd, by } = mountFuse(this.#how);
+    if (this.#cover !== undefined) mkdirSync(this.#cover.below, { mode: 0o700 });
+    const { fd, by } = mountFuse({ ...this.#how, mountpoint: this.#place });
     this.#fuse = fd;
     this.#by = by;
-    this.#device = mountAt(this.#how.mountpoint)?.device ?? '';
+    this.#device = mountAt(this.#place)?.device ?? '';
+  }
+
+  /** Requests are answered: what is to be seen may be shown. */
+  #ready(): void {
+    try {
+      if (this.#cover !== undefined && this.state === 'starting') this.#putOver(this.#cover);
+    } catch (error) {
+      this.#refusal = coverRefusal(error, this.#how.mountpoint);
+      this.#kill();
+      return;
+    }
+    if (this.state === 'starting') this.state = 'mounted';
+    this.#settle(undefined);
+  }
+
+  /** Mounts the overlayfs; it keeps what it needs of the mount below, which goes out of sight. */
+  #putOver(cover: Cover): void {
+    const { mountpoint } = this.#how;
+    const r = mount(cover.source, mountpoint, 'overlay', cover.flags, cover.options);
+    check(r, 'overlayfs', mountpoint);
+    this.#uncover(cover);
+    this.#place = mountpoint;
+    this.#device = mountAt(mountpoint)?.device ?? '';
+  }
+
+  #uncover(cover: Cover): void {
+    umount2(cover.below, MNT.DETACH);
+    rmdirSync(cover.below);
   }
 
   /** @param how how the process ended, in words. */
@@ -247,6 +291,7 @@ export class Mount {
     this.#server.orders.destroy();
     if (!this.#over) {
       if (mounted) this.#detach();
+      if (this.#cover !== undefined) rmSync(this.#cover.below, { recursive: true, force: true });
       const why =
         this.#refusal?.message ??
         `the server of ${this.#how.mountpoint} failed: ${how}${lastLines(this.#log)}`;
@@ -266,9 +311,7 @@ export class Mount {
   /** Detaches what we mounted, if it is still what is found there. */
   #detach(): void {
     try {
-      if (mountAt(this.#how.mountpoint)?.device === this.#device) {
-        unmountFuse(this.#how.mountpoint, true);
-      }
+      if (mountAt(this.#place)?.device === this.#device) unmountFuse(this.#place, true);
     } catch (error) {
       console.error(`detach ${this.#how.mountpoint}: ${error}`);
     }
@@ -296,6 +339,21 @@ export class Mount {
       truncateSync(this.#log);
     }
   }
+}
+
+/** Explains a failed mount(2) of a cover. */
+function coverRefusal(error: unknown, mountpoint: string): Refusal {
+  const errno = error instanceof SysError ? error.errno : 0;
+  if (errno === E.BUSY) {
+    const message = `mount: ${mountpoint}: the upperdir or workdir is in use: unmount the other overlay`;
+    return { kind: 'busy', message };
+  }
+  const said = error instanceof Error ? error.message : String(error);
+  const refused = errno === E.PERM || errno === E.ACCES || errno === E.NODEV;
+  return {
+    kind: refused ? 'permission' : 'server',
+    message: `mount: ${mountpoint}: the kernel's overlayfs refuses (${said}): dmesg has the reason; --mode=follow does without it`,
+  };
 }
 
 /** Explains a failed mount(2) or fusermount3. */

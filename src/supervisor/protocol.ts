@@ -5,7 +5,7 @@
 import type { FuseMount } from '../linux/mount.js';
 
 /** Raised whenever a request or reply changes its meaning. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Longest line, bytes: a spec of 500 layers with paths of 4 KiB fits twice. */
 export const MAX_LINE = 8 << 20;
@@ -17,6 +17,18 @@ export const SERVER_FDS = { fuse: 3, arena: 4, orders: 5 } as const;
 export const STARTER_FD = 3;
 export const STARTED_FD = 4;
 
+/** A kernel overlayfs on top of a FUSE mount, which is seen nowhere itself. */
+export interface Cover {
+  /** Absolute path of a directory that is made for the FUSE mount and removed once overlayfs has taken it as a layer. */
+  readonly below: string;
+  /** First column of /proc/mounts. */
+  readonly source: string;
+  /** Bits of MS. */
+  readonly flags: number;
+  /** Options of overlayfs, `below` as the lowerdir among them; less than a page. */
+  readonly options: string;
+}
+
 /** What a mount needs: how it looks, and the program that serves it. */
 export interface MountRequest {
   readonly op: 'mount';
@@ -25,6 +37,13 @@ export interface MountRequest {
   readonly program: readonly string[];
   /** Handed to the server unread. */
   readonly spec: object;
+  /** What is seen at the mount point is this; the server's own mount is below it. */
+  readonly cover?: Cover;
+  /**
+   * The mount namespace (`mnt:[4026532000]`) that was made for this mount alone: when the client's connection ends while
+   * the mount stands, every process in it is killed and the mount goes.
+   */
+  readonly namespace?: string;
   /**
    * A server that the client has started already, beside the supervisor itself, so that both start at the same time.
    * Its orders socket is the supervisor's fd 4; its arena is its own fd 4.

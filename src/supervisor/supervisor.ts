@@ -5,12 +5,15 @@
 import { openSync, rmSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
+import { killNamespace } from '../linux/namespace.js';
 import { lockFile, peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
 import { Mounts, RefusedError } from './mounts.js';
 import {
   ANOTHER,
   lineReader,
+  type MountRequest,
+  type MountStatus,
   PROTOCOL_VERSION,
   type Reply,
   type Request,
@@ -79,7 +82,8 @@ function run(): void {
     socket.on(
       'data',
       lineReader(
-        (line) => void answer(line as unknown as Request & { v: number; id: number }, reply),
+        (line) =>
+          void answer(line as unknown as Request & { v: number; id: number }, reply, socket),
         () => socket.destroy(),
       ),
     );
@@ -88,10 +92,11 @@ function run(): void {
   async function answer(
     request: Request & { v: number; id: number },
     reply: (message: Reply) => void,
+    socket: Socket,
   ): Promise<void> {
     const { id } = request;
     try {
-      reply({ id, ...(await perform(request)) });
+      reply({ id, ...(await perform(request, socket)) });
     } catch (error) {
       const kind = error instanceof RefusedError ? error.kind : 'server';
       reply({
@@ -101,7 +106,10 @@ function run(): void {
     }
   }
 
-  async function perform(request: Request & { v: number }): Promise<Omit<Reply, 'id'>> {
+  async function perform(
+    request: Request & { v: number },
+    socket: Socket,
+  ): Promise<Omit<Reply, 'id'>> {
     if (request.v !== PROTOCOL_VERSION) {
       throw new RefusedError(
         'server',
@@ -110,7 +118,7 @@ function run(): void {
     }
     switch (request.op) {
       case 'mount':
-        return { mounts: [await mounts.mount(request)] };
+        return { mounts: [await mountFor(socket, request)] };
       case 'list':
         return { mounts: mounts.list() };
       case 'status':
@@ -126,6 +134,19 @@ function run(): void {
           `unknown request ${JSON.stringify((request as { op: unknown }).op)}`,
         );
     }
+  }
+
+  /** A mount in a namespace of its own is nobody's once its client has gone. */
+  async function mountFor(socket: Socket, request: MountRequest): Promise<MountStatus> {
+    const { namespace } = request;
+    if (namespace !== undefined) {
+      socket.on('close', () => {
+        // A client that unmounts before it leaves has ended the others itself.
+        if (mounts.live > 0) killNamespace(namespace);
+        void mounts.end().then(leave);
+      });
+    }
+    return mounts.mount(request);
   }
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

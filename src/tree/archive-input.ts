@@ -34,7 +34,7 @@ export interface Archive {
 export function openArchive(
   fd: number,
   options: ArchiveOptions,
-  read: (archive: Archive) => TreeNode,
+  read: (archive: Archive) => { readonly kind: SourceTree['kind']; readonly root: TreeNode },
 ): SourceTree {
   const name = options.name ?? `descriptor ${fd}`;
   const input = new FileWindow(fd, name);
@@ -42,8 +42,8 @@ export function openArchive(
   let window: Window = input;
   try {
     window = decode(input, name);
-    const root = read({ name, input, window, store, onProgress: options.onProgress ?? (() => {}) });
-    return { root, close: () => store.close() };
+    const made = read({ name, input, window, store, onProgress: options.onProgress ?? (() => {}) });
+    return { ...made, close: () => store.close() };
   } catch (error) {
     store.close();
     throw error;

@@ -23,13 +23,14 @@ const DUMP_MAX = 1024 * 1024 * 1024;
  */
 export function readArchive(fd: number, options: ArchiveOptions = {}): SourceTree {
   return openArchive(fd, options, (archive) => {
-    switch (kindOf(archive.window)) {
+    const kind = kindOf(archive.window);
+    switch (kind) {
       case 'tar':
-        return readTarMembers(archive);
+        return { kind, root: readTarMembers(archive) };
       case 'cpio':
-        return readCpioParts(archive);
+        return { kind, root: readCpioParts(archive) };
       case 'dump':
-        return readDump(readAll(archive.window, archive.name));
+        return { kind, root: readDump(readAll(archive.window, archive.name)) };
       default:
         throw new TreeError(
           `${archive.name} is no tar or cpio archive (plain, gzip, zstd, xz or lz4) and no composefs dump`,

@@ -93,7 +93,7 @@ const FORMATS: Readonly<Record<string, Format>> = { '070701': NEWC, '070702': NE
  * @throws ArchiveError or TreeError, with the byte offset in the (decompressed) archive.
  */
 export function readCpio(fd: number, options: ArchiveOptions = {}): SourceTree {
-  return openArchive(fd, options, readCpioParts);
+  return openArchive(fd, options, (archive) => ({ kind: 'cpio', root: readCpioParts(archive) }));
 }
 
 /** The tree of an open file of archives. */

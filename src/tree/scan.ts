@@ -56,7 +56,7 @@ export function scan(path: string, options: ScanOptions = {}): SourceTree {
   if (fd < 0) throw new SysError('open', fd, path);
   try {
     const root = new Scan(fd, options).run();
-    return { root, close: () => void files.close(fd) };
+    return { root, kind: 'folder', close: () => void files.close(fd) };
   } catch (error) {
     files.close(fd);
     throw error;

@@ -37,6 +37,7 @@ export function openTreeSource(path: string, options: SourceOptions = {}): Sourc
     if (excludes !== undefined) leaveOut(source.root, excludes);
     return {
       root: source.root,
+      kind: source.kind,
       close: () => {
         source.close();
         closeFile();

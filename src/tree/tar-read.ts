@@ -27,7 +27,7 @@ const IGNORED = new Set(['A', 'E', 'I', 'N', 'V']);
  * @throws ArchiveError or TreeError, with the byte offset in the (decompressed) archive.
  */
 export function readTar(fd: number, options: ArchiveOptions = {}): SourceTree {
-  return openArchive(fd, options, readTarMembers);
+  return openArchive(fd, options, (archive) => ({ kind: 'tar', root: readTarMembers(archive) }));
 }
 
 /** The tree of an open archive. */

@@ -84,6 +84,8 @@ export interface Name {
 /** A tree whose content is still where it came from: it can be opened until `close`. */
 export interface SourceTree {
   readonly root: TreeNode;
+  /** What it was made of. */
+  readonly kind: 'folder' | 'tar' | 'cpio' | 'dump';
   close(): void;
 }
 

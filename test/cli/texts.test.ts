@@ -30,10 +30,12 @@ USAGE
 
 COMMANDS
   mount       stack layers and mount the union.
+  run         run a command that sees a composefs image, in a namespace of its own.
   umount      unmount, when everything is safely stored.
   status      show the mounts, their layers, requests and memory.
   why         tell which layer owns a path, and what it hides.
   image       build EROFS images, look into them, check and mount them.
+  store       keep the content of many images once, by digest.
   demo        show everything once, on layers made in a temporary folder.
   doctor      list what this machine offers and what varve does without it.
   setup       link varve into the system, or show how.

@@ -1,0 +1,19 @@
+// `varve store rm`: takes names of images away.
+// Run by main.ts.
+// Manual: store-commands.ts.
+
+import { removeRef } from '../store/images.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { counted, remark } from './output.js';
+import { withStore } from './store.js';
+
+export function run(given: Arguments): Promise<number> {
+  return withStore(given, undefined, (store) => {
+    store.requireWritable();
+    for (const name of given.operands) removeRef(store, name);
+    const what = counted(given.operands.length, 'name');
+    remark(given, `${what} removed: \`varve store gc\` frees what nothing else needs`);
+    return EXIT.ok;
+  });
+}
