@@ -24,6 +24,9 @@ export interface FollowOptions extends Omit<ImageFileSystemOptions, 'view'> {
 const HI = 0x1_0000_0000;
 /** Inodes of which the kernel was given the first bytes lately. A power of two. */
 const STORED = 8192;
+/** Milliseconds in which the same is said of a file once: a program that tries again and again shall not fill the log. */
+const QUIET = 1000;
+const MOST_TOLD = 1000;
 
 export class FollowFileSystem extends ImageFileSystem {
   readonly #objects: OpenObjects;
@@ -31,6 +34,9 @@ export class FollowFileSystem extends ImageFileSystem {
   readonly #paths: PathSearch;
   /** By the low bits of the nid; the kernel keeps pages over opens, so once is enough. */
   readonly #stored = new Float64Array(STORED).fill(-1);
+
+  /** What was said of files, and when, by nid. */
+  readonly #told = new Map<number, { readonly why: string; readonly at: number }>();
 
   constructor(options: FollowOptions) {
     super({ ...options, view: FOLLOW });
@@ -140,6 +146,11 @@ export class FollowFileSystem extends ImageFileSystem {
 
   /** EIO, and a line in the log that names the file by a path. */
   #refuse(inode: Inode, why: string): number {
+    const at = performance.now();
+    const before = this.#told.get(inode.nid);
+    if (before?.why === why && at - before.at < QUIET) return -E.IO;
+    if (this.#told.size >= MOST_TOLD) this.#told.clear();
+    this.#told.set(inode.nid, { why, at });
     const tell = (path: string): void => this.#log(`${path}: ${why}: reading it gives EIO`);
     if (this.#paths.find(inode.nid, tell) && this.#paths.step()) {
       this.host.errand(() => this.#paths.step());

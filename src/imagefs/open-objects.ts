@@ -22,7 +22,7 @@ import {
 import { DigestPlaces } from './verify-job.js';
 
 /** Bytes up to which an object is hashed while its reader waits: less than a millisecond. */
-const INLINE = 256 * 1024;
+const INLINE = 128 * 1024;
 /** Objects that stay open although nobody has them open. */
 const IDLE = 32;
 /** Times that an object is hashed for one open when it changes meanwhile. */
