@@ -15,14 +15,21 @@ import { SysError } from '../linux/errno.js';
 import { MountError } from '../stack/errors.js';
 import { compileExcludes } from '../tree/exclude.js';
 import { openTreeSource } from '../tree/source.js';
-import type { SourceTree } from '../tree/tree.js';
+import { type SourceTree, walk } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
+import { buildComposefs, COMPOSEFS_FLAGS, checkComposefsFlags } from './image-build-composefs.js';
 import { counted, print, remark, size } from './output.js';
+import { StatusLine } from './status-line.js';
 
 export async function run(given: Arguments): Promise<number> {
-  const source = given.operands[0] as string;
+  const source = sourceOf(given);
+  if (given.has('composefs')) return composefs(given, source);
+  const odd = COMPOSEFS_FLAGS.find((flag) => given.has(flag));
+  if (odd !== undefined) {
+    throw new MountError('option', `--${odd} is for composefs images: write --composefs as well`);
+  }
   const out = given.value('output');
   if (out === undefined) {
     throw new MountError('option', 'image build: no image named: write -o IMAGE');
@@ -57,6 +64,48 @@ export async function run(given: Arguments): Promise<number> {
   return EXIT.ok;
 }
 
+/** SOURCE, or the dump that a flag names. */
+function sourceOf(given: Arguments): string {
+  const [operand] = given.operands;
+  const dump = given.value('from-dump');
+  if (operand !== undefined && dump !== undefined) {
+    throw new MountError('option', `--from-dump=${dump}: ${operand} is named as well: name one`);
+  }
+  const source = dump ?? operand;
+  if (source === undefined) {
+    throw new MountError(
+      'option',
+      'image build: no source named: write SOURCE, or --from-dump FILE',
+    );
+  }
+  return source;
+}
+
+async function composefs(given: Arguments, source: string): Promise<number> {
+  checkComposefsFlags(given);
+  const meter = given.has('quiet') || !process.stderr.isTTY ? undefined : new Meter();
+  const tree = open(source, given, meter);
+  try {
+    override(tree, buildOptions(given, undefined));
+    return await buildComposefs(given, source, tree, (text) => meter?.show(text));
+  } finally {
+    meter?.end();
+    tree.close();
+  }
+}
+
+/** Gives all objects the owner and the time that were asked for. */
+function override(tree: SourceTree, { uid, gid, time }: BuildOptions): void {
+  if (uid === undefined && gid === undefined && time === undefined) return;
+  walk(tree.root, (_path, node) => {
+    node.uid = uid ?? node.uid;
+    node.gid = gid ?? node.gid;
+    if (time === undefined) return;
+    node.mtime = time;
+    node.mtimeNsec = 0;
+  });
+}
+
 function open(source: string, given: Arguments, meter: Meter | undefined): SourceTree {
   try {
     const tree = openTreeSource(source, {
@@ -64,6 +113,10 @@ function open(source: string, given: Arguments, meter: Meter | undefined): Sourc
       onProgress: meter?.reading.bind(meter),
     });
     if (given.has('no-xattrs')) dropXattrs(tree);
+    if (given.value('from-dump') !== undefined && tree.kind !== 'dump') {
+      tree.close();
+      throw new MountError('option', `--from-dump=${source}: is no dump: name it as SOURCE`);
+    }
     return tree;
   } catch (error) {
     meter?.end();
@@ -171,13 +224,13 @@ function labelOf(text: string | undefined): string | undefined {
   return text === undefined ? undefined : Buffer.from(text).toString('latin1');
 }
 
-/** One line on the terminal that is written over and over. */
+/** What is going on, for a terminal. */
 class Meter {
-  #last = 0;
+  readonly #line = new StatusLine(false);
   #started = 0;
 
   reading(names: number): void {
-    this.#show(`reading: ${counted(names, 'name')}`);
+    this.show(`reading: ${counted(names, 'name')}`);
   }
 
   building(p: BuildProgress): void {
@@ -187,21 +240,16 @@ class Meter {
     const rate = p.bytesIn / Math.max(seconds, 0.001);
     const left = rate > 0 ? (p.bytes - p.bytesIn) / rate : 0;
     const percent = p.bytes === 0 ? 100 : Math.floor((100 * p.bytesIn) / p.bytes);
-    this.#show(
+    this.show(
       `${percent} %  ${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesIn)} to ${size(p.bytesOut)}  ${size(rate)}/s  ${Math.ceil(left)} s left`,
     );
   }
 
-  end(): void {
-    if (this.#last !== 0) process.stderr.write('\r\x1b[K');
-    this.#last = 0;
+  show(text: string): void {
+    this.#line.show(text);
   }
 
-  #show(text: string): void {
-    const now = performance.now();
-    if (now - this.#last < 100) return;
-    this.#last = now;
-    const width = process.stderr.columns ?? 80;
-    process.stderr.write(`\r\x1b[K${text.slice(0, width - 1)}`);
+  end(): void {
+    this.#line.end();
   }
 }

@@ -16,11 +16,12 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
   {
     name: 'image build',
     summary: 'make an EROFS image of a directory or an archive',
-    operands: 'SOURCE',
-    count: [1, 1],
+    operands: '[SOURCE]',
+    count: [0, 1],
     description: [
       'SOURCE is a directory, a tar archive (plain, gzip, zstd or xz), a cpio archive such as an initramfs (also several, compressed, one after the other), or a composefs dump; - is standard input. The kernel mounts the image, and every varve mount takes it as a layer.',
       'The same source gives the same bytes, whatever the machine: the UUID follows from the content unless it is given. Files are compressed by all processors. The image appears under its name when it is complete.',
+      'With --composefs the image holds metadata and files of up to 64 bytes; the others are objects that it names by their fs-verity digest, in the store that --digest-store names. It is byte for byte the image of mkcomposefs, so that its own digest names the tree. Of a dump it takes what the dump says; hard links of a directory become files of their own, as there.',
     ],
     flags: [
       { name: 'output', short: 'o', value: 'IMAGE', help: 'The image to write.' },
@@ -66,13 +67,30 @@ export const IMAGE_COMMANDS: readonly CommandRecord[] = [
         name: 'no-xattrs',
         help: 'Leave extended attributes, ACLs and capabilities out.',
       },
-      { name: 'threads', value: 'N', help: 'Threads that compress (default: processors).' },
+      { name: 'threads', value: 'N', help: 'Threads that compress or hash (default: processors).' },
+      { name: 'composefs', help: 'Make a composefs image.' },
+      {
+        name: 'digest-store',
+        value: 'DIR',
+        help: 'With --composefs: files become objects DIR/XX/... here. Without, the image is made all the same.',
+      },
+      {
+        name: 'format-version',
+        value: '0|1',
+        help: 'With --composefs: default is 0, and 1 where the tree has whiteouts.',
+      },
+      {
+        name: 'print-digest',
+        help: "With --composefs: print the image's fs-verity digest. Without -o that is all.",
+      },
+      { name: 'from-dump', value: 'FILE', help: 'In place of SOURCE: a composefs dump.' },
       { name: 'quiet', short: 'q', help: 'No progress and no summary.' },
       JSON_FLAG,
     ],
     examples: [
       ['varve image build -z lz4hc -o usr.erofs /usr', 'a compressed layer in one file'],
       ['zcat layer.tar.gz | varve image build -o layer.erofs -', 'from an archive'],
+      ['varve image build --composefs --digest-store objects -o img /usr', 'metadata and objects'],
     ],
     completes: 'path',
   },

@@ -12,7 +12,7 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { counted, print, remark, size } from './output.js';
 import { StatusLine } from './status-line.js';
-import { failing, storePath, threadsOf, withStore } from './store.js';
+import { failing, formatVersionOf, storePath, threadsOf, withStore } from './store.js';
 
 export function run(given: Arguments): Promise<number> {
   const source = given.operands[0] as string;
@@ -38,7 +38,7 @@ export function run(given: Arguments): Promise<number> {
           tree.root,
           (root, sink) =>
             // As mkcomposefs: hard links of directories are not kept.
-            writeComposefs(root, { version: versionOf(given), splitLinks: isFolder }, sink),
+            writeComposefs(root, { version: formatVersionOf(given), splitLinks: isFolder }, sink),
           {
             name,
             threads: threadsOf(given),
@@ -83,11 +83,4 @@ function excludesOf(given: Arguments): ReturnType<typeof compileExcludes> {
   } catch (error) {
     throw new MountError('option', `--exclude: ${(error as Error).message}`);
   }
-}
-
-function versionOf(given: Arguments): 0 | 1 | undefined {
-  const text = given.value('format-version');
-  if (text === undefined) return undefined;
-  if (text === '0' || text === '1') return text === '0' ? 0 : 1;
-  throw new MountError('option', `--format-version=${text}: must be 0 or 1`);
 }

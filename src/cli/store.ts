@@ -68,3 +68,11 @@ export function threadsOf(given: Arguments): number | undefined {
   if (/^[1-9][0-9]{0,2}$/.test(text)) return Number(text);
   throw new MountError('option', `--threads=${text}: must be a number from 1`);
 }
+
+/** The value of --format-version; undefined: as the tree needs it. */
+export function formatVersionOf(given: Arguments): 0 | 1 | undefined {
+  const text = given.value('format-version');
+  if (text === undefined) return undefined;
+  if (text === '0' || text === '1') return text === '0' ? 0 : 1;
+  throw new MountError('option', `--format-version=${text}: must be 0 or 1`);
+}

@@ -8,10 +8,6 @@ import { isWhiteout, show, type TreeNode } from '../tree/tree.js';
 import { ESCAPED, METACOPY, metacopyOf, OVERLAY, REDIRECT, USER } from './composefs-marks.js';
 import { byName, type ComposefsXattr, ComposefsXattrs } from './composefs-xattrs.js';
 
-const EMPTY = new Uint8Array(0);
-const Y = Buffer.from('y');
-const X = Buffer.from('x');
-
 /** Directories hold whiteouts in the form that Linux 6.7 reads from this version on. */
 export type ComposefsVersion = 0 | 1;
 
@@ -118,8 +114,8 @@ class Walk {
   /** Names that stand for an inode which comes later: directory, place among its children, object. */
   readonly #later: [ComposefsInode, number, TreeNode][] = [];
   readonly #tree: TreeNode;
-  readonly #splitLinks: boolean;
   readonly #version: ComposefsVersion;
+  readonly #splitLinks: boolean;
   #hasAcl = false;
 
   constructor(tree: TreeNode, options: ComposefsTreeOptions) {
@@ -197,7 +193,7 @@ class Walk {
       ...{ links: 1, size: 0 },
     });
     const label = root.node?.xattrs?.get('security.selinux');
-    if (label !== undefined) inode.xattrs = [this.#xattrs.use('security.selinux', label)];
+    if (label !== undefined) inode.xattrs = [this.#xattrs.use('security.selinux', latin1(label))];
     this.#inodes.push(inode);
     return inode;
   }
@@ -232,40 +228,40 @@ class Walk {
 
   #xattrsOf(inode: ComposefsInode, covers: boolean, isRoot: boolean): readonly ComposefsXattr[] {
     const node = inode.node as TreeNode;
-    const marks = new Map<string, Uint8Array>();
-    for (const [name, value] of node.xattrs ?? []) {
-      marks.set(name.startsWith(OVERLAY) ? ESCAPED + name.slice(OVERLAY.length) : name, value);
-      if (name === 'system.posix_acl_access' || name === 'system.posix_acl_default') {
+    const marks = this.#marks(node, covers);
+    const items: ComposefsXattr[] = [];
+    for (const [given, value] of node.xattrs ?? []) {
+      const name = given.startsWith(OVERLAY) ? ESCAPED + given.slice(OVERLAY.length) : given;
+      if (given === 'system.posix_acl_access' || given === 'system.posix_acl_default') {
         this.#hasAcl = true;
       }
+      if (marks?.some(([mark]) => mark === name) !== true) {
+        items.push(this.#xattrs.use(name, latin1(value)));
+      }
     }
+    for (const [name, value] of marks ?? []) items.push(this.#xattrs.use(name, value));
     if (inode.isExternal) {
       const { digest, backing } = node;
       if (digest !== undefined && digest.length !== 64) {
         throw new RangeError('its digest is none of SHA-256, the only ones that images hold');
       }
-      marks.set(METACOPY, digest === undefined ? EMPTY : metacopyOf(digest));
+      const record = digest === undefined ? '' : latin1(metacopyOf(digest));
+      items.push(this.#xattrs.use(METACOPY, record));
       if (backing !== undefined && backing.path !== '') {
-        marks.set(REDIRECT, Buffer.from(`/${backing.path}`, 'latin1'));
+        items.push(this.#xattrs.use(REDIRECT, `/${backing.path}`));
       }
     }
-    if (covers) {
-      marks.set(`${ESCAPED}whiteout`, EMPTY);
-      marks.set(`${USER}whiteout`, EMPTY);
-    }
-    if (node.entries !== undefined && this.#holdsWhiteout(node)) {
-      marks.set(`${ESCAPED}whiteouts`, EMPTY);
-      marks.set(`${USER}whiteouts`, EMPTY);
-      if (this.#version >= 1) {
-        marks.set(`${ESCAPED}opaque`, X);
-        marks.set(`${USER}opaque`, X);
-      }
-    }
-    if (isRoot) marks.set(`${OVERLAY}opaque`, Y);
-    if (marks.size === 0) return [];
-    const items: ComposefsXattr[] = [];
-    for (const [name, value] of marks) items.push(this.#xattrs.use(name, value));
+    if (isRoot) items.push(this.#xattrs.use(`${OVERLAY}opaque`, 'y'));
     return items.sort(byName);
+  }
+
+  /** Marks of whiteouts and of directories that hold them; they replace what the tree has under their names. */
+  #marks(node: TreeNode, covers: boolean): (readonly [string, string])[] | undefined {
+    if (covers) return [ESCAPED, USER].map((prefix) => [`${prefix}whiteout`, '']);
+    if (node.entries === undefined || !this.#holdsWhiteout(node)) return undefined;
+    const marks = [ESCAPED, USER].map((prefix) => [`${prefix}whiteouts`, ''] as const);
+    if (this.#version === 0) return marks;
+    return [...marks, ...[ESCAPED, USER].map((prefix) => [`${prefix}opaque`, 'x'] as const)];
   }
 
   /** Whether one is at home here: further names of a hard link do not count. */
@@ -278,6 +274,9 @@ class Walk {
     return false;
   }
 }
+
+const latin1 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
 
 function hasWhiteout(tree: TreeNode): boolean {
   const pending = [tree];

@@ -26,18 +26,21 @@ interface Name {
   readonly rest: string;
   /** Of the name filter, 1 bit set. */
   readonly bit: number;
+  /** By value. */
+  readonly items: Map<string, ComposefsXattr>;
 }
 
 /** A name and a value, of however many inodes. */
 export class ComposefsXattr {
   readonly name: Name;
-  readonly value: Uint8Array;
+  /** latin1 */
+  readonly value: string;
   /** Inodes that have it. */
   uses = 0;
   /** Byte in the shared area; -1: it is not there. */
   sharedAt = -1;
 
-  constructor(name: Name, value: Uint8Array) {
+  constructor(name: Name, value: string) {
     this.name = name;
     this.value = value;
   }
@@ -55,7 +58,7 @@ export class ComposefsXattr {
     out.writeUInt16LE(this.value.length, at + 2);
     const name = at + ErofsXattrEntry.size;
     out.write(rest, name, 'latin1');
-    out.set(this.value, name + rest.length);
+    out.write(this.value, name + rest.length, 'latin1');
     return at + this.size;
   }
 }
@@ -63,62 +66,59 @@ export class ComposefsXattr {
 /** All xattrs of an image, each once. */
 export class ComposefsXattrs {
   readonly #names = new Map<string, Name>();
-  readonly #items = new Map<string, ComposefsXattr>();
   #shared: ComposefsXattr[] = [];
   /** Bytes of the shared area. */
   sharedSize = 0;
 
-  /** Counts one use. @throws RangeError for what an image cannot hold. */
-  use(name: string, value: Uint8Array): ComposefsXattr {
-    // A file's own marks differ from all others in their last bytes only; a string of all bytes is the cheapest key.
-    const key = `${name}\0${Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1')}`;
-    let item = this.#items.get(key);
+  /** Counts one use. @param value latin1. @throws RangeError for what an image cannot hold. */
+  use(name: string, value: string): ComposefsXattr {
+    const known = this.#names.get(name) ?? this.#name(name);
+    let item = known.items.get(value);
     if (item === undefined) {
       if (value.length > VALUE_MAX) {
         throw new RangeError(
           `xattr ${show(name)}: its value has ${value.length} bytes, at most ${VALUE_MAX} can be stored`,
         );
       }
-      item = new ComposefsXattr(this.#name(name), value);
-      this.#items.set(key, item);
+      item = new ComposefsXattr(known, value);
+      known.items.set(value, item);
     }
     item.uses++;
     return item;
   }
 
   #name(text: string): Name {
-    let name = this.#names.get(text);
-    if (name === undefined) {
-      if (text === '' || text.length > NAME_MAX) {
-        throw new RangeError(
-          `xattr ${show(text)}: a name has 1 to ${NAME_MAX} bytes, this has ${text.length}`,
-        );
-      }
-      let index = 0;
-      // What has no prefix of the format is stored whole, with number 0: Linux does not show it.
-      for (let i = 1; i < XATTR_PREFIXES.length && index === 0; i++) {
-        const prefix = XATTR_PREFIXES[i];
-        if (prefix !== undefined && text.startsWith(prefix)) index = i;
-      }
-      const rest = text.slice(XATTR_PREFIXES[index]?.length ?? 0);
-      const hash = xxh32(Buffer.from(rest, 'latin1'), (XATTR_FILTER_SEED + index) >>> 0);
-      name = { text, index, rest, bit: 1 << (hash & 31) };
-      this.#names.set(text, name);
+    if (text === '' || text.length > NAME_MAX) {
+      throw new RangeError(
+        `xattr ${show(text)}: a name has 1 to ${NAME_MAX} bytes, this has ${text.length}`,
+      );
     }
+    let index = 0;
+    // What has no prefix of the format is stored whole, with number 0: Linux does not show it.
+    for (let i = 1; i < XATTR_PREFIXES.length && index === 0; i++) {
+      const prefix = XATTR_PREFIXES[i];
+      if (prefix !== undefined && text.startsWith(prefix)) index = i;
+    }
+    const rest = text.slice(XATTR_PREFIXES[index]?.length ?? 0);
+    const hash = xxh32(Buffer.from(rest, 'latin1'), (XATTR_FILTER_SEED + index) >>> 0);
+    const name = { text, index, rest, bit: 1 << (hash & 31), items: new Map() };
+    this.#names.set(text, name);
     return name;
   }
 
   /** Decides what is shared: whatever has two uses. Call once, when all uses are counted. */
   settle(): void {
     const shared: ComposefsXattr[] = [];
-    for (const item of this.#items.values()) if (item.uses > 1) shared.push(item);
+    for (const { items } of this.#names.values()) {
+      for (const item of items.values()) if (item.uses > 1) shared.push(item);
+      items.clear();
+    }
     shared.sort(descending);
     for (const item of shared) {
       item.sharedAt = this.sharedSize;
       this.sharedSize += item.size;
     }
     this.#shared = shared;
-    this.#items.clear();
   }
 
   /** The shared area, in order. */
@@ -130,7 +130,8 @@ export class ComposefsXattrs {
 /** By name, then length of the value, then value: all descending. */
 function descending(a: ComposefsXattr, b: ComposefsXattr): number {
   if (a.name.text !== b.name.text) return a.name.text < b.name.text ? 1 : -1;
-  return b.value.length - a.value.length || Buffer.compare(b.value, a.value);
+  if (a.value.length !== b.value.length) return b.value.length - a.value.length;
+  return a.value < b.value ? 1 : -1;
 }
 
 /** Order of the xattrs of an inode. */

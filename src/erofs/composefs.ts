@@ -82,8 +82,9 @@ function earliest(inodes: readonly ComposefsInode[]): Time {
 
 /** Block addresses behind the inode of an external file; all of them say hole. */
 export function composefsChunks(size: number): { bits: number; count: number } {
-  let bits = BLOCK_BITS;
-  while (bits < CHUNK_BITS_MAX && 2 ** bits < size) bits++;
+  const last = size - 1;
+  const needed = last < HI ? 32 - Math.clz32(last) : 64 - Math.clz32(last / HI);
+  const bits = Math.min(Math.max(needed, BLOCK_BITS), CHUNK_BITS_MAX);
   return { bits, count: Math.ceil(size / 2 ** bits) };
 }
 

@@ -76,19 +76,20 @@ interface Unnamed {
  * Stores every regular file of more than INLINE_MOST bytes whose content the tree has, and rewrites its node: `backing` and
  * `digest` instead of `content`. When it returns, all objects are on disk under their names; when it throws, those that are
  * there are whole.
- * @param folder of the objects: DIR/XX/... below it. @throws TreeError when a file changes, SysError.
+ * @param folder of the objects: DIR/XX/... below it; undefined: the tree is rewritten, nothing is stored.
+ * @throws TreeError when a file changes, SysError.
  */
 export async function ingestTree(
   root: TreeNode,
-  folder: string,
+  folder: string | undefined,
   options: IngestOptions = {},
 ): Promise<IngestStats> {
   mapMemory();
   const stats = { files: 0, bytes: 0, inlineFiles: 0, newObjects: 0, newBytes: 0 };
   const items = collect(root, stats);
   if (items.length === 0) return stats;
-  const lock = lockRepository(resolve(folder));
-  const dir = openSync(folder, O.RDONLY | O.DIRECTORY);
+  const lock = folder === undefined ? undefined : lockRepository(resolve(folder));
+  const dir = folder === undefined ? -1 : openSync(folder, O.RDONLY | O.DIRECTORY);
   const pool = new ObjectPool({
     threads: options.threads ?? availableParallelism(),
     count: items.length,
@@ -98,10 +99,10 @@ export async function ingestTree(
     named: options.named,
   });
   try {
-    await new Ingest(items, dir, folder, pool, stats, options.onProgress).run();
+    await new Ingest(items, dir, folder ?? '', pool, stats, options.onProgress).run();
   } finally {
     await pool.close();
-    closeSync(dir);
+    if (dir >= 0) closeSync(dir);
     if (lock !== undefined) closeSync(lock);
   }
   return stats;
@@ -245,6 +246,7 @@ class Ingest {
 
   /** The data of the batch comes to the disk: a name must never outlive what it names. */
   #sync(): void {
+    if (this.#unnamed.length === 0) return;
     const few = this.#unnamed.length <= FEW;
     const fds = few ? this.#unnamed.map(({ fd }) => fd) : [this.#dir];
     for (const fd of fds) {

@@ -57,13 +57,16 @@ export interface WriterOptions {
   readonly named?: boolean;
 }
 
+/** Stands for the file of an object where nothing is stored. */
+const NOWHERE = 0x7fff_ffff;
+
 export class ObjectWriter {
   readonly #dir: number;
   readonly #options: WriterOptions;
   readonly #hasher: VerityHasher;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER);
   #nameless: boolean;
-  #clones = true;
+  #clones: boolean;
   #verity: boolean;
   #temporaries = 0;
   /** Digest of what take() took last; valid until the next. */
@@ -71,7 +74,7 @@ export class ObjectWriter {
   /** Number in the temporary name of what take() took last; 0: it has none. */
   temporary = 0;
 
-  /** @param dir descriptor of the folder of objects; the caller's. */
+  /** @param dir descriptor of the folder of objects, the caller's; -1: digests are all that is wanted, take() gives PRESENT. */
   constructor(dir: number, options: WriterOptions) {
     mapMemory();
     this.#dir = dir;
@@ -79,6 +82,7 @@ export class ObjectWriter {
     this.#hasher = new VerityHasher(options.algorithm);
     this.#nameless = options.named !== true;
     this.#verity = options.verity;
+    this.#clones = dir >= 0;
   }
 
   /**
@@ -134,7 +138,7 @@ export class ObjectWriter {
         }
       }
       this.#hasher.updateZeros(size - at);
-      const r = ftruncate(out, size);
+      const r = out === NOWHERE ? 0 : ftruncate(out, size);
       return r < 0 ? this.#fail(out, r) : this.#finishHashed(out);
     } catch (error) {
       if (out >= 0) this.#fail(out, 0);
@@ -209,6 +213,7 @@ export class ObjectWriter {
   }
 
   #isPresent(): boolean {
+    if (this.#dir < 0) return true;
     if (!this.#options.seen.add(this.digest)) return true;
     putBytes(scratch + PATH_AT, objectPath(this.digest.toString('hex')));
     return statAt(this.#dir, scratch + PATH_AT) >= 0;
@@ -217,6 +222,7 @@ export class ObjectWriter {
   /** A file for the bytes of an object, open for reading and writing. @returns an fd or -errno. */
   #open(): number {
     this.temporary = 0;
+    if (this.#dir < 0) return NOWHERE;
     if (this.#nameless) {
       putBytes(scratch + PATH_AT, '.');
       const fd = openAt(this.#dir, scratch + PATH_AT, O.TMPFILE | O.RDWR, MODE);
@@ -249,7 +255,7 @@ export class ObjectWriter {
 
   /** Forgets what take() made, by whichever thread. */
   drop(fd: number, temporary: number): void {
-    close(fd);
+    if (fd !== NOWHERE) close(fd);
     if (temporary === 0) return;
     this.#putTemporary(temporary);
     unlinkAt(this.#dir, scratch + TEMPORARY_AT);
@@ -310,6 +316,7 @@ function readAll(fd: number, out: Buffer, at: number): number {
 
 /** @returns 0 or -errno. */
 function writeAll(fd: number, bytes: Uint8Array, at: number): number {
+  if (fd === NOWHERE) return 0;
   try {
     for (let done = 0; done < bytes.length; ) {
       done += writeSync(fd, bytes, done, bytes.length - done, at + done);

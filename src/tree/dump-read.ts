@@ -91,6 +91,8 @@ class DumpReader {
   /** Names that hard links will take, by directory. */
   readonly #reserved = new Map<TreeNode, Set<string>>();
   #root: TreeNode | undefined;
+  #lastFolder: string | undefined;
+  #lastDirectory: TreeNode | undefined;
   #line = 0;
 
   constructor(strict: boolean) {
@@ -299,8 +301,18 @@ class DumpReader {
     const name = path.slice(slash + 1);
     const problem = nameProblem(name);
     if (problem !== undefined) throw this.#error('PATH', `${show(path)}: the name ${problem}`);
-    let dir: TreeNode = this.#root;
-    for (const part of slash === 0 ? [] : path.slice(1, slash).split('/')) {
+    const dir = slash === 0 ? this.#root : this.#directory(path, path.slice(1, slash), this.#root);
+    if (dir.entries?.has(name) || this.#reserved.get(dir)?.has(name)) {
+      throw this.#error('PATH', `${show(path)} stands there twice`);
+    }
+    return [dir, name];
+  }
+
+  /** The directory at `folder`, in which `path` is. Lines of one directory mostly follow each other. */
+  #directory(path: string, folder: string, root: TreeNode): TreeNode {
+    if (folder === this.#lastFolder) return this.#lastDirectory as TreeNode;
+    let dir = root;
+    for (const part of folder.split('/')) {
       const next = dir.entries?.get(part);
       if (next?.entries === undefined) {
         const what = next === undefined ? 'has no parent directory' : 'is below no directory';
@@ -308,10 +320,9 @@ class DumpReader {
       }
       dir = next;
     }
-    if (dir.entries?.has(name) || this.#reserved.get(dir)?.has(name)) {
-      throw this.#error('PATH', `${show(path)} stands there twice`);
-    }
-    return [dir, name];
+    this.#lastFolder = folder;
+    this.#lastDirectory = dir;
+    return dir;
   }
 
   #time(words: string[]): [number, number] {
