@@ -2,12 +2,9 @@
 // Asked by metadata-filesystem.ts and follow-filesystem.ts before any content is given; an image is not trusted.
 // Follows: composefs's use of overlayfs marks (metacopy with an fs-verity digest, redirect); struct ovl_metacopy of Linux 6.18.
 
+import { METACOPY, REDIRECT } from '../erofs/composefs-marks.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
-
-/** Names as they lie in the image. */
-const METACOPY = 'trusted.overlay.metacopy';
-const REDIRECT = 'trusted.overlay.redirect';
 
 /** struct ovl_metacopy: version 0, length, flags 0, FS_VERITY_HASH_ALG_*, digest. */
 const HEADER_SIZE = 4;

@@ -2,6 +2,7 @@
 // Used by image-filesystem.ts for every extended attribute and every name; pure functions of names (Latin-1) and modes.
 // Follows: fs/overlayfs/xattrs.c of Linux 6.18 for escapes, fs/xattr.c xattr_permission() for what can be read at all.
 
+import { OVERLAY as TRUSTED, USER } from '../erofs/composefs-marks.js';
 import { S } from '../linux/constants.js';
 
 export interface ImageView {
@@ -16,8 +17,6 @@ export interface ImageView {
   stored(name: string): string;
 }
 
-const TRUSTED = 'trusted.overlay.';
-const USER = 'user.overlay.';
 /** Behind one of the two: the attribute belongs to a layer, not to the overlay that is mounted. */
 const ESCAPE = 'overlay.';
 const XATTR_NAME_MAX = 255;

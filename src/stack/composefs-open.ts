@@ -3,7 +3,7 @@
 // Follows: struct lcfs_erofs_header_s of composefs 1.0 (the first 32 bytes of an image).
 
 import type { ByteSource } from '../bytes/source.js';
-import { pad, struct, u32 } from '../bytes/struct.js';
+import { COMPOSEFS_MAGIC, ComposefsFlags, ComposefsHeader } from '../erofs/format.js';
 import { ErofsImage } from '../erofs/image.js';
 import { passthroughPermitted } from '../fuse/server.js';
 import { FollowFileSystem } from '../imagefs/follow-filesystem.js';
@@ -18,18 +18,8 @@ import { MountError, reasonOf } from './errors.js';
 import { holdForMount } from './hold-image.js';
 import type { ComposefsSpec } from './spec.js';
 
-/** struct lcfs_erofs_header_s: composefs 1.0, libcomposefs/lcfs-erofs.h; 32 bytes, little endian. */
-const ComposefsHeader = struct('lcfs_erofs_header_s', 32, {
-  magic: [0, u32],
-  version: [4, u32], // of this struct: 1
-  flags: [8, u32],
-  composefs_version: [12, u32], // of what the image is like: 0 or 1
-
-  unused: [16, pad(16)],
-});
-const MAGIC = 0xd078629a;
+/** Of the header, not of what the image is like. */
 const KNOWN_VERSION = 1;
-const HAS_ACL = 1;
 
 /** @throws MountError of kind `layer` when the image or a folder of objects cannot be used. */
 export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
@@ -47,7 +37,7 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
       log: (line: string): void => console.error(`varve: ${line}`),
       close: () => file.close(),
       trusted: passthroughPermitted(),
-      acl: acl && (flags & HAS_ACL) !== 0,
+      acl: acl && (flags & ComposefsFlags.HAS_ACL) !== 0,
     };
     if (spec.serve === 'metadata') return new MetadataFileSystem(options);
     return new FollowFileSystem({ ...options, folders, verify: spec.verify });
@@ -95,7 +85,7 @@ function readHeader(source: ByteSource, path: string): { readonly flags: number 
   const bytes = new Uint8Array(ComposefsHeader.size);
   if (source.size >= bytes.length) source.read(0, bytes);
   const header = ComposefsHeader.decode(new DataView(bytes.buffer));
-  if (header.magic !== MAGIC) {
+  if (header.magic !== COMPOSEFS_MAGIC) {
     throw new MountError(
       'layer',
       `image: ${path}: is no composefs image: an EROFS image is mounted with -o lowerdir=, or by varve image mount`,
