@@ -75,7 +75,7 @@ export const COMMANDS: readonly CommandRecord[] = [
   },
   {
     name: 'run',
-    summary: 'run a command that sees a composefs image, in a namespace of its own',
+    summary: 'run a command that sees a composefs image',
     operands: '[MOUNTPOINT] -- COMMAND [ARG...]',
     count: [1, Number.POSITIVE_INFINITY],
     description: [

@@ -30,7 +30,7 @@ USAGE
 
 COMMANDS
   mount       stack layers and mount the union.
-  run         run a command that sees a composefs image, in a namespace of its own.
+  run         run a command that sees a composefs image.
   umount      unmount, when everything is safely stored.
   status      show the mounts, their layers, requests and memory.
   why         tell which layer owns a path, and what it hides.
