@@ -1,7 +1,7 @@
 // A composefs image as the tree that it was made of: marks read and taken away, whiteouts as devices again.
 // Called by `image dump` and by store/; composefs-inodes.ts is the way there, to-tree.ts shows an image as it is.
-// Follows: what composefs-info of composefs 1.0.8 prints of an image; it does not sort xattrs, and leaves the marks of directories
-// with whiteouts.
+// Follows: what composefs-info of composefs 1.0.8 prints of an image (xattrs as they lie there: the file's own, then those it
+// shares), but for the marks of directories with whiteouts, which it leaves.
 
 import { S } from '../linux/constants.js';
 import { type Backing, isWhiteout, type TreeNode } from '../tree/tree.js';
@@ -69,7 +69,7 @@ function composefsNode(image: ErofsImage, inode: Inode): TreeNode | undefined {
   }
   if (isCover) xattrs.delete(USER_WHITEOUT);
   const node = nodeOfInode(image, inode, []);
-  node.xattrs = sorted(xattrs);
+  node.xattrs = xattrs.size === 0 ? undefined : xattrs;
   node.statedLinks = inode.nlink;
   node.size = inode.size;
   if (isCover) {
@@ -81,12 +81,6 @@ function composefsNode(image: ErofsImage, inode: Inode): TreeNode | undefined {
   node.backing = backing;
   node.digest = digest;
   return node;
-}
-
-/** In byte order of the names: how an image stores them depends on what other files have. */
-function sorted(xattrs: ReadonlyMap<string, Uint8Array>): TreeNode['xattrs'] {
-  if (xattrs.size === 0) return undefined;
-  return new Map([...xattrs].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** As a path below the object store. */
