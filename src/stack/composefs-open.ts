@@ -27,8 +27,8 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
   const file = openFile(spec.image);
   const folders: Objects[] = [];
   try {
+    for (const path of spec.objects) folders.push(openFolder(path));
     holdForMount(spec, file.fd);
-    if (spec.serve === 'follow') for (const path of spec.objects) folders.push(openFolder(path));
     const source = spec.digest === undefined ? file : compared(file, spec.image, spec.digest);
     const { flags } = readHeader(source, spec.image);
     const options = {
@@ -39,8 +39,12 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
       trusted: passthroughPermitted(),
       acl: acl && (flags & ComposefsFlags.HAS_ACL) !== 0,
     };
-    if (spec.serve === 'metadata') return new MetadataFileSystem(options);
-    return new FollowFileSystem({ ...options, folders, verify: spec.verify });
+    if (spec.serve === 'follow') {
+      return new FollowFileSystem({ ...options, folders, verify: spec.verify });
+    }
+    // Overlayfs opens the objects; here was only asked whether it can.
+    for (const folder of folders.splice(0)) folder.close();
+    return new MetadataFileSystem(options);
   } catch (error) {
     for (const folder of folders) folder.close();
     file.close();
