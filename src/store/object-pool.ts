@@ -30,6 +30,8 @@ export interface PoolOptions {
   /** Descriptor of the folder of objects; the caller's. */
   readonly dir: number;
   readonly algorithm: VerityAlgorithm;
+  /** Objects are made, not only verified. */
+  readonly makes: boolean;
   readonly verity: boolean;
   readonly named?: boolean;
 }
@@ -59,7 +61,7 @@ export class ObjectPool {
   constructor(options: PoolOptions) {
     const threads = Math.max(1, Math.min(options.threads, MAX_THREADS));
     const slots = threads * RECORDS_A_THREAD;
-    const seen = DigestSet.memory(options.count, SHA_SIZE[options.algorithm]);
+    const seen = DigestSet.memory(options.makes ? options.count : 0, SHA_SIZE[options.algorithm]);
     const { algorithm, verity, named } = options;
     const data: ObjectWorkerData = {
       queue: Queue.memory(slots),
