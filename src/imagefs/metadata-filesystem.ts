@@ -2,19 +2,57 @@
 // Served by stack/server.ts inside the user namespace; files of the store are opened by overlayfs, never here.
 // Follows: Documentation/filesystems/overlayfs.rst, "Data-only lower layers", as Linux 6.16 allows them with `userxattr`.
 
+import { METACOPY } from '../erofs/composefs-marks.js';
+import type { Inode } from '../erofs/image.js';
+import { S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
+import { u8 } from '../linux/memory.js';
 import type { Request } from '../vfs/filesystem.js';
 import { isExternal } from './external.js';
 import { ImageFileSystem, type ImageFileSystemOptions } from './image-filesystem.js';
 import { METADATA } from './view.js';
 
+/** The mark that overlayfs asks for when it looks a file up, before anybody can open it. */
+const ASKED_FIRST = METADATA.shown(METACOPY, S.IFREG);
+/** Bytes of a file in the image that the kernel is given unasked. */
+const GIVEN_MOST = 4096;
+
 export class MetadataFileSystem extends ImageFileSystem {
   readonly #options: Omit<ImageFileSystemOptions, 'view'>;
+  readonly #given = new NidSet();
   #told = false;
 
   constructor(options: Omit<ImageFileSystemOptions, 'view'>) {
     super({ ...options, view: METADATA });
     this.#options = options;
+  }
+
+  /**
+   * With the answer that a small file has no mark goes its content, so that it is read without a request. Once only: then
+   * nobody can be waiting for a page of it, which the kernel would wait for in turn.
+   */
+  override getxattr(r: Request, name: number, nameLen: number, out: number, size: number): number {
+    const result = super.getxattr(r, name, nameLen, out, size);
+    if (result === -E.NODATA && nameLen === ASKED_FIRST?.length) this.#give(r, name, nameLen);
+    return result;
+  }
+
+  #give(r: Request, name: number, nameLen: number): void {
+    for (let i = 0; i < nameLen; i++) if (u8[name + i] !== ASKED_FIRST?.charCodeAt(i)) return;
+    const inode = this.inodeOf(r);
+    if ((inode.mode & S.IFMT) !== S.IFREG || inode.size === 0 || inode.size > GIVEN_MOST) return;
+    if (!this.#given.add(inode.nid)) return;
+    this.host.storeStart(r.nodeLo, r.nodeHi, 0, (_file, out, size) =>
+      this.#contentOf(inode, out, size),
+    );
+  }
+
+  #contentOf(inode: Inode, out: number, size: number): number {
+    try {
+      return this.served.read(inode, out, size, 0);
+    } catch (error) {
+      return this.served.failure(error);
+    }
   }
 
   /** Small files, whose content is in the image. Who reads another one here gets EIO rather than zeros. */
@@ -43,5 +81,25 @@ export class MetadataFileSystem extends ImageFileSystem {
     this.#told = true;
     const { label, log } = this.#options;
     log(`${label}: content was asked for on the mount below the overlay, which has none`);
+  }
+}
+
+/** Nids of an image, a bit each; memory for those parts of the image only that are used. */
+class NidSet {
+  static readonly #PART = 32768;
+  readonly #parts = new Map<number, Uint8Array>();
+
+  /** @returns whether it was not there. */
+  add(nid: number): boolean {
+    const number = Math.floor(nid / NidSet.#PART);
+    let part = this.#parts.get(number);
+    if (part === undefined) {
+      part = new Uint8Array(NidSet.#PART / 8);
+      this.#parts.set(number, part);
+    }
+    const bit = nid % NidSet.#PART;
+    const before = part[bit >>> 3] as number;
+    part[bit >>> 3] = before | (1 << (bit & 7));
+    return part[bit >>> 3] !== before;
   }
 }

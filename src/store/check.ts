@@ -119,6 +119,7 @@ class Check {
     const pool = new ObjectPool({
       threads: this.#options.threads ?? availableParallelism(),
       count: digests.length,
+      makes: false,
       dir: this.#objects.fd,
       algorithm: this.#store.algorithm,
       verity: false,

@@ -93,6 +93,7 @@ export async function ingestTree(
   const pool = new ObjectPool({
     threads: options.threads ?? availableParallelism(),
     count: items.length,
+    makes: true,
     dir,
     algorithm: options.algorithm ?? 'sha256',
     verity: options.verity ?? true,

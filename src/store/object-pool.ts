@@ -3,6 +3,7 @@
 // Follows: node:worker_threads. With one thread there is no worker; few objects start none.
 
 import { randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { Queue } from '../erofs/compress-queue.js';
@@ -16,6 +17,8 @@ import type { VerityAlgorithm } from './verity.js';
 const RECORDS_A_THREAD = 32;
 /** Objects for which starting a thread (70 ms) is worth it. */
 const LEAST_FOR_WORKERS = 400;
+/** Records that are done when all are looked through, which costs microseconds. */
+const HARVEST = 16;
 /** Milliseconds between two looks at the event loop, where the end of a worker is told. */
 const TURN_EVERY = 100;
 
@@ -27,8 +30,19 @@ export interface PoolOptions {
   /** Descriptor of the folder of objects; the caller's. */
   readonly dir: number;
   readonly algorithm: VerityAlgorithm;
+  /** Objects are made, not only verified. */
+  readonly makes: boolean;
   readonly verity: boolean;
   readonly named?: boolean;
+}
+
+/** Which of the 256 folders are there: objects in others need not be looked for. */
+function foldersOf(dir: number): Uint8Array {
+  const folders = new Uint8Array(256);
+  for (const name of readdirSync(`/proc/self/fd/${dir}`)) {
+    if (/^[0-9a-f]{2}$/.test(name)) folders[Number.parseInt(name, 16)] = 1;
+  }
+  return folders;
 }
 
 /** Fills in the next record. @returns false when there is nothing to do; undefined: this was done in some other way. */
@@ -47,7 +61,7 @@ export class ObjectPool {
   constructor(options: PoolOptions) {
     const threads = Math.max(1, Math.min(options.threads, MAX_THREADS));
     const slots = threads * RECORDS_A_THREAD;
-    const seen = DigestSet.memory(options.count, SHA_SIZE[options.algorithm]);
+    const seen = DigestSet.memory(options.makes ? options.count : 0, SHA_SIZE[options.algorithm]);
     const { algorithm, verity, named } = options;
     const data: ObjectWorkerData = {
       queue: Queue.memory(slots),
@@ -55,7 +69,14 @@ export class ObjectPool {
       seen,
       slots,
       dir: options.dir,
-      options: { algorithm, verity, named, thread: 0, token: randomBytes(6).toString('hex') },
+      options: {
+        algorithm,
+        verity,
+        named,
+        folders: foldersOf(options.dir),
+        thread: 0,
+        token: randomBytes(6).toString('hex'),
+      },
     };
     this.#queue = new Queue(data.queue);
     this.#jobs = Array.from({ length: slots }, (_, i) => new ObjectJob(data.records, i));
@@ -92,6 +113,7 @@ export class ObjectPool {
     const free = this.#jobs.map((_, i) => i);
     const about = new Map<number, T>();
     let more = true;
+    let harvested = queue.finished;
     let failed = false;
     let error: unknown;
     const guarded = (step: () => void): void => {
@@ -116,21 +138,21 @@ export class ObjectPool {
           }
         });
       }
-      const { finished } = queue;
       const own = queue.tryTake();
       if (own >= 0) {
         (this.#jobs[own] as ObjectJob).run(this.writer);
         queue.finish(own);
+        if (queue.finished - harvested < HARVEST) continue;
+      } else if (about.size > 0 && queue.finished === harvested) {
+        queue.awaitMore(harvested, TURN_EVERY);
       }
-      let harvested = 0;
+      harvested = queue.finished;
       for (const [slot, remembered] of about) {
         if (!queue.isDone(slot)) continue;
-        harvested++;
         about.delete(slot);
         free.push(slot);
         guarded(() => done(this.#jobs[slot] as ObjectJob, remembered));
       }
-      if (harvested === 0 && about.size > 0) queue.awaitMore(finished, TURN_EVERY);
       await this.#turn();
     }
     if (failed) throw error;

@@ -16,6 +16,7 @@ import {
   renameAt,
   reopenFd,
   statAt,
+  statFd,
   unlinkAt,
 } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
@@ -47,6 +48,8 @@ export interface WriterOptions {
   readonly algorithm: VerityAlgorithm;
   /** Ask the filesystem for fs-verity. */
   readonly verity: boolean;
+  /** By first byte of a digest, 1: its folder may have objects already; undefined: each may. */
+  readonly folders?: Uint8Array;
   /** Digests that this ingest has taken; shared by its threads. */
   readonly seen: DigestSet;
   /** Begins the names of temporary files. */
@@ -69,6 +72,8 @@ export class ObjectWriter {
   #clones: boolean;
   #verity: boolean;
   #temporaries = 0;
+  /** New files have the mode by themselves. */
+  #hasMode = false;
   /** Digest of what take() took last; valid until the next. */
   digest: Buffer = Buffer.alloc(0);
   /** Number in the temporary name of what take() took last; 0: it has none. */
@@ -214,7 +219,9 @@ export class ObjectWriter {
 
   #isPresent(): boolean {
     if (this.#dir < 0) return true;
-    if (!this.#options.seen.add(this.digest)) return true;
+    const { seen, folders } = this.#options;
+    if (!seen.add(this.digest)) return true;
+    if (folders !== undefined && folders[this.digest[0] as number] === 0) return false;
     putBytes(scratch + PATH_AT, objectPath(this.digest.toString('hex')));
     return statAt(this.#dir, scratch + PATH_AT) >= 0;
   }
@@ -241,9 +248,13 @@ export class ObjectWriter {
   }
 
   #finish(out: number): number {
-    // The umask may have taken something away; everybody may read what has no secret name.
-    const r = chmodFd(out, MODE);
-    if (r < 0) return this.#fail(out, r);
+    if (!this.#hasMode) {
+      // The umask, or an ACL of the folder, may have taken something away: then from every file.
+      const mode = statFd(out);
+      if (mode >= 0 && (mode & 0o7777) === MODE) this.#hasMode = true;
+      const r = this.#hasMode ? 0 : chmodFd(out, MODE);
+      if (r < 0) return this.#fail(out, r);
+    }
     if (!this.#verity) return out;
     const sealed = reopenFd(out, O.RDONLY);
     if (sealed < 0) return this.#fail(out, sealed);

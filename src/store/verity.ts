@@ -30,17 +30,30 @@ const Descriptor = {
 
 const ZEROS = Buffer.alloc(BLOCK);
 
+/** Levels of a tree of 2^63 bytes in digests of SHA-512. */
+const MOST_LEVELS = 9;
+
+/** Where things lie in a hasher's memory, bytes. It is one piece: asking for the address of another costs as much as hashing 60 bytes. */
+const Memory = {
+  /** A block of data that is not complete. */
+  partial: 0,
+  descriptor: BLOCK,
+  digest: BLOCK + 256,
+  one: BLOCK + 512,
+  levels: 2 * BLOCK,
+  size: (2 + MOST_LEVELS) * BLOCK,
+} as const;
+
 /** One level of the tree: the digests of the level below that do not fill a block yet. */
 interface Level {
   readonly block: Buffer;
+  /** Byte of the block in the hasher's memory. */
+  readonly at: number;
   /** Bytes of the block that are digests; less than BLOCK between calls. */
   used: number;
 }
 
-/**
- * Takes a file's bytes in order, in pieces of any length; borrowed. Holds two blocks, and one for each further level of the
- * tree (a level for every factor of 128, for SHA-512 of 64).
- */
+/** Takes a file's bytes in order, in pieces of any length, borrowed; holds a block of each level of the tree. */
 export class VerityHasher {
   readonly algorithm: VerityAlgorithm;
   readonly #digestSize: number;
@@ -48,17 +61,23 @@ export class VerityHasher {
   readonly #levels: Level[] = [];
   /** Levels in use for this file; the others are kept for the next. */
   #depth = 0;
-  /** Bytes of a block of data that is not complete. */
-  readonly #partial = Buffer.alloc(BLOCK);
+  readonly #memory = Buffer.allocUnsafeSlow(Memory.size);
+  readonly #partial = this.#memory.subarray(Memory.partial, Memory.partial + BLOCK);
   #partialUsed = 0;
-  readonly #one: Buffer;
+  readonly #descriptor = this.#memory.subarray(
+    Memory.descriptor,
+    Memory.descriptor + Descriptor.size,
+  );
   #size = 0;
 
   constructor(algorithm: VerityAlgorithm = 'sha256') {
     this.algorithm = algorithm;
     this.#digestSize = SHA_SIZE[algorithm];
     this.#hash = shaRuns(algorithm);
-    this.#one = Buffer.alloc(this.#digestSize);
+    this.#descriptor.fill(0);
+    this.#descriptor[Descriptor.version] = 1;
+    this.#descriptor[Descriptor.hash_algorithm] = VERITY_HASH[algorithm];
+    this.#descriptor[Descriptor.log_blocksize] = LOG_BLOCK;
   }
 
   /** Forgets the file: the hasher may be used for another one. */
@@ -78,7 +97,7 @@ export class VerityHasher {
       this.#partial.set(bytes.subarray(0, at), this.#partialUsed);
       this.#partialUsed += at;
       if (this.#partialUsed < BLOCK) return this;
-      this.#blocks(this.#partial, 0, 1);
+      this.#blocks(this.#memory, Memory.partial, 1);
       this.#partialUsed = 0;
     }
     const blocks = Math.floor((bytes.length - at) / BLOCK);
@@ -110,15 +129,14 @@ export class VerityHasher {
 
   /** The digest of all bytes so far. Ends the file: reset() begins the next. */
   digest(): Buffer {
-    const descriptor = Buffer.alloc(Descriptor.size);
-    descriptor[Descriptor.version] = 1;
-    descriptor[Descriptor.hash_algorithm] = VERITY_HASH[this.algorithm];
-    descriptor[Descriptor.log_blocksize] = LOG_BLOCK;
-    descriptor.writeBigUInt64LE(BigInt(this.#size), Descriptor.data_size);
+    const descriptor = this.#descriptor;
+    const memory = this.#memory;
+    descriptor.writeUInt32LE(this.#size >>> 0, Descriptor.data_size);
+    descriptor.writeUInt32LE(Math.floor(this.#size / 0x1_0000_0000), Descriptor.data_size + 4);
+    descriptor.fill(0, Descriptor.root_hash, Descriptor.root_hash + this.#digestSize);
     this.#root(descriptor);
-    const digest = Buffer.alloc(this.#digestSize);
-    this.#hash(descriptor, 0, Descriptor.size, 1, digest, 0);
-    return digest;
+    this.#hash(memory, Memory.descriptor, Descriptor.size, 1, memory, Memory.digest);
+    return Buffer.from(memory.subarray(Memory.digest, Memory.digest + this.#digestSize));
   }
 
   /** Writes the root hash; that of an empty file is zeros. */
@@ -126,7 +144,7 @@ export class VerityHasher {
     if (this.#size === 0) return;
     if (this.#partialUsed > 0) {
       this.#partial.fill(0, this.#partialUsed);
-      this.#blocks(this.#partial, 0, 1);
+      this.#blocks(this.#memory, Memory.partial, 1);
       this.#partialUsed = 0;
     }
     for (let i = 0; i < this.#depth; i++) {
@@ -153,7 +171,7 @@ export class VerityHasher {
       const most = Math.min(room, count - i);
       let run = 1;
       while (run < most && bytes[at + run * BLOCK] !== 0) run++;
-      this.#hash(bytes, at, BLOCK, run, level.block, level.used);
+      this.#hash(bytes, at, BLOCK, run, this.#memory, level.at + level.used);
       this.#used(0, level, run);
       i += run;
     }
@@ -163,7 +181,8 @@ export class VerityHasher {
     while (this.#depth <= index) {
       let level = this.#levels[this.#depth];
       if (level === undefined) {
-        level = { block: Buffer.alloc(BLOCK), used: 0 };
+        const at = Memory.levels + this.#depth * BLOCK;
+        level = { block: this.#memory.subarray(at, at + BLOCK), at, used: 0 };
         this.#levels.push(level);
       }
       level.used = 0;
@@ -183,7 +202,7 @@ export class VerityHasher {
     const level = this.#levels[index] as Level;
     const above = this.#level(index + 1);
     level.block.fill(0, level.used);
-    this.#hash(level.block, 0, BLOCK, 1, above.block, above.used);
+    this.#hash(this.#memory, level.at, BLOCK, 1, this.#memory, above.at + above.used);
     level.used = 0;
     this.#used(index + 1, above, 1);
   }
@@ -202,9 +221,11 @@ export class VerityHasher {
     const full = Math.floor(left / perBlock);
     if (full > 0) {
       for (let i = 0; i < perBlock; i++) level.block.set(digest, i * this.#digestSize);
-      this.#hash(level.block, 0, BLOCK, 1, this.#one, 0);
+      const memory = this.#memory;
+      this.#hash(memory, level.at, BLOCK, 1, memory, Memory.one);
       left -= full * perBlock;
-      this.#same(index + 1, Buffer.from(this.#one), full);
+      const one = memory.subarray(Memory.one, Memory.one + this.#digestSize);
+      this.#same(index + 1, Buffer.from(one), full);
     }
     if (left > 0) put(left);
   }
