@@ -73,7 +73,7 @@ export class ObjectPool {
         algorithm,
         verity,
         named,
-        folders: foldersOf(options.dir),
+        folders: options.dir < 0 ? undefined : foldersOf(options.dir),
         thread: 0,
         token: randomBytes(6).toString('hex'),
       },
