@@ -2,6 +2,7 @@
 // Served by stack/server.ts for whoever may not have the kernel do it; every object is compared with its digest first.
 // Shows what kernel EROFS and overlayfs show of the image together (Linux 6.18), read-only.
 
+import { FOLLOW } from '../erofs/composefs-view.js';
 import type { Inode } from '../erofs/image.js';
 import { O, S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
@@ -12,7 +13,6 @@ import { objectOf } from './external.js';
 import { ImageFileSystem, type ImageFileSystemOptions } from './image-filesystem.js';
 import { type OpenObject, OpenObjects } from './open-objects.js';
 import { PathSearch } from './path-search.js';
-import { FOLLOW } from './view.js';
 
 export interface FollowOptions extends Omit<ImageFileSystemOptions, 'view'> {
   /** Where objects are, first looked in first; closed with the filesystem. */

@@ -2,6 +2,7 @@
 // Served by stack/server.ts for `varve image mount`; the base of metadata-filesystem.ts and follow-filesystem.ts (composefs).
 // Shows what the kernel's own mount of the image shows (fs/erofs of Linux 6.18). Nodeids follow from nids, so FORGET means nothing.
 
+import { type ImageView, RAW } from '../erofs/composefs-view.js';
 import { FileType } from '../erofs/format.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
 import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
@@ -18,7 +19,6 @@ import {
   type OpenReply,
   type Request,
 } from '../vfs/filesystem.js';
-import { type ImageView, RAW } from './view.js';
 
 const HI = 0x1_0000_0000;
 const TRUSTED = 'trusted.';

@@ -3,6 +3,7 @@
 // Follows: Documentation/filesystems/overlayfs.rst, "Data-only lower layers", as Linux 6.16 allows them with `userxattr`.
 
 import { METACOPY } from '../erofs/composefs-marks.js';
+import { METADATA } from '../erofs/composefs-view.js';
 import type { Inode } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
@@ -10,7 +11,6 @@ import { u8 } from '../linux/memory.js';
 import type { Request } from '../vfs/filesystem.js';
 import { isExternal } from './external.js';
 import { ImageFileSystem, type ImageFileSystemOptions } from './image-filesystem.js';
-import { METADATA } from './view.js';
 
 /** The mark that overlayfs asks for when it looks a file up, before anybody can open it. */
 const ASKED_FIRST = METADATA.shown(METACOPY, S.IFREG);

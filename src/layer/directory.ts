@@ -94,6 +94,7 @@ export class DirectoryLayer implements UpperLayer {
   readonly uuid: Uint8Array;
   readonly magic: number;
   readonly contentOnly = false;
+  readonly metadataOnly = false;
   /** The root's descriptor, never closed by the clock. */
   private readonly rootFd: number;
   private readonly openFlags: number;

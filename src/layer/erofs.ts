@@ -2,6 +2,7 @@
 // Opened by stack/open.ts, used by overlay/ like any other layer; nothing of it is kept but a bounded cache.
 // Numbers are those of a kernel mount of the image: st_ino is the nid, file handles are fs/erofs/super.c's.
 
+import { METADATA, RAW } from '../erofs/composefs-view.js';
 import { EROFS_SUPER_MAGIC_V1 } from '../erofs/format.js';
 import type { Inode } from '../erofs/image.js';
 import { dirType, ServedImage, type ServedImageOptions } from '../erofs/served.js';
@@ -24,13 +25,14 @@ const STATX_SIZE = 256;
 
 const HI = 0x1_0000_0000;
 const nothing = (): void => {};
-const asItIs = (name: string): string => name;
 
 export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
   readonly fsId: number;
   /** What tells this image from others in the stack. */
   readonly device: string;
+  /** The stack's marks are user.overlay.*: those of a composefs image, trusted.*, are shown so. */
+  readonly userxattr: boolean;
 }
 
 export class ErofsLayer implements Layer {
@@ -42,7 +44,9 @@ export class ErofsLayer implements Layer {
   readonly uuid: Uint8Array;
   readonly magic = EROFS_SUPER_MAGIC_V1;
   readonly contentOnly = true;
+  readonly metadataOnly: boolean;
   readonly #served: ServedImage;
+  readonly #view: typeof RAW;
 
   constructor(options: ErofsLayerOptions) {
     this.index = options.index;
@@ -50,6 +54,9 @@ export class ErofsLayer implements Layer {
     this.fsId = options.fsId;
     this.device = options.device;
     this.#served = new ServedImage(options);
+    // Nobody but who made it can have put marks into such an image, and without them its files would be all zeros.
+    this.metadataOnly = options.image.superblock.composefsVersion !== undefined;
+    this.#view = this.metadataOnly && options.userxattr ? METADATA : RAW;
     this.uuid = options.image.superblock.uuid;
     this.root = allocDir(options.index, 0, 0, 0);
     putNid(this.root, options.image.rootNid);
@@ -106,7 +113,8 @@ export class ErofsLayer implements Layer {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
       const attribute = getBytes(attr, cstrlen(attr));
-      return this.#served.getxattr(this.#served.inode(nid), attribute, out, size);
+      const stored = this.#view.stored(attribute);
+      return this.#served.getxattr(this.#served.inode(nid), stored, out, size);
     });
   }
 
@@ -114,7 +122,8 @@ export class ErofsLayer implements Layer {
     return this.#guard(() => {
       const nid = this.#nid(dir, name);
       if (nid < 0) return nid;
-      return this.#served.listxattr(this.#served.inode(nid), out, size, asItIs);
+      const inode = this.#served.inode(nid);
+      return this.#served.listxattr(inode, out, size, (name) => this.#view.shown(name, inode.mode));
     });
   }
 

@@ -25,6 +25,8 @@ export interface Layer {
   readonly magic: number;
   /** What open() gives are content numbers, never descriptors: opening costs nothing and keeps nothing. */
   readonly contentOnly: boolean;
+  /** A composefs image: most of its files are metacopy files, whose data must be in another layer. */
+  readonly metadataOnly: boolean;
 
   /** Attributes to statBuffer(). @returns st_mode, or -errno. */
   stat(dir: number, name: number): number;

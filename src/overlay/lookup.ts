@@ -633,11 +633,7 @@ function foundLowerFile(
       }
     }
   }
-  if (
-    (mode & S.IFMT) === S.IFREG &&
-    (o.config.metacopy || o.config.dataLayers.length > 0) &&
-    (layer.index < o.bottom || o.config.dataLayers.length > 0)
-  ) {
+  if ((mode & S.IFMT) === S.IFREG && mayLackData(o, layer)) {
     const marks = o.marks.read(layer, dir, name);
     if (marks > 0 && marks & MARK.METACOPY) {
       const r = findMetacopyData(o, parent, slot, layer, dir, name, nameLen, marks);
@@ -649,6 +645,12 @@ function foundLowerFile(
   }
   finishAttr(o, slot, attr);
   return slot;
+}
+
+/** Whether a file of a lower may be a metacopy file that is followed. In a composefs image it is never taken as it is: zeros. */
+function mayLackData(o: Overlay, layer: Layer): boolean {
+  const { metacopy, dataLayers } = o.config;
+  return dataLayers.length > 0 || (metacopy && layer.index < o.bottom) || layer.metadataOnly;
 }
 
 /** A lower object with several names may have been copied up under another one: the index tells. */

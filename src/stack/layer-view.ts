@@ -24,6 +24,8 @@ export interface LayerObject {
 
 /** Paths are relative to the layer's root, as Node writes them (UTF-8); the root is ''. */
 export interface LayerView {
+  /** A composefs image: its marks are trusted.*, whoever mounts it; its server translates them. */
+  readonly isComposefs: boolean;
   look(path: string): LayerObject | undefined;
   /** The value as text, or undefined when there is none or it may not be read. */
   attribute(path: string, name: string): string | undefined;
@@ -55,6 +57,7 @@ function directoryView(root: string): LayerView {
     return stat === undefined || crossesSymlink(root, dirname(path)) ? undefined : stat;
   };
   return {
+    isComposefs: false,
     look(path) {
       const stat = path === '' ? lstatSync(root, { throwIfNoEntry: false }) : statOf(path);
       if (stat === undefined) return undefined;
@@ -112,6 +115,7 @@ const text = (latin1: string): string => Buffer.from(latin1, 'latin1').toString(
 function imageView(path: string): LayerView {
   const { image, close } = openImage(path);
   return {
+    isComposefs: image.superblock.composefsVersion !== undefined,
     look(inside) {
       const inode = walk(image, inside);
       if (inode === undefined) return undefined;

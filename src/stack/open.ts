@@ -74,7 +74,7 @@ function openOverlay(spec: MountSpec): FileSystem {
   const devices = devicesOfImages(spec);
   const open = (path: string, index: number): Layer =>
     isImage(path)
-      ? imageLayer(path, devices.get(path), index, filesystems)
+      ? imageLayer(path, devices.get(path), index, filesystems, spec.userxattr)
       : layerOf(path, index, openLower(path, full), filesystems);
   const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
   const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
@@ -146,13 +146,14 @@ function imageLayer(
   devices: readonly string[] | undefined,
   index: number,
   filesystems: string[],
+  userxattr: boolean,
 ): ErofsLayer {
   const { image, close } = openImage(path, devices);
   // The file, not its UUID: a copy of an image has the same.
   const { dev, ino } = statSync(path, { bigint: true });
   const device = `image:${dev}:${ino}`;
   const fsId = filesystems.push(device) - 1;
-  return new ErofsLayer({ index, label: path, image, fsId, device, log: toLog, close });
+  return new ErofsLayer({ index, label: path, image, fsId, device, log: toLog, close, userxattr });
 }
 
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */

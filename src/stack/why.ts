@@ -309,7 +309,7 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
   }
   const object = view.look(inside);
   if (object === undefined) return none(path);
-  const marks = readMarks(isUserMarked(layers, walker), view, inside);
+  const marks = readMarks(layers.userxattr && !view.isComposefs, view, inside);
   const isFile = object.found === 'file';
   // A 0/0 character device, or an empty file with the whiteout attribute.
   if (object.isWhiteout || (isFile && object.size === 0 && marks.has('whiteout'))) {
@@ -330,11 +330,6 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
       .filter(([mark, value]) => mark !== 'opaque' || value === 'y')
       .map(([mark, value]) => (mark === 'redirect' ? `${mark}=${value}` : mark)),
   };
-}
-
-/** A composefs image has trusted.* marks, whoever mounts it: its server translates them. */
-function isUserMarked({ userxattr, composefs }: Layers, { root }: Walker): boolean {
-  return userxattr && root !== composefs?.image;
 }
 
 /** The overlay's attributes of an object: name without prefix, value as text. */

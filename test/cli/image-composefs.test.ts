@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  appendFileSync,
   chmodSync,
   linkSync,
   lutimesSync,
@@ -177,6 +178,34 @@ test('the dump of an image that was made of a dump is that dump', (t) => {
   assert.match(raw, /^\/7f 0 20644 1 .* security\.selinux=a\\x00$/m);
   assert.match(raw, / trusted\.overlay\.metacopy=\\x00\$\\x00\\x01/);
 });
+
+for (const marks of ['trusted', 'user']) {
+  test(`a composefs image is a layer whose data lies in another, with marks of ${marks}.overlay`, {
+    skip: requires({ features: ['fuse'] }),
+  }, (t) => {
+    const { at, succeed } = place(t);
+    for (const name of ['upper', 'work', 'm']) mkdirSync(at(name));
+    succeed('image', 'build', '--composefs', '--digest-store', 'objects', '-o', 'img', 'tree');
+    const own = marks === 'user' ? ',userxattr' : '';
+    const mount = (options: string): void => {
+      succeed('mount', '-q', '--backend=fuse', '-o', `${options}${own}`, 'm');
+    };
+    mount('lowerdir=img::objects,upperdir=upper,workdir=work');
+    for (const name of ['external', 'inline', 'empty', 'dir/large', 'dir/holes', 'dir/hard']) {
+      assert.ok(readFileSync(at(`m/${name}`)).equals(readFileSync(at(`tree/${name}`))), name);
+    }
+    assert.deepEqual(readdirSync(at('m')).sort(), readdirSync(at('tree')).sort());
+    appendFileSync(at('m/external'), 'and more');
+    assert.ok(readFileSync(at('m/external'), 'latin1').endsWith('varve and more'.slice(-8)));
+    assert.equal(statSync(at('upper/external')).size, 65 + 8);
+    succeed('umount', 'm');
+    // Alone it is never shown as files of zeros.
+    mount('lowerdir=img');
+    assert.equal(readFileSync(at('m/inline')).length, 64);
+    assert.throws(() => readFileSync(at('m/external')), { code: 'EIO' });
+    succeed('umount', 'm');
+  });
+}
 
 test('what makes no sense is said in one line', (t) => {
   const { at, fail, succeed } = place(t);

@@ -38,6 +38,7 @@ function erofsLayer(t: TestContext, tree: Tree, options: readonly string[] = [])
     fsId: 0,
     device: path,
     log: (line) => assert.fail(line),
+    userxattr: false,
     close: () => source.close(),
   });
   t.after(() => layer.close());

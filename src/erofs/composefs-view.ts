@@ -2,8 +2,8 @@
 // Used by image-filesystem.ts for every extended attribute and every name; pure functions of names (Latin-1) and modes.
 // Follows: fs/overlayfs/xattrs.c of Linux 6.18 for escapes, fs/xattr.c xattr_permission() for what can be read at all.
 
-import { OVERLAY as TRUSTED, USER } from '../erofs/composefs-marks.js';
 import { S } from '../linux/constants.js';
+import { OVERLAY as TRUSTED, USER } from './composefs-marks.js';
 
 export interface ImageView {
   /** Whiteouts (character devices 0/0) do not exist. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FOLLOW, type ImageView, METADATA, RAW } from '../../src/imagefs/view.js';
+import { FOLLOW, type ImageView, METADATA, RAW } from '../../src/erofs/composefs-view.js';
 import { S } from '../../src/linux/constants.js';
 
 const long = (prefix: string, length: number): string => prefix.padEnd(length, 'x');
