@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { corrupt, ErofsError, unsupported } from '../../src/erofs/errors.js';
 import * as format from '../../src/erofs/format.js';
 
-/** erofs_check_ondisk_layout_definitions() of erofs_fs.h, and the configurations. */
+/** erofs_check_ondisk_layout_definitions() of erofs_fs.h, the configurations, and composefs's header. */
 const sizes: Record<string, number> = {
   erofs_super_block: 144,
   erofs_deviceslot: 128,
@@ -22,6 +22,7 @@ const sizes: Record<string, number> = {
   z_erofs_map_header: 8,
   z_erofs_lcluster_index: 8,
   z_erofs_extent: 32,
+  lcfs_erofs_header_s: 32,
 };
 
 test('every struct of the format has its size', () => {

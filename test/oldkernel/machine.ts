@@ -114,7 +114,18 @@ poweroff -f
   chmodSync(join(root, 'start'), 0o755);
 
   const disk = join(folder, 'disk');
-  const made = ['-q', '-F', '-O', '^has_journal', '-E', 'root_owner=0:0', '-d', root, disk, '512M'];
+  const made = [
+    '-q',
+    '-F',
+    '-O',
+    '^has_journal,verity',
+    '-E',
+    'root_owner=0:0',
+    '-d',
+    root,
+    disk,
+    '512M',
+  ];
   run('mkfs.ext4', made);
   return disk;
 }

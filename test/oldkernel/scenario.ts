@@ -4,9 +4,18 @@
 
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { mapMemory } from '../../src/linux/memory.js';
+import { measureVerity } from '../../src/linux/verity.js';
 import { dir, file, makeTree, type Tree, whiteout } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
 import { AT, mapShared, must, O, readdir, type Stat, show, stat, sys } from '../support/sys.js';
@@ -234,6 +243,40 @@ export const scenario = {
       },
       join(own, 'upper'),
     );
+  },
+
+  'objects of a store are sealed by fs-verity, which measures what they are called'() {
+    mkdirSync(at('source'));
+    makeTree(at('source'), {
+      small: file('small'),
+      'folder/page': file('p'.repeat(5000)),
+      'folder/large': file(large),
+    });
+    varve(['store', 'init', at('store')]);
+    varve(['store', 'add', '--store', at('store'), '--name', 'tree', at('source')]);
+    const objects = at('store/objects');
+    const names = readdirSync(objects).flatMap((two) =>
+      readdirSync(join(objects, two)).map((rest) => `${two}/${rest}`),
+    );
+    // Two files and the image.
+    mapMemory();
+    assert.equal(names.length, 3);
+    for (const name of names) {
+      const fd = must(sys.open(AT.FDCWD, join(objects, name), O.RDONLY));
+      assert.equal(measureVerity(fd), name.replace('/', ''));
+      sys.close(fd);
+      assert.equal(show(sys.open(AT.FDCWD, join(objects, name), O.WRONLY)), 'EPERM');
+    }
+    varve(['store', 'check', '--store', at('store')]);
+  },
+
+  'a composefs image is followed where the kernel has no data-only layers'() {
+    const said = varve(['mount', '--image', 'tree', '--store', at('store'), mnt], 'stderr');
+    assert.match(said, kernelHas(6, 5) ? /mode kernel/ : /mode follow/);
+    assert.equal(read('small'), 'small');
+    assert.equal(read('folder/page'), 'p'.repeat(5000));
+    assert.ok(readFileSync(path('folder/large')).equals(large));
+    varve(['umount', mnt]);
   },
 
   'nobody waits for ever when the server is killed'() {
