@@ -2,7 +2,9 @@
 // Run by main.ts; the figures are made by erofs/report.ts.
 // Manual: image-commands.ts.
 
+import { closeSync, openSync } from 'node:fs';
 import { type ImageReport, reportImage, type Share } from '../erofs/report.js';
+import { verityDigestOfFd } from '../store/verity.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { shown, withImage } from './image.js';
@@ -15,14 +17,27 @@ const FOLDERS = 16;
 
 export function run(given: Arguments): Promise<number> {
   return withImage(given, (image) => {
+    const path = given.operands[0] as string;
     const report = reportImage(image);
-    print(given, report, () => reportText(given.operands[0] as string, report));
+    // What the image is called wherever images are known by their digest.
+    const digest = report.composefs === undefined ? undefined : digestOf(path);
+    print(given, { ...report, digest }, () => reportText(path, report, digest));
     return EXIT.ok;
   });
 }
 
-function reportText(path: string, report: ImageReport): string {
-  const { objects } = report;
+/** fs-verity, SHA-256, hex. */
+function digestOf(path: string): string {
+  const fd = openSync(path, 'r');
+  try {
+    return verityDigestOfFd(fd).toString('hex');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function reportText(path: string, report: ImageReport, digest: string | undefined): string {
+  const { objects, composefs } = report;
   const kinds = [
     [objects.directories, 'directory', 'directories'],
     [objects.files, 'file', 'files'],
@@ -35,7 +50,15 @@ function reportText(path: string, report: ImageReport): string {
   return [
     table([
       ['image', path],
-      ['uuid', report.uuid],
+      ...(composefs === undefined
+        ? [['uuid', report.uuid]]
+        : [
+            ['fs-verity', digest ?? ''],
+            [
+              'composefs',
+              `format ${composefs.version}; ${counted(composefs.files, 'file')}, ${size(composefs.bytes)}, in a store`,
+            ],
+          ]),
       ...(report.volumeName === '' ? [] : [['label', shown(report.volumeName)]]),
       ...(report.buildTime === 0
         ? []

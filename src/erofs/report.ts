@@ -3,6 +3,7 @@
 // Sizes on disk are of pclusters, chunks and blocks; what several files share counts once.
 
 import { S } from '../linux/constants.js';
+import { METACOPY } from './composefs-marks.js';
 import { FeatureCompat, FeatureIncompat } from './format.js';
 import type { ErofsImage, Inode } from './image.js';
 
@@ -36,6 +37,8 @@ export interface ImageReport {
     /** Objects with extended attributes. */
     withXattrs: number;
   };
+  /** Of a composefs image: its format version, and the files whose content is an object of a store. */
+  readonly composefs?: { readonly version: number; readonly files: number; readonly bytes: number };
   /** Bytes of all regular files; holes included. */
   readonly fileBytes: number;
   readonly holeBytes: number;
@@ -67,8 +70,11 @@ export function reportImage(image: ErofsImage): ImageReport {
       bytes: device.blocks * sb.blockSize,
     })),
     objects: tally.objects,
+    ...(sb.composefsVersion === undefined
+      ? {}
+      : { composefs: { version: sb.composefsVersion, ...tally.external } }),
     fileBytes: tally.fileBytes,
-    holeBytes: tally.fileBytes - tally.dataBytes,
+    holeBytes: tally.fileBytes - tally.external.bytes - tally.dataBytes,
     algorithms: Object.fromEntries(tally.algorithms),
     folders: [...tally.folders]
       .map(([name, share]) => ({ name, ...share }))
@@ -119,6 +125,8 @@ class Tally {
   };
   readonly algorithms = new Map<string, Share>();
   readonly folders = new Map<string, Share>();
+  /** Files of a composefs image whose content is elsewhere. */
+  readonly external = { files: 0, bytes: 0 };
   fileBytes = 0;
   dataBytes = 0;
   storedOnPrimary = 0;
@@ -188,7 +196,13 @@ class Tally {
     const share = shareOf(this.folders, folder);
     share.files++;
     share.bytes += inode.size;
-    this.#data(inode, share);
+    const image = this.#image;
+    if (image.superblock.composefsVersion !== undefined && image.getxattr(inode, METACOPY)) {
+      this.external.files++;
+      this.external.bytes += inode.size;
+    } else {
+      this.#data(inode, share);
+    }
   }
 
   #data(inode: Inode, folder: Share | undefined): void {
