@@ -110,6 +110,7 @@ function open(source: string, given: Arguments, meter: Meter | undefined): Sourc
   try {
     const tree = openTreeSource(source, {
       excludes: compileExcludes({ globs: given.values('exclude') }),
+      repeatedXattrs: given.has('composefs'),
       onProgress: meter?.reading.bind(meter),
     });
     if (given.has('no-xattrs')) dropXattrs(tree);

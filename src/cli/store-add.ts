@@ -25,6 +25,7 @@ export function run(given: Arguments): Promise<number> {
     const tree = await failing(source, () =>
       openTreeSource(source, {
         excludes: excludesOf(given),
+        repeatedXattrs: true,
         onProgress: (names) => line.show(`reading: ${counted(names, 'name')}`),
       }),
     );

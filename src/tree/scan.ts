@@ -41,6 +41,8 @@ export interface ScanOptions {
   readonly excludes?: Excludes;
   /** Directories of other file systems become empty ones. */
   readonly oneFileSystem?: boolean;
+  /** Keep xattrs that only repeat others (isRepeatedXattr), as mkcomposefs does, whose images ours are to equal. */
+  readonly repeatedXattrs?: boolean;
   /** Told the number of names so far, now and then. */
   readonly onProgress?: (names: number) => void;
 }
@@ -213,7 +215,7 @@ class Scan {
     let key = '';
     let bytes = 0;
     for (const name of names) {
-      if (isRepeatedXattr(name)) continue;
+      if (isRepeatedXattr(name) && this.#options.repeatedXattrs !== true) continue;
       putBytes(scratch + NAME_AT, name);
       const n = getxattrAt(fd, at, scratch + NAME_AT, value, VALUE_SIZE);
       if (n < 0) throw failure(`getxattr ${show(name)} of`, n, pathOf(place));

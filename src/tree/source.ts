@@ -13,6 +13,8 @@ export interface SourceOptions {
   readonly excludes?: Excludes;
   /** Directories of other file systems become empty ones; for folders. */
   readonly oneFileSystem?: boolean;
+  /** As ScanOptions has it; for folders. */
+  readonly repeatedXattrs?: boolean;
   /** Told the number of names so far, now and then. */
   readonly onProgress?: (names: number) => void;
 }
@@ -23,10 +25,10 @@ export interface SourceOptions {
  */
 export function openTreeSource(path: string, options: SourceOptions = {}): SourceTree {
   mapMemory();
-  const { excludes, oneFileSystem, onProgress } = options;
+  const { excludes, oneFileSystem, repeatedXattrs, onProgress } = options;
   const isInput = path === '-';
   if (!isInput && statSync(path).isDirectory()) {
-    return scan(path, { excludes, oneFileSystem, onProgress });
+    return scan(path, { excludes, oneFileSystem, repeatedXattrs, onProgress });
   }
   const fd = isInput ? 0 : openSync(path, 'r');
   const closeFile = () => {
