@@ -159,6 +159,12 @@ test('what goes wrong is one line with its exit code', (t) => {
   writeFileSync(join(cli.folder, 'dump'), '/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 1006\n');
   fails(3, /dump line 2: /, 'add', 'dump');
   assert.equal(cli.ok('ls'), '', 'nothing of this is an image');
+  fails(3, /\/proc\/none: no such file or directory/, 'init', '/proc/none');
+  cli.ok('add', 'src', '--name', 'os/a', '--quiet');
+  fails(2, /os: is the folder of os\/a: take another name/, 'add', 'src', '--name', 'os');
+  fails(2, /os\/a\/b: os\/a names an image/, 'add', 'src', '--name', 'os/a/b');
+  fails(6, /none: no name of an image/, 'rm', 'os/a', 'none');
+  cli.ok('rm', 'os/a', 'os/a');
 });
 
 test('the digest is that of mkcomposefs', (t) => {
