@@ -2,10 +2,11 @@
 // Run by image-build.ts; store/ingest.ts hashes and stores the files, erofs/composefs.ts writes the image.
 // Manual: image-commands.ts.
 
-import { mkdirSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { writeComposefs } from '../erofs/composefs.js';
 import { ImageFile } from '../erofs/write-sink.js';
 import { MountError } from '../stack/errors.js';
+import { makeFolder } from '../store/folder.js';
 import { type IngestStats, ingestTree } from '../store/ingest.js';
 import { VerityHasher } from '../store/verity.js';
 import type { SourceTree } from '../tree/tree.js';
@@ -91,7 +92,7 @@ async function ingest(
   if (tree.kind === 'dump') {
     return { files: 0, bytes: 0, inlineFiles: 0, newObjects: 0, newBytes: 0 };
   }
-  if (store !== undefined) mkdirSync(store, { recursive: true, mode: 0o755 });
+  if (store !== undefined) makeFolder(store);
   return ingestTree(tree.root, store, {
     threads: threadsOf(given),
     onProgress: (p) => show(`${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesDone)}`),

@@ -5,7 +5,7 @@
 import { writeComposefs } from '../erofs/composefs.js';
 import { MountError } from '../stack/errors.js';
 import { type AddReport, addImage } from '../store/add.js';
-import { requireName } from '../store/images.js';
+import { requireName, requirePlace } from '../store/images.js';
 import { compileExcludes } from '../tree/exclude.js';
 import { openTreeSource } from '../tree/source.js';
 import type { Arguments } from './args.js';
@@ -20,7 +20,10 @@ export function run(given: Arguments): Promise<number> {
   return withStore(given, undefined, async (store) => {
     // What is wrong with the store or the name is said before a large source is read.
     store.requireWritable();
-    if (name !== undefined) requireName(name);
+    if (name !== undefined) {
+      requireName(name);
+      requirePlace(store, name);
+    }
     const line = new StatusLine(given.has('quiet') || given.has('json'));
     const tree = await failing(source, () =>
       openTreeSource(source, {

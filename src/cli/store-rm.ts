@@ -11,8 +11,8 @@ import { withStore } from './store.js';
 export function run(given: Arguments): Promise<number> {
   return withStore(given, undefined, (store) => {
     store.requireWritable();
-    for (const name of given.operands) removeRef(store, name);
-    const what = counted(given.operands.length, 'name');
+    removeRef(store, ...given.operands);
+    const what = counted(new Set(given.operands).size, 'name');
     remark(given, `${what} removed: \`varve store gc\` frees what nothing else needs`);
     return EXIT.ok;
   });

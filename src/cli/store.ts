@@ -66,7 +66,7 @@ export function threadsOf(given: Arguments): number | undefined {
   const text = given.value('threads');
   if (text === undefined) return undefined;
   if (/^[1-9][0-9]{0,2}$/.test(text)) return Number(text);
-  throw new MountError('option', `--threads=${text}: must be a number from 1`);
+  throw new MountError('option', `--threads=${text}: must be a number from 1 to 999`);
 }
 
 /** The value of --format-version; undefined: as the tree needs it. */

@@ -1,10 +1,10 @@
 // A composefs image as the tree that it was made of: marks read and taken away, whiteouts as devices again.
 // Called by `image dump` and by store/; composefs-inodes.ts is the way there, to-tree.ts shows an image as it is.
 // Follows: what composefs-info of composefs 1.0.8 prints of an image (xattrs as they lie there: the file's own, then those it
-// shares), but for the marks of directories with whiteouts, which it leaves.
+// shares), but for the marks of directories with whiteouts, which it leaves, and the home of hard links, which it does not tell.
 
 import { S } from '../linux/constants.js';
-import { type Backing, isWhiteout, type TreeNode } from '../tree/tree.js';
+import { type Backing, isWhiteout, sortedNames, type TreeNode } from '../tree/tree.js';
 import { digestOf, ESCAPED, METACOPY, OVERLAY, REDIRECT, USER } from './composefs-marks.js';
 import { corrupt } from './errors.js';
 import { Layout } from './format.js';
@@ -16,18 +16,56 @@ const USER_WHITEOUT = `${USER}whiteout`;
 
 /** @param image one whose superblock has a composefsVersion. @throws ErofsError. */
 export function composefsTree(image: ErofsImage): TreeNode {
-  const root = imageTree(image, image.inode(image.rootNid), composefsNode);
+  const nids = new Map<TreeNode, number>();
+  let isLinked = false;
+  const root = imageTree(image, image.inode(image.rootNid), (of, inode) => {
+    const node = composefsNode(of, inode);
+    if (node !== undefined) nids.set(node, inode.nid);
+    return node;
+  });
+  for (const node of nids.keys()) isLinked ||= node.entries === undefined && node.links > 1;
+  if (isLinked) findHomes(root, nids);
   const isNew = (image.superblock.composefsVersion ?? 0) >= 1;
   const pending = [root];
   for (let dir = pending.pop(); dir !== undefined; dir = pending.pop()) {
     let holds = false;
     for (const node of dir.entries?.values() ?? []) {
       if (node.entries !== undefined) pending.push(node);
-      else holds ||= isWhiteout(node);
+      else holds ||= isWhiteout(node) && (node.home === undefined || node.home.dir === dir);
     }
     if (holds) takeMarks(dir, isNew);
   }
   return root;
+}
+
+/**
+ * Tells which name of a hard link is the object's own: inodes lie in the order of their homes, directory after directory,
+ * breadth first, names sorted. Where they do not, somebody else wrote the image, and no name is told from the others.
+ */
+function findHomes(root: TreeNode, nids: ReadonlyMap<TreeNode, number>): void {
+  const order = [...nids].sort((a, b) => a[1] - b[1]).map(([node]) => node);
+  const found: TreeNode[] = [];
+  let next = order[0] === root ? 1 : 0;
+  let isOurs = true;
+  const dirs = [root];
+  for (const dir of dirs) {
+    for (const name of sortedNames(dir)) {
+      const node = dir.entries?.get(name) as TreeNode;
+      const isLinked = node.entries === undefined && node.links > 1;
+      if (node === order[next]) {
+        next++;
+        if (isLinked) {
+          node.home = { dir, name };
+          found.push(node);
+        }
+      } else if (!isLinked) {
+        isOurs = false;
+      }
+      if (node.entries !== undefined) dirs.push(node);
+    }
+  }
+  if (isOurs && next === order.length) return;
+  for (const node of found) node.home = undefined;
 }
 
 /** Takes away what the writer added to a directory with whiteouts. */

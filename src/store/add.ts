@@ -133,8 +133,14 @@ function countFiles(root: TreeNode): IngestStats {
 
 /** A store never has an image whose objects it lacks. */
 function requireObjects(objects: Objects, root: TreeNode): void {
-  walk(root, (path, { backing, digest, size }) => {
-    if (backing === undefined) return;
+  walk(root, (path, { mode: type, content, backing, digest, size }) => {
+    if (backing === undefined) {
+      if ((type & S.IFMT) !== S.IFREG || size === 0 || content !== undefined) return;
+      throw new StoreError(
+        'store',
+        `${show(path)}: has ${size} bytes, and nothing says which object they are: name it in PAYLOAD`,
+      );
+    }
     const hex = digestOfPath(backing.path);
     if (hex === undefined) {
       throw new StoreError(

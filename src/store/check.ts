@@ -82,6 +82,9 @@ class Check {
       else if (isTemporary(path)) this.#temporaries++;
       else this.#fault('stray', this.#objectPlace(path), 'is none of the store’s files');
     });
+    for (const name of this.#store.strays()) {
+      this.#fault('stray', name, 'is none of the store’s files');
+    }
     await this.#verifyObjects();
     const images = listImages(this.#store);
     for (const { name, digest } of images) this.#link('images', name, digest, isDigest(name));

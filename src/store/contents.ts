@@ -27,7 +27,8 @@ export function listObjects(
     try {
       names = readdirSync(join(store.objects, folder)).sort();
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOTDIR') throw error;
+      // Also a link that leads nowhere.
+      if (!['ENOTDIR', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
       tell(folder, undefined);
       continue;
     }

@@ -109,7 +109,8 @@ export function requireName(name: string): void {
     name === '' ||
     Buffer.byteLength(name) > 1024 ||
     isDigest(name) ||
-    name.includes('\0') ||
+    // Also what was no UTF-8 on the command line.
+    /[\p{Cc}\u2028\u2029\ufffd]/u.test(name) ||
     name.split('/').some((part) => {
       const isDots = part === '' || part === '.' || part === '..';
       return isDots || part.startsWith(TEMPORARY) || Buffer.byteLength(part) > 255;
@@ -119,6 +120,18 @@ export function requireName(name: string): void {
     'name',
     `${JSON.stringify(name)}: cannot name an image: write words with / between them, such as os/2026`,
   );
+}
+
+/** @throws StoreError `name` when names that are there leave no place for this one. */
+export function requirePlace(store: Store, name: string): void {
+  for (const { name: other } of listRefs(store)) {
+    const isBelow = name.startsWith(`${other}/`);
+    if (!isBelow && !other.startsWith(`${name}/`)) continue;
+    throw new StoreError(
+      'name',
+      `${name}: ${isBelow ? `${other} names an image, so nothing can be below it` : `is the folder of ${other}`}: take another name, or remove that by \`varve store rm\``,
+    );
+  }
 }
 
 /** Makes the link of an image whose object is there, and gives it a name, in place of what had that; each by one rename. */
@@ -132,14 +145,20 @@ export function publishImage(store: Store, digest: string, name: string | undefi
   replaceLink(ref, relative(dirname(ref), image));
 }
 
-/** Takes a name away, and folders of names that are empty then. @throws StoreError `absent`. */
-export function removeRef(store: Store, name: string): void {
-  if (!listRefs(store).some((ref) => ref.name === name)) {
+/** Takes names away, and folders of names that are empty then. @throws StoreError `absent`, and all stay, when one is none. */
+export function removeRef(store: Store, ...names: string[]): void {
+  const known = new Set(listRefs(store).map(({ name }) => name));
+  for (const name of names) {
+    if (known.has(name)) continue;
     throw new StoreError(
       'absent',
       `${name}: no name of an image of ${store.path}: see \`varve store ls ${store.path}\``,
     );
   }
+  for (const name of new Set(names)) removeOne(store, name);
+}
+
+function removeOne(store: Store, name: string): void {
   const path = join(refsFolder(store), name);
   unlinkSync(path);
   syncFolder(dirname(path));
@@ -174,7 +193,12 @@ function replaceLink(path: string, target: string): void {
   if (linkTarget(path) !== target) {
     const temporary = join(folder, `${TEMPORARY}${randomBytes(9).toString('base64url')}`);
     symlinkSync(target, temporary);
-    renameSync(temporary, path);
+    try {
+      renameSync(temporary, path);
+    } catch (error) {
+      unlinkSync(temporary);
+      throw error;
+    }
   }
   syncFolder(folder);
 }

@@ -7,7 +7,6 @@ import {
   existsSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -21,6 +20,7 @@ import { mapMemory } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
 import { enableVerity, measureVerity } from '../linux/verity.js';
 import { StoreError } from './errors.js';
+import { makeFolder } from './folder.js';
 import { objectsFolder } from './objects.js';
 import type { VerityAlgorithm } from './verity.js';
 
@@ -44,6 +44,9 @@ interface Meta {
     readonly incompatible?: readonly string[];
   };
 }
+
+/** What a store has beside its objects and meta.json; what begins with a dot may be anybody's. */
+const FOLDERS: ReadonlySet<string> = new Set([META, 'objects', 'images', 'streams']);
 
 /** A lock that is held until release(), or until the process ends. */
 export interface Lock {
@@ -79,6 +82,12 @@ export class Store {
       unknown.length === 0
         ? undefined
         : `its features ${unknown.join(', ')} are not known here: use the program that made it`;
+  }
+
+  /** Names in the folder of a repository that are not its own. */
+  strays(): string[] {
+    if (!this.isRepository) return [];
+    return readdirSync(this.path).filter((name) => isContent(name) && !FOLDERS.has(name));
   }
 
   /** @throws StoreError unless images can be added, named and removed. */
@@ -129,13 +138,13 @@ export function initStore(path: string): boolean {
     return false;
   }
   if (existsSync(path) && !existsSync(join(path, 'objects'))) {
-    const found = readdirSync(path).find((name) => !name.startsWith('.'));
+    const found = readdirSync(path).find(isContent);
     if (found !== undefined) {
       throw new StoreError('store', `${path}: has ${found} and is no store: name an empty folder`);
     }
   }
   for (const folder of ['objects', 'images/refs', 'streams/refs']) {
-    mkdirSync(join(path, folder), { recursive: true });
+    makeFolder(join(path, folder));
   }
   const algorithm = guessAlgorithm(join(path, 'objects'));
   const meta = {
@@ -216,9 +225,12 @@ function algorithmOf(meta: Meta, path: string): VerityAlgorithm {
 /** Folders of objects are two digits. */
 const isObjectFolder = (name: string): boolean => /^[0-9a-f]{2}$/.test(name);
 
+/** Whether a name in a folder is somebody's: a new filesystem has `lost+found`. */
+const isContent = (name: string): boolean => !name.startsWith('.') && name !== 'lost+found';
+
 function hasObjects(path: string): boolean {
   // An empty folder is a digest store to be, as for mkcomposefs.
-  const names = readdirSync(path).filter((name) => !name.startsWith('.'));
+  const names = readdirSync(path).filter(isContent);
   return names.length === 0 || names.some(isObjectFolder);
 }
 

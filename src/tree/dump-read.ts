@@ -106,9 +106,11 @@ class DumpReader {
     const text = bytes.toString('latin1', at, end);
     if (text.includes('\0')) throw this.#error('PATH', 'the line contains a NUL byte');
     const words = text.split(' ');
-    // composefs takes lines that end behind the payload.
-    const required = this.#strict ? FIELDS.length : FIELDS.indexOf('CONTENT');
-    if (words.length < required) throw this.#error(FIELDS[words.length] as Field, 'is missing');
+    const missing = FIELDS[words.length];
+    // composefs takes lines that end behind the payload, where nothing can hang on what is missing.
+    if (missing !== undefined && (this.#strict || !mayEndBefore(missing, words))) {
+      throw this.#error(missing, 'is missing');
+    }
     while (words.length < FIELDS.length) words.push('-');
     const path = this.#unescape(words, 'PATH');
     const isLink = words[2]?.startsWith('@') === true;
@@ -327,11 +329,15 @@ class DumpReader {
 
   #time(words: string[]): [number, number] {
     const text = words[FIELDS.indexOf('MTIME')] as string;
-    const match = /^(-?[0-9]{1,15})\.([0-9]{1,9})$/.exec(text);
+    const match = /^(-?[0-9]+)\.([0-9]{1,9})$/.exec(text);
     if (match === null) {
       throw this.#error('MTIME', `${show(text)} is not seconds, ".", nanoseconds`);
     }
-    return [Number(match[1]), Number(match[2])];
+    const seconds = Number(match[1]);
+    if (!Number.isSafeInteger(seconds)) {
+      throw this.#error('MTIME', `${match[1]} seconds are more than ${Number.MAX_SAFE_INTEGER}`);
+    }
+    return [seconds, Number(match[2])];
   }
 
   #integer(words: string[], field: Field, base: 8 | 10, max: number): number {
@@ -367,6 +373,15 @@ class DumpReader {
   #error(field: Field, problem: string): DumpError {
     return new DumpError(this.#line, field, problem);
   }
+}
+
+/** Whether a line that is not strict may end before the field `missing`. */
+function mayEndBefore(missing: Field, words: readonly string[]): boolean {
+  if (missing !== 'CONTENT' && missing !== 'DIGEST') return false;
+  const [, size, mode, , , , , , , content] = words as [string, string, string, ...string[]];
+  if (mode.startsWith('@') || /^0*$/.test(size)) return true;
+  // No content is none of `size` bytes; and what is an object has a digest, if only none.
+  return missing === 'DIGEST' && (content !== '-' || !/^0*10[0-7]{4}$/.test(mode));
 }
 
 /** The name that a path ends with. */

@@ -4,7 +4,7 @@
 
 import { S } from '../linux/constants.js';
 import { INLINE_MAX } from './dump-read.js';
-import { type TreeNode, walk } from './tree.js';
+import { isDirectory, type TreeNode, walk } from './tree.js';
 
 export interface DumpWriteOptions {
   /**
@@ -17,8 +17,8 @@ export interface DumpWriteOptions {
 }
 
 /**
- * The dump of a tree, in pieces of about 64 KiB: parents first, names in byte order. The first name of a hard link
- * carries its fields, the others point there.
+ * The dump of a tree, in pieces of about 64 KiB: parents first, names in byte order. The home of a hard link, or else its
+ * first name, carries its fields; the others point there.
  * @throws the error of a content that cannot be read.
  */
 export function writeDump(
@@ -27,14 +27,21 @@ export function writeDump(
   options: DumpWriteOptions = {},
 ): void {
   const inlineMax = Math.min(options.inlineMax ?? INLINE_MAX, INLINE_MAX);
-  const firstNames = new Map<TreeNode, string>();
+  const ownPaths = new Map<TreeNode, string>();
+  let folders: Map<TreeNode, string> | undefined;
   let text = '';
   walk(root, (path, node) => {
-    const first = firstNames.get(node);
-    if (first === undefined && node.entries === undefined && node.links > 1) {
-      firstNames.set(node, path);
+    let own: string | undefined;
+    if (node.entries === undefined && node.links > 1) {
+      own = ownPaths.get(node);
+      if (own === undefined) {
+        const { home } = node;
+        own = path;
+        if (home !== undefined) own = (folders ??= folderPaths(root)).get(home.dir) + home.name;
+        ownPaths.set(node, own);
+      }
     }
-    text += dumpLine(path, node, first, inlineMax, options.digest);
+    text += dumpLine(path, node, own === path ? undefined : own, inlineMax, options.digest);
     if (text.length >= 65_536) {
       write(Buffer.from(text, 'latin1'));
       text = '';
@@ -50,10 +57,23 @@ export function dumpText(root: TreeNode, options: DumpWriteOptions = {}): Buffer
   return Buffer.concat(pieces);
 }
 
+/** Paths of all directories, with the slash behind them. */
+function folderPaths(root: TreeNode): Map<TreeNode, string> {
+  const paths = new Map([[root, '/']]);
+  // What is added meanwhile is visited too.
+  for (const [dir, path] of paths) {
+    for (const [name, node] of dir.entries ?? []) {
+      if (isDirectory(node)) paths.set(node, `${path}${name}/`);
+    }
+  }
+  return paths;
+}
+
+/** @param own the path that carries the fields, of a hard link's other names. */
 function dumpLine(
   path: string,
   node: TreeNode,
-  first: string | undefined,
+  own: string | undefined,
   inlineMax: number,
   digestOf: DumpWriteOptions['digest'],
 ): string {
@@ -62,13 +82,13 @@ function dumpLine(
   const fields = [
     escapeBytes(path, ' '),
     node.size,
-    `${first === undefined ? '' : '@'}${node.mode.toString(8)}`,
+    `${own === undefined ? '' : '@'}${node.mode.toString(8)}`,
     node.statedLinks ?? node.links,
     node.uid,
     node.gid,
     node.rdev,
     `${node.mtime}.${node.mtimeNsec}`,
-    escapeOptional(first ?? node.target ?? node.backing?.path),
+    escapeOptional(own ?? node.target ?? node.backing?.path),
     escapeOptional(inlineContent(node, inlineMax)),
     digest ?? '-',
   ];

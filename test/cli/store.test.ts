@@ -156,9 +156,20 @@ test('what goes wrong is one line with its exit code', (t) => {
     `/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 100644 1 0 0 0 0.0 ab/${'cd'.repeat(31)} - -\n`,
   );
   fails(3, /"\/f": its object .*store\/objects\/ab\/.* is missing/, 'add', 'dump');
+  writeFileSync(
+    join(cli.folder, 'dump'),
+    `/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 100644 1 0 0 0 0.0 - - ${'cd'.repeat(32)}\n`,
+  );
+  fails(3, /"\/f": has 9 bytes, and nothing says which object they are/, 'add', 'dump');
   writeFileSync(join(cli.folder, 'dump'), '/ 4096 40755 2 0 0 0 0.0 - - -\n/f 9 1006\n');
   fails(3, /dump line 2: /, 'add', 'dump');
   assert.equal(cli.ok('ls'), '', 'nothing of this is an image');
+  fails(3, /\/proc\/none: no such file or directory/, 'init', '/proc/none');
+  cli.ok('add', 'src', '--name', 'os/a', '--quiet');
+  fails(2, /os: is the folder of os\/a: take another name/, 'add', 'src', '--name', 'os');
+  fails(2, /os\/a\/b: os\/a names an image/, 'add', 'src', '--name', 'os/a/b');
+  fails(6, /none: no name of an image/, 'rm', 'os/a', 'none');
+  cli.ok('rm', 'os/a', 'os/a');
 });
 
 test('the digest is that of mkcomposefs', (t) => {

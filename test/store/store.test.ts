@@ -157,6 +157,8 @@ test('images have digests and names; names have folders, and are replaced', asyn
     'x/..',
     'f'.repeat(64),
     'n'.repeat(256),
+    'two\nlines',
+    'not\ufffdutf8',
   ]) {
     assert.throws(() => requireName(bad), { kind: 'name' }, bad);
   }
@@ -393,8 +395,9 @@ test('check finds what is missing, what leads nowhere and what is none of the st
     [
       'an object is a link to the same bytes',
       () => {
-        renameSync(at(`objects/${shared}`), at('away'));
-        symlinkSync(at('away'), at(`objects/${shared}`));
+        const away = join(dirname(store.path), 'away');
+        renameSync(at(`objects/${shared}`), away);
+        symlinkSync(away, at(`objects/${shared}`));
       },
       [/^content: objects\/.*ELOOP/, /^missing: /, /^missing: /],
     ],
@@ -425,6 +428,7 @@ test('check finds what is missing, what leads nowhere and what is none of the st
       'strays',
       () => {
         writeFiles(at('objects'), { 'ab/short': 'x', stray: 'x' });
+        writeFiles(store.path, { stray: 'x', '.hidden': 'x', 'lost+found/x': 'x' });
         writeFileSync(at('images/stray'), 'x');
         writeFileSync(at('images/refs/stray'), 'x');
       },
@@ -433,6 +437,7 @@ test('check finds what is missing, what leads nowhere and what is none of the st
         /^ref: images\/refs\/stray/,
         /^stray: objects\/ab\/short/,
         /^stray: objects\/stray/,
+        /^stray: stray: /,
       ],
     ],
   ];
@@ -449,7 +454,9 @@ test('check finds what is missing, what leads nowhere and what is none of the st
     renameSync(copy, store.path);
   }
   mkdirSync(at('objects/zz'));
-  assert.match((await faultsOf(store)).join(), /^stray: objects\/zz/);
+  rmSync(at('objects/00'), { recursive: true, force: true });
+  symlinkSync('nowhere', at('objects/00'));
+  assert.match((await faultsOf(store)).join(), /^stray: objects\/00.*stray: objects\/zz/);
 });
 
 test('what images share and what they have alone', async (t) => {

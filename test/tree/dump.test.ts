@@ -44,6 +44,18 @@ test('every kind of line reads back as it was written', () => {
   assert.equal(find(root, '/link')?.target, '../tar get\n');
 });
 
+test('the name that carries the fields of a hard link is kept, wherever it stands', () => {
+  const text = [
+    ROOT,
+    '/a 3 @100644 1 0 0 0 7.0 /d/own abc -',
+    '/d 0 40755 2 0 0 0 -9007199254740991.0 - - -',
+    '/d/in 3 @100644 1 0 0 0 7.0 /d/own abc -',
+    '/d/own 3 100644 1 0 0 0 7.0 - abc -',
+    '',
+  ].join('\n');
+  assert.equal(write(text), text);
+});
+
 test('hard links may come before what they mean, and mean each other', () => {
   const root = read(
     [
@@ -82,6 +94,9 @@ const refused: readonly (readonly [what: string, lines: string, field: string, l
   ['a time without point', '/a 0 100644 1 0 0 0 0 - - -', 'MTIME'],
   ['ten digits of nanoseconds', '/a 0 100644 1 0 0 0 0.1000000000 - - -', 'MTIME'],
   ['too few fields', '/a 0 100644 1 0 0 0 0.0', 'PAYLOAD'],
+  ['no content of some bytes', '/a 4 100644 1 0 0 0 0.0 x/y', 'CONTENT'],
+  ['an object without a word on its digest', '/a 4 100644 1 0 0 0 0.0 x/y -', 'DIGEST'],
+  ['seconds that no Number holds', '/a 0 100644 1 0 0 0 9007199254740992.0 - - -', 'MTIME'],
   ['a symlink without target', '/a 0 120777 1 0 0 0 0.0 - - -', 'PAYLOAD'],
   ['a target that is too long', `/a 0 120777 1 0 0 0 0.0 ${'t'.repeat(4096)} - -`, 'PAYLOAD'],
   ['content of another size', '/a 4 100644 1 0 0 0 0.0 - abc -', 'CONTENT'],
