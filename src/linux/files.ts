@@ -163,16 +163,25 @@ function procPrefix(fd: number): number {
 /** struct open_how of openat2(2), in scratch. */
 const OPEN_HOW_AT = 96;
 const SYS_openat2 = 437;
-const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const;
 
 /** openat2 that never leaves `dirfd`, follows no symlink and no magic link. */
 export function openBeneath(dirfd: number, path: number, flags: number): number {
+  return openat2(dirfd, path, flags, RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS);
+}
+
+/** open(2) of a path as it is for who has `dirfd` as root directory: its symlinks, absolute ones too, stay inside. */
+export function openInRoot(dirfd: number, path: number, flags: number): number {
+  return openat2(dirfd, path, flags, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS);
+}
+
+function openat2(dirfd: number, path: number, flags: number, resolve: number): number {
   const k = (scratch + OPEN_HOW_AT) >>> 2;
   u32[k] = (flags | O.CLOEXEC) >>> 0;
   u32[k + 1] = 0;
   u32[k + 2] = 0;
   u32[k + 3] = 0;
-  u32[k + 4] = RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS;
+  u32[k + 4] = resolve;
   u32[k + 5] = 0;
   return ret(syscall(SYS_openat2, dirfd, base + path, base + scratch + OPEN_HOW_AT, 24, 0, 0));
 }
