@@ -141,6 +141,21 @@ for (const mode of ['kernel', 'overlay'] as const) {
   });
 }
 
+test('mode kernel: what a killed mount left is taken away by the next', { skip: skipRoot }, (t) => {
+  const p = place(t);
+  const folder = p.at('run');
+  mkdirSync(join(folder, 'images-killed/0'), { recursive: true });
+  const old = Date.now() / 1000 - 60;
+  const left = join(folder, 'images-killed');
+  spawnSync('mount', ['-t', 'tmpfs', 'left', join(left, '0')]);
+  utimesSync(left, old, old);
+  mkdirSync(join(folder, 'images-young'));
+  p.mounted('--mode=kernel', '--image', 'sample');
+  p.umount();
+  assert.equal(existsSync(left), false);
+  assert.equal(existsSync(join(folder, 'images-young')), true);
+});
+
 test('an image is found by path, name, nested name and digest', { skip }, (t) => {
   const p = place(t);
   for (const image of ['./img', p.image, 'img', 'sample', 'group/sample', p.digest]) {
