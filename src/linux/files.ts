@@ -36,6 +36,9 @@ const c = {
   lseek: func('int64_t lseek(int fd, int64_t off, int whence)'),
   fsync: func('int fsync(int fd)'),
   fdatasync: func('int fdatasync(int fd)'),
+  sync_file_range: func(
+    'int sync_file_range(int fd, int64_t offset, int64_t nbytes, unsigned int flags)',
+  ),
   syncfs: func('int syncfs(int fd)'),
   fstatfs: func(`int fstatfs(int fd, ${P} buf)`),
   getdents64: func(`int64_t getdents64(int fd, ${P} buf, size_t n)`),
@@ -348,6 +351,17 @@ export function fsync(fd: number): number {
 
 export function fdatasync(fd: number): number {
   return ret(c.fdatasync(fd));
+}
+
+/** WAIT_BEFORE, WRITE, WAIT_AFTER. */
+const SYNC_FILE_RANGE_WRITE_AND_WAIT = 7;
+
+/**
+ * Writes out the dirty pages of a file, nothing else. A process that has such a page mapped writes to it without a trace; once
+ * it was written out, the next store changes ctime again (folio_clear_dirty_for_io() write-protects it). No effect on tmpfs.
+ */
+export function writeOutPages(fd: number): number {
+  return ret(c.sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT));
 }
 
 export function syncfs(fd: number): number {
