@@ -3,17 +3,27 @@
 // Follows: wait(2) for the ends of processes; env(1) for 126 and 127.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
-import { MNT, MS } from '../linux/constants.js';
+import { AT, MNT, MS, O } from '../linux/constants.js';
 import { check, errnoName } from '../linux/errno.js';
+import { close, openAt, openInRoot } from '../linux/files.js';
+import { mapMemory } from '../linux/memory.js';
 import { mount, umount2 } from '../linux/mount.js';
-import { killNamespace, mountNamespace, processesOf } from '../linux/namespace.js';
+import {
+  killNamespace,
+  MARK,
+  markOf,
+  mountNamespace,
+  type OwnNamespace,
+  processesOf,
+} from '../linux/namespace.js';
 import { MountError } from '../stack/errors.js';
 import { type MountedImage, mountImage } from '../stack/mount-image.js';
+import { putPath } from '../stack/open-dirs.js';
 import { type Arguments, parseArguments } from './args.js';
 import type { CommandRecord } from './command-record.js';
 import { commandNamed } from './commands.js';
@@ -57,7 +67,7 @@ async function runIn(namespace: string, given: Arguments): Promise<number> {
   const asked = askedImage(given);
   const folder = process.env['VARVE_RUNTIME_DIR'] as string;
   // Sockets, logs and the place of the mount: gone with the namespace, whatever happens.
-  const r = mount('varve', folder, 'tmpfs', MS.NOSUID | MS.NODEV, 'mode=700,size=64m');
+  const r = mount(MARK, folder, 'tmpfs', MS.NOSUID | MS.NODEV, 'mode=700,size=64m');
   if (r < 0) throw new MountError('permission', `run: ${folder}: no tmpfs here: ${errnoName(r)}`);
   const own = join(folder, 'mnt');
   mkdirSync(own);
@@ -77,7 +87,7 @@ async function runIn(namespace: string, given: Arguments): Promise<number> {
     const chroot = given.has('chroot') ? mountpoint : undefined;
     end = await runCommand(wanted.command, wanted.args, { cwd, chroot, mountpoint });
   } finally {
-    await takeDown(namespace, mounted, bound);
+    await takeDown({ id: namespace, mark: markOf(folder) }, mounted, bound);
   }
   return endAs(end);
 }
@@ -102,11 +112,27 @@ function bindsOf(given: Arguments): Bind[] {
   return [...system.map((path) => ({ source: path, target: path, optional: true })), ...binds];
 }
 
-/** @returns where it is, or '' when an optional one is missing. */
+/**
+ * The target is found as a command that has the mount as root directory finds it: a symlink of the image leads nowhere else.
+ * @returns where it is, or '' when an optional one is missing.
+ */
 function putBind(mountpoint: string, { source, target, optional }: Bind): string {
-  const place = join(mountpoint, target);
-  const r = mount(source, place, 'none', MS.BIND | MS.REC, '');
-  if (r >= 0) return place;
+  mapMemory();
+  const root = check(
+    openAt(AT.FDCWD, putPath(mountpoint), O.PATH | O.DIRECTORY),
+    'open',
+    mountpoint,
+  );
+  const fd = openInRoot(root, putPath(target), O.PATH);
+  close(root);
+  let r = fd;
+  if (fd >= 0) {
+    const opened = `/proc/self/fd/${fd}`;
+    const place = readlinkSync(opened);
+    r = mount(source, opened, 'none', MS.BIND | MS.REC, '');
+    close(fd);
+    if (r >= 0) return place;
+  }
   if (optional) return '';
   throw new MountError(
     'layer',
@@ -187,7 +213,7 @@ function forwardSignals(child: () => ChildProcess): () => void {
 
 /** Ends what the command left running, unmounts, and waits until server and supervisor are gone. */
 async function takeDown(
-  namespace: string,
+  namespace: OwnNamespace,
   { spec, served }: MountedImage,
   bound: readonly string[],
 ): Promise<void> {
@@ -202,6 +228,9 @@ async function takeDown(
   await until(() => processesOf(namespace).every((pid) => own.includes(pid)));
   for (const place of bound.toReversed()) if (place !== '') umount2(place, MNT.DETACH);
   await unmountImage(mountpoint);
+  // Somebody of another namespace may have it open still: nothing is left all the same. An answer of "no such mount" is the rule.
+  await served?.supervisor.ask({ op: 'umount', mountpoint, force: true }).catch(() => {});
+  await served?.supervisor.ask({ op: 'wait', mountpoint }).catch(() => {});
   served?.supervisor.close();
   await until(() => processesOf(namespace).length === 0);
 }

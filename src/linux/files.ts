@@ -36,6 +36,9 @@ const c = {
   lseek: func('int64_t lseek(int fd, int64_t off, int whence)'),
   fsync: func('int fsync(int fd)'),
   fdatasync: func('int fdatasync(int fd)'),
+  sync_file_range: func(
+    'int sync_file_range(int fd, int64_t offset, int64_t nbytes, unsigned int flags)',
+  ),
   syncfs: func('int syncfs(int fd)'),
   fstatfs: func(`int fstatfs(int fd, ${P} buf)`),
   getdents64: func(`int64_t getdents64(int fd, ${P} buf, size_t n)`),
@@ -163,16 +166,25 @@ function procPrefix(fd: number): number {
 /** struct open_how of openat2(2), in scratch. */
 const OPEN_HOW_AT = 96;
 const SYS_openat2 = 437;
-const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const;
 
 /** openat2 that never leaves `dirfd`, follows no symlink and no magic link. */
 export function openBeneath(dirfd: number, path: number, flags: number): number {
+  return openat2(dirfd, path, flags, RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS);
+}
+
+/** open(2) of a path as it is for who has `dirfd` as root directory: its symlinks, absolute ones too, stay inside. */
+export function openInRoot(dirfd: number, path: number, flags: number): number {
+  return openat2(dirfd, path, flags, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS);
+}
+
+function openat2(dirfd: number, path: number, flags: number, resolve: number): number {
   const k = (scratch + OPEN_HOW_AT) >>> 2;
   u32[k] = (flags | O.CLOEXEC) >>> 0;
   u32[k + 1] = 0;
   u32[k + 2] = 0;
   u32[k + 3] = 0;
-  u32[k + 4] = RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS;
+  u32[k + 4] = resolve;
   u32[k + 5] = 0;
   return ret(syscall(SYS_openat2, dirfd, base + path, base + scratch + OPEN_HOW_AT, 24, 0, 0));
 }
@@ -339,6 +351,17 @@ export function fsync(fd: number): number {
 
 export function fdatasync(fd: number): number {
   return ret(c.fdatasync(fd));
+}
+
+/** WAIT_BEFORE, WRITE, WAIT_AFTER. */
+const SYNC_FILE_RANGE_WRITE_AND_WAIT = 7;
+
+/**
+ * Writes out the dirty pages of a file, nothing else. A process that has such a page mapped writes to it without a trace; once
+ * it was written out, the next store changes ctime again (folio_clear_dirty_for_io() write-protects it). No effect on tmpfs.
+ */
+export function writeOutPages(fd: number): number {
+  return ret(c.sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT));
 }
 
 export function syncfs(fd: number): number {

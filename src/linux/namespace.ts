@@ -2,8 +2,9 @@
 // Used by cli/run.ts, and by the supervisor of a mount that has a namespace to itself.
 // Follows: mount_namespaces(7), execve(2), proc_pid_ns(5). Node has threads, so it cannot unshare(2) a user namespace itself.
 
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { func, ret, stringFunc } from './libc.js';
+import { mountTable, parseMountInfo } from './mountinfo.js';
 
 const c = {
   execve: stringFunc(
@@ -38,23 +39,74 @@ export function mountNamespace(pid: number | 'self' = 'self'): string | undefine
   }
 }
 
-/** The processes of a mount namespace that this process sees, itself left out. */
-export function processesOf(namespace: string): number[] {
+/** Source of the tmpfs that a mount namespace is known by; see markOf(). */
+export const MARK = 'varve';
+
+/**
+ * What a mount namespace has that only it and namespaces made in it can have: the tmpfs that was mounted in it at `folder`.
+ * @returns its device, `major:minor`; undefined when there is none.
+ */
+export function markOf(folder: string): string | undefined {
+  const { dev } = statSync(folder);
+  // As glibc's major() and minor() take it apart; filesystems without a device have no major number.
+  const device = `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+  const is = mountTable().some(
+    (entry) => entry.device === device && entry.type === 'tmpfs' && entry.source === MARK,
+  );
+  return is ? device : undefined;
+}
+
+/** A mount namespace that is made for one command. */
+export interface OwnNamespace {
+  /** As mountNamespace() says. */
+  readonly id: string;
+  /** As markOf() says: with it namespaces that were made inside count as well. */
+  readonly mark: string | undefined;
+}
+
+/**
+ * The processes of a mount namespace that this process sees, itself left out. Those of a namespace that was made in it, as
+ * containers have, are among them: such a namespace holds copies of all its mounts.
+ */
+export function processesOf({ id, mark }: OwnNamespace): number[] {
+  const belongs = new Map<string, boolean>([[id, true]]);
+  const machine = mountNamespace(1);
+  if (machine !== undefined) belongs.set(machine, machine === id);
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => pid !== process.pid && mountNamespace(pid) === namespace);
+    .filter((pid) => {
+      const namespace = pid === process.pid ? undefined : mountNamespace(pid);
+      if (namespace === undefined) return false;
+      let is = belongs.get(namespace);
+      if (is === undefined) {
+        is = mark !== undefined && hasMount(pid, mark);
+        belongs.set(namespace, is);
+      }
+      return is;
+    });
+}
+
+/** Whether a process sees a mount of a device. */
+function hasMount(pid: number, device: string): boolean {
+  try {
+    const table = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'));
+    return table.some((entry) => entry.device === device);
+  } catch {
+    // It is gone, or not ours to look into.
+    return false;
+  }
 }
 
 /** How often is looked for what was started meanwhile. */
 const PASSES = 50;
 
 /**
- * Kills every process of a mount namespace but this one and those to be spared. Never those of the namespace that the
+ * Kills every process of a mount namespace, and of those made in it, but this one and those to be spared. Never those of the namespace that the
  * machine's first process lives in.
  */
-export function killNamespace(namespace: string, spared: readonly number[] = []): void {
-  if (namespace === mountNamespace(1)) return;
+export function killNamespace(namespace: OwnNamespace, spared: readonly number[] = []): void {
+  if (namespace.id === mountNamespace(1)) return;
   const killed = new Set<number>(spared);
   for (let pass = 0; pass < PASSES; pass++) {
     const found = processesOf(namespace).filter((pid) => !killed.has(pid));

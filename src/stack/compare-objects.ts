@@ -15,6 +15,8 @@ import { VerifiedCache } from './verified-cache.js';
 export interface CompareRequest {
   /** Path of the image. */
   readonly image: string;
+  /** fs-verity digest of the image, hex; undefined: nobody named one. */
+  readonly digest: string | undefined;
   /** Folders of objects, the first that has one wins. */
   readonly objects: readonly string[];
   /** Every file with content elsewhere must name a digest. */
@@ -75,8 +77,9 @@ function sentence(all: readonly unknown[], remembered: number): string {
 }
 
 /** The objects that have a digest. @throws MountError when one has none and must. */
-function namedObjects({ image: path, every }: CompareRequest): NamedObject[] {
-  const { image, close } = openImage(path);
+function namedObjects({ image: path, digest, every }: CompareRequest): NamedObject[] {
+  // What is mounted has this digest: the objects of another image, put there for a moment, would not be its.
+  const { image, close } = openImage(path, [], digest);
   try {
     const all = objectsOfImage(image);
     const bare = all.find((object) => object.digest === undefined);

@@ -8,14 +8,13 @@ import { ErofsImage } from '../erofs/image.js';
 import { passthroughPermitted } from '../fuse/server.js';
 import { FollowFileSystem } from '../imagefs/follow-filesystem.js';
 import { MetadataFileSystem } from '../imagefs/metadata-filesystem.js';
-import { VerifiedSource } from '../imagefs/verified-source.js';
 import { FileSource } from '../linux/file-source.js';
 import { mapMemory } from '../linux/memory.js';
-import { measureVerity } from '../linux/verity.js';
 import { Objects } from '../store/objects.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { MountError, reasonOf } from './errors.js';
 import { holdForMount } from './hold-image.js';
+import { comparedSource } from './image-open.js';
 import type { ComposefsSpec } from './spec.js';
 
 /** Of the header, not of what the image is like. */
@@ -29,7 +28,7 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
   try {
     for (const path of spec.objects) folders.push(openFolder(path));
     holdForMount(spec, file.fd);
-    const source = spec.digest === undefined ? file : compared(file, spec.image, spec.digest);
+    const source = spec.digest === undefined ? file : comparedSource(file, spec.image, spec.digest);
     const { flags } = readHeader(source, spec.image);
     const options = {
       image: openImage(source, spec.image),
@@ -66,23 +65,6 @@ function openFolder(path: string): Objects {
   } catch (error) {
     throw new MountError('layer', `objects: ${path}: ${reasonOf(error)}`, { cause: error });
   }
-}
-
-/** The image's bytes, as its digest says that they are. */
-function compared(file: FileSource, path: string, digest: string): ByteSource {
-  // Enforced by the kernel from now on.
-  if (measureVerity(file.fd) === digest) return file;
-  let source: VerifiedSource | string;
-  try {
-    source = VerifiedSource.open(file, digest);
-  } catch (error) {
-    throw new MountError('layer', `image: ${path}: cannot be read: ${reasonOf(error)}`);
-  }
-  if (typeof source !== 'string') return source;
-  throw new MountError(
-    'layer',
-    `digest: ${path} has the fs-verity digest ${source}, not the one that is named: it is another image, or was changed`,
-  );
 }
 
 function readHeader(source: ByteSource, path: string): { readonly flags: number } {

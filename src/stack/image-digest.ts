@@ -43,7 +43,27 @@ export function requireDigest(
   copy?: number,
 ): void {
   const kinds = [...new Set(digests.map(kindOf))];
-  const found = digestsOf(fd, path, kinds, copy);
+  requireNamed(digestsOf(fd, path, kinds, copy), path, digests);
+}
+
+/**
+ * What a named digest means as an fs-verity digest, which whoever reads the image can compare piece by piece.
+ * @returns hex, of SHA-256 or SHA-512 as it is named; of SHA-256 where the digest is of another kind. @throws MountError as requireDigest().
+ */
+export function verityDigestOf(path: string, digest: string): string {
+  const at = digest.indexOf(':') + 1;
+  if (kindOf(digest) !== 'sha256') return digest.slice(at);
+  const fd = openSync(path, 'r');
+  try {
+    const found = digestsOf(fd, path, ['sha256', VERITY], undefined);
+    requireNamed(found.slice(0, 1), path, [digest]);
+    return (found[1] as string).slice(VERITY.length + 1);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function requireNamed(found: readonly string[], path: string, digests: readonly string[]): void {
   if (found.some((digest) => digests.includes(digest))) return;
   const named = digests.length === 1 ? 'not the one that is named' : 'none of those that are named';
   throw new MountError(
@@ -51,6 +71,8 @@ export function requireDigest(
     `digest: ${path} has ${found.join(' and ')}, ${named}: it is another file, or was changed`,
   );
 }
+
+const VERITY = 'fsverity-sha256';
 
 /** `sha256` of `sha256:HEX`. */
 const kindOf = (digest: string): string => digest.slice(0, digest.indexOf(':'));

@@ -23,12 +23,16 @@ export interface NamedObject {
 /** All objects of an image, each path with each digest once. @throws ErofsError */
 export function objectsOfImage(image: ErofsImage): NamedObject[] {
   const found = new Map<string, NamedObject>();
+  // A directory that is its own descendant has to come to an end as well.
+  const seen = new Set<number>([image.rootNid]);
   const directories: { inode: Inode; path: string }[] = [
     { inode: image.inode(image.rootNid), path: '' },
   ];
   for (let at = directories.pop(); at !== undefined; at = directories.pop()) {
     const { path } = at;
     image.children(at.inode, (name, nid) => {
+      if (seen.has(nid)) return true;
+      seen.add(nid);
       const inode = image.inode(nid);
       const file = `${path}/${Buffer.from(name).toString()}`;
       if ((inode.mode & S.IFMT) === S.IFDIR) directories.push({ inode, path: file });

@@ -2,18 +2,28 @@
 // Used by open.ts for layers and by the `varve image` commands; loads the reader and FFI.
 // An image stays open by descriptor: what happens to its name afterwards does not matter.
 
+import type { ByteSource } from '../bytes/source.js';
 import { ErofsImage } from '../erofs/image.js';
+import { VerifiedSource } from '../imagefs/verified-source.js';
 import { FileSource } from '../linux/file-source.js';
 import { mapMemory } from '../linux/memory.js';
-import { MountError } from './errors.js';
+import { measureVerity } from '../linux/verity.js';
+import { MountError, reasonOf } from './errors.js';
 
 export interface OpenImage {
   readonly image: ErofsImage;
   close(): void;
 }
 
-/** @param devices the files of the device table, in order. @throws MountError of kind `layer`. */
-export function openImage(path: string, devices: readonly string[] = []): OpenImage {
+/**
+ * @param devices the files of the device table, in order. @param digest fs-verity digest that the image must have, hex.
+ * @throws MountError of kind `layer`.
+ */
+export function openImage(
+  path: string,
+  devices: readonly string[] = [],
+  digest?: string,
+): OpenImage {
   mapMemory();
   const sources: FileSource[] = [];
   const close = (): void => {
@@ -24,10 +34,33 @@ export function openImage(path: string, devices: readonly string[] = []): OpenIm
     for (at of [path, ...devices]) sources.push(FileSource.open(at));
     at = path;
     const [main, ...rest] = sources;
-    return { image: ErofsImage.open(main as FileSource, rest), close };
+    const file = main as FileSource;
+    const source = digest === undefined ? file : comparedSource(file, path, digest);
+    return { image: ErofsImage.open(source, rest), close };
   } catch (error) {
     close();
+    if (error instanceof MountError) throw error;
     const what = error instanceof Error ? error.message : String(error);
     throw new MountError('layer', `${at}: cannot be read as an EROFS image: ${what}`);
   }
+}
+
+/**
+ * The bytes of an opened image, as its digest says that they are: compared now, and again whenever they are read.
+ * @param digest fs-verity, hex. @throws MountError of kind `layer` when it is another one.
+ */
+export function comparedSource(file: FileSource, path: string, digest: string): ByteSource {
+  // Enforced by the kernel from now on.
+  if (measureVerity(file.fd) === digest) return file;
+  let source: VerifiedSource | string;
+  try {
+    source = VerifiedSource.open(file, digest);
+  } catch (error) {
+    throw new MountError('layer', `image: ${path}: cannot be read: ${reasonOf(error)}`);
+  }
+  if (typeof source !== 'string') return source;
+  throw new MountError(
+    'layer',
+    `digest: ${path} has the fs-verity digest ${source}, not the one that is named: it is another image, or was changed`,
+  );
 }

@@ -2,7 +2,15 @@
 // Used by kernel-mount.ts. The overlay keeps what it needs of the mounts; they are detached before this returns.
 // Follows: fs/erofs/super.c (block devices; files since Linux 6.12; `device=`), mount(2), open(2) on O_TMPFILE.
 
-import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, rmdirSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { AT, MNT, MS, O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
@@ -10,10 +18,16 @@ import { openAt } from '../linux/files.js';
 import { attachLoop, type LoopDevice } from '../linux/loop.js';
 import { mapMemory } from '../linux/memory.js';
 import { mount, umount2 } from '../linux/mount.js';
+import { lockFile } from '../linux/peer.js';
 import { KernelRefusal } from './errors.js';
 import { type DigestedFiles, requireDigest } from './image-digest.js';
 import { devicesOfImages, isImage } from './images.js';
 import { putPath } from './open-dirs.js';
+
+/** Of the folders in which images are mounted for a moment. */
+const PREFIX = 'images-';
+/** Milliseconds in which a folder without a lock is left alone. */
+const YOUNG = 10_000;
 
 /** How the messages of a kernel mount name what was asked for, and what else there is. */
 export interface Asked {
@@ -39,7 +53,10 @@ export function withMountedImages(
     return;
   }
   const devices = devicesOfImages(files);
-  const base = mkdtempSync(join(folder, 'images-'));
+  sweep(folder);
+  const base = mkdtempSync(join(folder, PREFIX));
+  const lock = openSync(base, 'r');
+  lockFile(lock);
   const mounted: string[] = [];
   try {
     const directories = lowerdirs.map((path, i) => {
@@ -57,6 +74,30 @@ export function withMountedImages(
       rmdirSync(directory);
     }
     rmdirSync(base);
+    closeSync(lock);
+  }
+}
+
+/** Removes what a killed process left: folders that nobody holds a lock on any more, and the images mounted in them. */
+function sweep(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    if (!name.startsWith(PREFIX)) continue;
+    const base = join(folder, name);
+    let fd = -1;
+    try {
+      fd = openSync(base, 'r');
+      // A folder is locked right after it was made.
+      if (Date.now() - fstatSync(fd).mtimeMs < YOUNG || lockFile(fd) < 0) continue;
+      for (const inside of readdirSync(base)) {
+        umount2(join(base, inside), MNT.DETACH);
+        rmdirSync(join(base, inside));
+      }
+      rmdirSync(base);
+    } catch {
+      // Somebody else was faster.
+    } finally {
+      if (fd >= 0) closeSync(fd);
+    }
   }
 }
 

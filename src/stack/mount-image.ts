@@ -9,6 +9,7 @@ import { checkLayers } from './check.js';
 import type { Compared } from './compare-objects.js';
 import { KernelRefusal, MountError } from './errors.js';
 import type { FoundImage } from './find-image.js';
+import { verityDigestOf } from './image-digest.js';
 import type { ImageOptions } from './image-options.js';
 import { type Mode, planMode } from './image-plan.js';
 import { isComposefs } from './images.js';
@@ -137,6 +138,7 @@ async function compare(
   const { compareObjects } = await import('./compare-objects.js');
   return compareObjects({
     image: spec.lowerdirs[0] as string,
+    digest: spec.composefs?.digest,
     objects: spec.datadirs,
     every: verity === 'require',
     kernelMay,
@@ -157,8 +159,8 @@ function specFor(mode: Mode, { image, parsed, mountpoint }: ImageMount): MountSp
   if (unable !== undefined) {
     throw new MountError('option', `option ${unable}: not with --image: leave it out`);
   }
-  // The server compares SHA-256 fs-verity digests itself, on the file that it has open.
-  const hex = /^fsverity-sha256:(.*)$/.exec(digest ?? '')?.[1];
+  // Compared on the file that whoever reads the image has open: the name may be another file's by then.
+  const hex = digest === undefined ? undefined : verityDigestOf(image.path, digest);
   const composefs: ComposefsSpec = {
     image: image.path,
     objects: checked.datadirs,
@@ -166,8 +168,7 @@ function specFor(mode: Mode, { image, parsed, mountpoint }: ImageMount): MountSp
     verify: verity !== 'off',
     ...(hex === undefined ? {} : { digest: hex }),
   };
-  const digests =
-    mode === 'kernel' && digest !== undefined ? [digest] : hex === undefined ? checked.digests : [];
+  const digests = mode === 'kernel' && digest !== undefined ? [digest] : [];
   return { ...checked, digests, composefs };
 }
 

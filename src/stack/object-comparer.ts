@@ -6,7 +6,7 @@
 import { fstatSync } from 'node:fs';
 import { AT, O } from '../linux/constants.js';
 import { check, E } from '../linux/errno.js';
-import { close, openAt, openBeneath } from '../linux/files.js';
+import { close, openAt, openBeneath, writeOutPages } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
 import { measureVerity } from '../linux/verity.js';
 import { verityDigestOfFd } from '../store/verity.js';
@@ -65,6 +65,7 @@ export class ObjectComparer {
     const fd = this.#open(object);
     if (fd < 0) return { key: undefined, digest: undefined };
     try {
+      writeOutPages(fd);
       const before = keyOf(fd);
       const algorithm = object.digest?.length === 128 ? 'sha512' : 'sha256';
       const digest = verityDigestOfFd(fd, algorithm).toString('hex');

@@ -19,7 +19,7 @@ export interface ComposefsSpec {
   readonly serve: 'metadata' | 'follow';
   /** follow: objects are compared with their digests when they are opened. */
   readonly verify: boolean;
-  /** fs-verity digest (SHA-256, 64 digits) that the image must have. */
+  /** fs-verity digest that the image must have: hex, 64 digits (SHA-256) or 128 (SHA-512). */
   readonly digest?: string;
 }
 

@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { O, S } from '../linux/constants.js';
 import { E, SysError } from '../linux/errno.js';
-import { close, openBeneath, statFd } from '../linux/files.js';
+import { close, openBeneath, statFd, writeOutPages } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
 import { measureVerity } from '../linux/verity.js';
 import { type VerityAlgorithm, verityDigestOfFd } from './verity.js';
@@ -57,13 +57,14 @@ export function openObject(dirFd: number, hex: string): number {
 }
 
 /**
- * Whether an open object is what its name says.
+ * Whether an open object is what its name says. Whoever changes it from then on, changes its times too.
  * @param read read all of it; else the kernel's word is enough where it enforces the digest (fs-verity).
  * @throws SysError EIO when it cannot be read.
  */
 export function verifyObject(fd: number, hex: string, read = false): boolean {
   mapMemory();
   if (!read && measureVerity(fd) === hex) return true;
+  writeOutPages(fd);
   return verityDigestOfFd(fd, algorithmOf(hex)).toString('hex') === hex;
 }
 

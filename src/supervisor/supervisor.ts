@@ -5,7 +5,7 @@
 import { openSync, rmSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
-import { killNamespace } from '../linux/namespace.js';
+import { killNamespace, markOf } from '../linux/namespace.js';
 import { lockFile, peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
 import { Mounts, RefusedError } from './mounts.js';
@@ -140,9 +140,10 @@ function run(): void {
   async function mountFor(socket: Socket, request: MountRequest): Promise<MountStatus> {
     const { namespace } = request;
     if (namespace !== undefined) {
+      const mark = markOf(runtime.folder);
       socket.on('close', () => {
         // A client that unmounts before it leaves has ended the others itself.
-        if (mounts.live > 0) killNamespace(namespace);
+        if (mounts.live > 0) killNamespace({ id: namespace, mark });
         void mounts.end().then(leave);
       });
     }

@@ -141,6 +141,21 @@ for (const mode of ['kernel', 'overlay'] as const) {
   });
 }
 
+test('mode kernel: what a killed mount left is taken away by the next', { skip: skipRoot }, (t) => {
+  const p = place(t);
+  const folder = p.at('run');
+  mkdirSync(join(folder, 'images-killed/0'), { recursive: true });
+  const old = Date.now() / 1000 - 60;
+  const left = join(folder, 'images-killed');
+  spawnSync('mount', ['-t', 'tmpfs', 'left', join(left, '0')]);
+  utimesSync(left, old, old);
+  mkdirSync(join(folder, 'images-young'));
+  p.mounted('--mode=kernel', '--image', 'sample');
+  p.umount();
+  assert.equal(existsSync(left), false);
+  assert.equal(existsSync(join(folder, 'images-young')), true);
+});
+
 test('an image is found by path, name, nested name and digest', { skip }, (t) => {
   const p = place(t);
   for (const image of ['./img', p.image, 'img', 'sample', 'group/sample', p.digest]) {
@@ -175,6 +190,9 @@ for (const mode of ['kernel', 'overlay', 'follow'] as const) {
     const sum = spawnSync('sha256sum', [p.image], { encoding: 'utf8' }).stdout.slice(0, 64);
     for (const digest of [p.digest, `fsverity-sha256:${p.digest}`, `sha256:${sum}`]) {
       p.mounted('--mode', mode, '--image', './img', '-o', `digest=${digest}`);
+      // Whatever it was called: what the server compares is the fs-verity digest.
+      const status = json<MountReport>(p, 'status', 'm');
+      if (mode !== 'kernel') assert.equal(status.image?.digest, p.digest);
       p.umount();
     }
     const bytes = readFileSync(p.image);

@@ -12,6 +12,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -21,11 +22,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { objectPath } from '../../src/store/objects.js';
 import { verityDigest } from '../../src/store/verity.js';
 import { readTree } from '../oracle/tree.js';
 import { requires } from '../support/requires.js';
-import { AT, must, O, sys } from '../support/sys.js';
+import { AT, mapShared, must, O, sys } from '../support/sys.js';
 import { tempDir } from '../support/temp.js';
 import { type ServedComposefs, serveComposefs } from './child.js';
 import { BIG, contentOf, digestOf, makeSample, objectOf, type Sample, SMALL } from './sample.js';
@@ -33,6 +35,9 @@ import type { ServeComposefs } from './serve-composefs.js';
 
 const skip = requires({ root: true, features: ['fuse'] });
 const skipKernel = requires({ root: true, features: ['fuse', 'erofs', 'overlayfs', 'loop'] });
+
+/** TMPFS_MAGIC of statfs(2). */
+const TMPFS = 0x01021994;
 
 interface Mounted {
   readonly sample: Sample;
@@ -207,6 +212,31 @@ test('an object that changes while it is open gives no byte of the change', { sk
   await mounted.served.logged('/big: ', object, 'changed while it was open');
   closeSync(fd);
   await refused(mounted, 'objects/same-as-big', BIG);
+  await mounted.served.end();
+});
+
+test('an object that is changed through a mapping whose pages were dirty before is refused', {
+  skip,
+}, async (t) => {
+  const mounted = await follow(t, { serveOptions: { passthrough: false } });
+  const object = objectOf(mounted.sample, BIG);
+  if (statfsSync(object).type === TMPFS) {
+    t.skip('on tmpfs a store to a mapping changes no times');
+    return;
+  }
+  const fd = openSync(object, 'r+');
+  const mapping = mapShared(fd, BIG, true);
+  assert.ok(typeof mapping !== 'number');
+  const at = BIG - 10;
+  const byte = mapping.bytes[at] as number;
+  mapping.bytes[at] = byte;
+  // Old enough for its times to be believed.
+  await sleep(300);
+  assert.deepEqual(readFileSync(mounted.path('big')), contentOf(BIG));
+  mapping.bytes[at] = byte ^ 0x10;
+  await refused(mounted, 'objects/same-as-big', BIG);
+  mapping.unmap();
+  closeSync(fd);
   await mounted.served.end();
 });
 
