@@ -168,9 +168,16 @@ const OPEN_HOW_AT = 96;
 const SYS_openat2 = 437;
 const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const;
 
+const BENEATH = RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS;
+
 /** openat2 that never leaves `dirfd`, follows no symlink and no magic link. */
 export function openBeneath(dirfd: number, path: number, flags: number): number {
-  return openat2(dirfd, path, flags, RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS);
+  return openat2(dirfd, path, flags, BENEATH);
+}
+
+/** As openBeneath(), and never onto another mount: what kernel overlayfs sees of a layer. */
+export function openBeneathOnMount(dirfd: number, path: number, flags: number): number {
+  return openat2(dirfd, path, flags, BENEATH | RESOLVE.NO_XDEV);
 }
 
 /** open(2) of a path as it is for who has `dirfd` as root directory: its symlinks, absolute ones too, stay inside. */

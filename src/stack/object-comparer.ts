@@ -6,7 +6,7 @@
 import { fstatSync } from 'node:fs';
 import { AT, O } from '../linux/constants.js';
 import { check, E } from '../linux/errno.js';
-import { close, openAt, openBeneath, writeOutPages } from '../linux/files.js';
+import { close, openAt, openBeneathOnMount, writeOutPages } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
 import { measureVerity } from '../linux/verity.js';
 import { verityDigestOfFd } from '../store/verity.js';
@@ -14,6 +14,8 @@ import type { NamedObject } from './image-objects.js';
 
 /** Scratch for paths, above the fixed places of src/linux. */
 const PATH_AT = 0x1000;
+/** A fifo or a terminal must not hold up or take over its reader. */
+const FLAGS = O.RDONLY | O.NOFOLLOW | O.NONBLOCK | O.NOCTTY;
 /** Bytes of the longest path that is looked for (PATH_MAX). */
 const LONGEST = 4096;
 
@@ -81,7 +83,8 @@ export class ObjectComparer {
     let fd = -E.NOENT as number;
     for (const folder of this.#folders) {
       putBytes(scratch + PATH_AT, path);
-      fd = openBeneath(folder, scratch + PATH_AT, O.RDONLY | O.NOFOLLOW | O.NONBLOCK | O.NOCTTY);
+      // The overlay looks at no mount below the folder: what is compared must be what it shows.
+      fd = openBeneathOnMount(folder, scratch + PATH_AT, FLAGS);
       if (fd !== -E.NOENT) break;
     }
     if (fd < 0 || fstatSync(fd).isFile()) return fd;

@@ -2,6 +2,7 @@
 // Under test: src/stack/compare-objects.ts and image-objects.ts.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -10,6 +11,7 @@ import { compareObjects } from '../../src/stack/compare-objects.js';
 import { objectsOfImage } from '../../src/stack/image-objects.js';
 import { openImage } from '../../src/stack/image-open.js';
 import { sampleStore } from '../support/composefs.js';
+import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 
 test('a directory that holds the root directory comes to an end', (t) => {
@@ -42,4 +44,22 @@ test('the objects are those of the image whose digest is named', async (t) => {
   await compareObjects({ ...request, digest: sample.digest });
   const digest = sample.digest.replace(/^./, (first) => (first === '0' ? '1' : '0'));
   await assert.rejects(compareObjects({ ...request, digest }), /has the fs-verity digest .*, not/);
+});
+
+test('an object on another mount is none: overlayfs does not see it either', {
+  skip: requires({ root: true }),
+}, async (t) => {
+  const sample = sampleStore(tempDir(t));
+  const objects = join(sample.store, 'objects');
+  const request = { image: sample.image, objects: [objects], every: true, kernelMay: false };
+  const { image, close } = openImage(sample.image);
+  const [first] = objectsOfImage(image);
+  close();
+  const folder = join(objects, first?.digest?.slice(0, 2) as string);
+  execFileSync('mount', ['--bind', folder, folder]);
+  try {
+    await assert.rejects(compareObjects({ ...request, digest: sample.digest }), /is missing/);
+  } finally {
+    execFileSync('umount', [folder]);
+  }
 });
