@@ -21,7 +21,7 @@ export function run(given: Arguments): Promise<number> {
       }
       const left = report.temporaries === 0 ? '' : `, ${counted(report.temporaries, 'left-over')}`;
       lines.push(
-        `${counted(report.objects, 'object')}${left} ${would}removed, ${size(report.bytes)}; ${counted(report.kept, 'object')} stay`,
+        `${counted(report.objects, 'object')}${left} ${would}removed, ${size(report.bytes)}; ${counted(report.kept, 'object')} kept`,
       );
       return lines.join('\n');
     });

@@ -79,7 +79,7 @@ test('from an empty store to an empty store', (t) => {
   assert.match(cli.ok('check'), /: whole: 3 objects, .*, 2 images, 1 name\n$/);
 
   assert.match(cli.ok('gc', '-n'), /^image [0-9a-f]{12}: would be removed\n1 object would be /);
-  assert.match(cli.ok('gc'), /1 object removed, .*; 2 objects stay\n$/);
+  assert.match(cli.ok('gc'), /1 object removed, .*; 2 objects kept\n$/);
   cli.ok('rm', 'os/one');
   assert.equal(JSON.parse(cli.ok('gc', '--json')).objects, 2);
   assert.equal(cli.ok('ls'), '');
