@@ -42,15 +42,7 @@ export class ComposefsInode {
   constructor(
     node: TreeNode | undefined,
     parent: ComposefsInode | undefined,
-    fields: {
-      readonly mode: number;
-      readonly uid: number;
-      readonly gid: number;
-      readonly mtime: number;
-      readonly mtimeNsec: number;
-      readonly links: number;
-      readonly size: number;
-    },
+    fields: Pick<ComposefsInode, 'mode' | 'uid' | 'gid' | 'mtime' | 'mtimeNsec' | 'links' | 'size'>,
   ) {
     this.node = node;
     this.parent = parent ?? this;
@@ -188,10 +180,8 @@ class Walk {
   #cover(root: ComposefsInode): ComposefsInode {
     const { uid, gid, mtime, mtimeNsec } = root;
     const mode = S.IFCHR | 0o644;
-    const inode = new ComposefsInode(undefined, root, {
-      ...{ mode, uid, gid, mtime, mtimeNsec },
-      ...{ links: 1, size: 0 },
-    });
+    const fields = { mode, uid, gid, mtime, mtimeNsec, links: 1, size: 0 };
+    const inode = new ComposefsInode(undefined, root, fields);
     const label = root.node?.xattrs?.get('security.selinux');
     if (label !== undefined) inode.xattrs = [this.#xattrs.use('security.selinux', latin1(label))];
     this.#inodes.push(inode);

@@ -21,11 +21,12 @@ import {
   ErofsDirent,
   ErofsInodeCompact,
   ErofsInodeExtended,
+  ErofsSuperBlock,
   FeatureCompat,
-  FILE_TYPE_MODES,
   InodeFormat,
   Layout,
 } from './format.js';
+import { encodeBlock } from './plan-dir.js';
 
 const BLOCK = 4096;
 const BLOCK_BITS = 12;
@@ -36,7 +37,6 @@ const CHUNK_BITS_MAX = 31 + BLOCK_BITS;
 const SUPER_SIZE = 128;
 const PIECE = 256 * 1024;
 const HI = 0x1_0000_0000;
-const FILE_TYPES = new Map(FILE_TYPE_MODES.map((mode, type) => [mode, type]));
 
 export type { ComposefsVersion } from './composefs-inodes.js';
 
@@ -168,19 +168,19 @@ class Writer {
       flags: hasAcl ? ComposefsFlags.HAS_ACL : 0,
       composefs_version: version,
     });
-    // The first 128 bytes of ErofsSuperBlock only.
-    const at = EROFS_SUPER_OFFSET;
-    const set = (field: number, value: number): void => view.setUint32(at + field, value, true);
-    set(0, EROFS_SUPER_MAGIC_V1);
-    set(8, FeatureCompat.MTIME | FeatureCompat.XATTR_FILTER);
-    view.setUint8(at + 12, BLOCK_BITS);
-    view.setUint16(at + 14, (inodes[0] as ComposefsInode).nid, true);
-    set(16, inodes.length);
-    view.setBigInt64(at + 24, BigInt(this.#epoch.seconds), true);
-    set(32, this.#epoch.nsec);
-    set(36, this.#dataStart / BLOCK + this.#dataBlocks);
-    set(40, 0);
-    set(44, Math.floor(this.#inodesEnd / BLOCK));
+    // Fields that all 128 bytes have: the struct is declared with those of longer superblocks.
+    const { at } = ErofsSuperBlock;
+    const sb = new DataView(head.buffer, head.byteOffset + EROFS_SUPER_OFFSET, SUPER_SIZE);
+    sb.setUint32(at.magic, EROFS_SUPER_MAGIC_V1, true);
+    sb.setUint32(at.feature_compat, FeatureCompat.MTIME | FeatureCompat.XATTR_FILTER, true);
+    sb.setUint8(at.blkszbits, BLOCK_BITS);
+    sb.setUint16(at.rb, (inodes[0] as ComposefsInode).nid, true);
+    sb.setUint32(at.inos, inodes.length, true);
+    sb.setBigInt64(at.epoch, BigInt(this.#epoch.seconds), true);
+    sb.setUint32(at.fixed_nsec, this.#epoch.nsec, true);
+    sb.setUint32(at.blocks_lo, this.#dataStart / BLOCK + this.#dataBlocks, true);
+    sb.setUint32(at.meta_blkaddr, 0, true);
+    sb.setUint32(at.xattr_blkaddr, Math.floor(this.#inodesEnd / BLOCK), true);
   }
 
   #inode(inode: ComposefsInode, number: number): void {
@@ -204,23 +204,28 @@ class Writer {
       // Both are one field, of which the format is the lower half.
       i_u = ((i_u & 0xffff_0000) | (composefsChunks(size).bits - BLOCK_BITS)) >>> 0;
     }
-    bytes.writeUInt16LE((layout << InodeFormat.LAYOUT_SHIFT) | (isCompact ? 0 : 1), 0);
-    bytes.writeUInt16LE(bodyCount(headSize - inodeSize), 2);
-    bytes.writeUInt16LE(inode.mode, 4);
-    bytes.writeUInt32LE(i_u, 16);
-    bytes.writeUInt32LE(number, 20);
-    bytes.writeUInt32LE(size % HI, 8);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const shared = {
+      i_xattr_icount: bodyCount(headSize - inodeSize),
+      i_mode: inode.mode,
+      i_u,
+      i_ino: number,
+      i_uid: inode.uid,
+      i_gid: inode.gid,
+    };
+    const i_format = layout << InodeFormat.LAYOUT_SHIFT;
     if (isCompact) {
-      bytes.writeUInt16LE(inode.links, 6);
-      bytes.writeUInt16LE(inode.uid, 24);
-      bytes.writeUInt16LE(inode.gid, 26);
+      const i_nb = inode.links;
+      ErofsInodeCompact.encode(view, { ...shared, i_format, i_nb, i_size: size });
     } else {
-      bytes.writeUInt32LE(Math.floor(size / HI), 12);
-      bytes.writeUInt32LE(inode.uid, 24);
-      bytes.writeUInt32LE(inode.gid, 28);
-      bytes.writeBigInt64LE(BigInt(inode.mtime), 32);
-      bytes.writeUInt32LE(inode.mtimeNsec, 40);
-      bytes.writeUInt32LE(inode.links, 44);
+      ErofsInodeExtended.encode(view, {
+        ...shared,
+        i_format: i_format | InodeFormat.EXTENDED,
+        i_size: BigInt(size),
+        i_mtime: BigInt(inode.mtime),
+        i_mtime_nsec: inode.mtimeNsec,
+        i_nlink: inode.links,
+      });
     }
     if (headSize > inodeSize) {
       encodeBody(inode.xattrs, this.#inodesEnd % BLOCK, bytes, inodeSize);
@@ -234,7 +239,7 @@ class Writer {
       let blocks = 0;
       for (const [first, end] of directoryBlocks(inode)) {
         if (blocks === inode.blocks) break;
-        encodeNames(inode, first, end, this.#out.take(BLOCK));
+        encodeBlock(inode.names, inode.children, first, end, this.#out.take(BLOCK));
         blocks++;
       }
       return;
@@ -320,7 +325,7 @@ function encodeTail(inode: ComposefsInode, out: Buffer): void {
   if (inode.type === S.IFDIR) {
     let first = 0;
     for (const [from] of directoryBlocks(inode)) first = from;
-    encodeNames(inode, first, inode.names.length, out);
+    encodeBlock(inode.names, inode.children, first, inode.names.length, out);
   } else if (inode.isExternal) {
     out.fill(0xff);
   } else {
@@ -340,24 +345,6 @@ function ownBytes(inode: ComposefsInode, out: Buffer, at: number): void {
     content?.check?.();
   } finally {
     content?.close();
-  }
-}
-
-/** Entries and names of a block of a directory, into zeroed bytes. */
-function encodeNames(dir: ComposefsInode, first: number, end: number, out: Buffer): void {
-  let nameAt = (end - first) * ErofsDirent.size;
-  let entry = 0;
-  for (let i = first; i < end; i++) {
-    const name = dir.names[i] as string;
-    const child = dir.children[i] as ComposefsInode;
-    const { nid } = child;
-    out.writeUInt32LE(nid % HI, entry);
-    out.writeUInt32LE(Math.floor(nid / HI), entry + 4);
-    out.writeUInt16LE(nameAt, entry + 8);
-    out[entry + 10] = FILE_TYPES.get(child.type) ?? 0;
-    out.write(name, nameAt, 'latin1');
-    nameAt += name.length;
-    entry += ErofsDirent.size;
   }
 }
 

@@ -41,21 +41,34 @@ export function encodeDirectory(
       used += length;
       end++;
     }
-    let nameAt = (end - first) * DIRENT;
-    for (let i = first; i < end; i++) {
-      const name = names[i] as string;
-      const child = children[i] as Child;
-      const entry = at + (i - first) * DIRENT;
-      const nid = child.nid;
-      out.writeUInt32LE(nid % 0x1_0000_0000, entry);
-      out.writeUInt32LE(Math.floor(nid / 0x1_0000_0000), entry + 4);
-      out.writeUInt16LE(nameAt, entry + 8);
-      out.writeUInt8(FILE_TYPES.get(child.type) ?? 0, entry + 10);
-      out.writeUInt8(0, entry + 11);
-      out.write(name, at + nameAt, 'latin1');
-      nameAt += name.length;
-    }
-    out.fill(0, at + nameAt, at + BLOCK);
+    const length = encodeBlock(names, children, first, end, out.subarray(at));
+    out.fill(0, at + length, at + BLOCK);
     first = end;
   }
+}
+
+/** Names `first` to `end`, which fit into a block, and what they stand for, to the start of `out`. @returns bytes. */
+export function encodeBlock(
+  names: readonly string[],
+  children: readonly Child[],
+  first: number,
+  end: number,
+  out: Buffer,
+): number {
+  let nameAt = (end - first) * DIRENT;
+  let entry = 0;
+  for (let i = first; i < end; i++) {
+    const name = names[i] as string;
+    const child = children[i] as Child;
+    const { nid } = child;
+    out.writeUInt32LE(nid % 0x1_0000_0000, entry);
+    out.writeUInt32LE(Math.floor(nid / 0x1_0000_0000), entry + 4);
+    out.writeUInt16LE(nameAt, entry + 8);
+    out.writeUInt8(FILE_TYPES.get(child.type) ?? 0, entry + 10);
+    out.writeUInt8(0, entry + 11);
+    out.write(name, nameAt, 'latin1');
+    nameAt += name.length;
+    entry += DIRENT;
+  }
+  return nameAt;
 }
