@@ -16,6 +16,9 @@ export const REDIRECT = `${OVERLAY}redirect`;
 const METACOPY_SHA256 = [0, 36, 0, 1];
 const DIGEST_SIZE = 32;
 
+/** Bytes of struct ovl_metacopy before the digest. */
+export const METACOPY_HEADER = METACOPY_SHA256.length;
+
 /** The value of a metacopy mark. @param digest 64 hex digits. */
 export function metacopyOf(digest: string): Uint8Array {
   return Buffer.concat([Buffer.from(METACOPY_SHA256), Buffer.from(digest, 'hex')]);
@@ -26,4 +29,10 @@ export function digestOf(metacopy: Uint8Array): string | undefined {
   if (metacopy.length !== METACOPY_SHA256.length + DIGEST_SIZE) return undefined;
   if (METACOPY_SHA256.some((byte, i) => metacopy[i] !== byte)) return undefined;
   return Buffer.from(metacopy.buffer, metacopy.byteOffset + 4, DIGEST_SIZE).toString('hex');
+}
+
+/** Whatever stands behind the header of a metacopy mark, hex; undefined when nothing does. */
+export function statedDigest(metacopy: Uint8Array): string | undefined {
+  if (metacopy.length <= METACOPY_HEADER) return undefined;
+  return Buffer.from(metacopy.subarray(METACOPY_HEADER)).toString('hex');
 }

@@ -2,13 +2,11 @@
 // Asked by metadata-filesystem.ts and follow-filesystem.ts before any content is given; an image is not trusted.
 // Follows: composefs's use of overlayfs marks (metacopy with an fs-verity digest, redirect); struct ovl_metacopy of Linux 6.18.
 
-import { METACOPY, REDIRECT } from '../erofs/composefs-marks.js';
+import { METACOPY, METACOPY_HEADER, REDIRECT, statedDigest } from '../erofs/composefs-marks.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
 
-/** struct ovl_metacopy: version 0, length, flags 0, FS_VERITY_HASH_ALG_*, digest. */
-const HEADER_SIZE = 4;
-/** Bytes of a digest by its algorithm's number. */
+/** Bytes of a digest by its algorithm's number, byte 3 of the mark. */
 const DIGEST_SIZES = [0, 32, 64] as const;
 
 /** `/XX/REST`: 64 or 128 digits in all. Nothing else of a redirect is ever used as a path. */
@@ -37,10 +35,10 @@ export function objectOf(image: ErofsImage, inode: Inode): string | Unusable | u
   if (metacopy.length > 0) {
     const size = DIGEST_SIZES[metacopy[3] as number];
     const known = metacopy[0] === 0 && metacopy[2] === 0 && metacopy[1] === metacopy.length;
-    if (!known || !size || metacopy.length !== HEADER_SIZE + size) {
+    if (!known || !size || metacopy.length !== METACOPY_HEADER + size) {
       return { why: `its metacopy mark of ${metacopy.length} bytes has no digest that is known` };
     }
-    return Buffer.from(metacopy.subarray(HEADER_SIZE)).toString('hex');
+    return statedDigest(metacopy);
   }
   const redirect = image.getxattr(inode, REDIRECT);
   const text = Buffer.from(redirect ?? []).toString('latin1');

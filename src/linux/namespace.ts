@@ -3,6 +3,7 @@
 // Follows: mount_namespaces(7), execve(2), proc_pid_ns(5). Node has threads, so it cannot unshare(2) a user namespace itself.
 
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { majorOf, minorOf } from './device.js';
 import { func, ret, stringFunc } from './libc.js';
 import { mountTable, parseMountInfo } from './mountinfo.js';
 
@@ -48,8 +49,8 @@ export const MARK = 'varve';
  */
 export function markOf(folder: string): string | undefined {
   const { dev } = statSync(folder);
-  // As glibc's major() and minor() take it apart; filesystems without a device have no major number.
-  const device = `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+  // Node gives the low half of a dev_t of glibc, which is the kernel's form.
+  const device = `${majorOf(dev)}:${minorOf(dev)}`;
   const is = mountTable().some(
     (entry) => entry.device === device && entry.type === 'tmpfs' && entry.source === MARK,
   );

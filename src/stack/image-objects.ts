@@ -2,13 +2,10 @@
 // Called by compare-objects.ts; reads the image's bytes, never the objects.
 // Follows: overlayfs.rst (metacopy, redirect, verity); struct ovl_metacopy of fs/overlayfs/overlayfs.h (Linux 6.18).
 
+import { METACOPY, REDIRECT, statedDigest } from '../erofs/composefs-marks.js';
+import { eachInode } from '../erofs/each-inode.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
-
-const METACOPY = 'trusted.overlay.metacopy';
-const REDIRECT = 'trusted.overlay.redirect';
-/** Bytes of struct ovl_metacopy before the digest: version, len, flags, digest_algo. */
-const METACOPY_HEADER = 4;
 
 /** One object, whatever the number of files that have it as content. */
 export interface NamedObject {
@@ -23,23 +20,10 @@ export interface NamedObject {
 /** All objects of an image, each path with each digest once. @throws ErofsError */
 export function objectsOfImage(image: ErofsImage): NamedObject[] {
   const found = new Map<string, NamedObject>();
-  // A directory that is its own descendant has to come to an end as well.
-  const seen = new Set<number>([image.rootNid]);
-  const directories: { inode: Inode; path: string }[] = [
-    { inode: image.inode(image.rootNid), path: '' },
-  ];
-  for (let at = directories.pop(); at !== undefined; at = directories.pop()) {
-    const { path } = at;
-    image.children(at.inode, (name, nid) => {
-      if (seen.has(nid)) return true;
-      seen.add(nid);
-      const inode = image.inode(nid);
-      const file = `${path}/${Buffer.from(name).toString()}`;
-      if ((inode.mode & S.IFMT) === S.IFDIR) directories.push({ inode, path: file });
-      else if ((inode.mode & S.IFMT) === S.IFREG) note(image, inode, file, found);
-      return true;
-    });
-  }
+  eachInode(image, (path, inode) => {
+    if ((inode.mode & S.IFMT) !== S.IFREG) return;
+    note(image, inode, Buffer.from(path, 'latin1').toString(), found);
+  });
   return [...found.values()];
 }
 
@@ -55,10 +39,7 @@ function note(
   const redirect = image.getxattr(inode, REDIRECT);
   const path =
     redirect === undefined ? file : Buffer.from(redirect).toString('latin1').replace(/^\/+/, '');
-  const digest =
-    metacopy.length > METACOPY_HEADER
-      ? Buffer.from(metacopy.subarray(METACOPY_HEADER)).toString('hex')
-      : undefined;
+  const digest = statedDigest(metacopy);
   const key = `${path}\0${digest ?? ''}`;
   if (!found.has(key)) found.set(key, { path, digest, file });
 }

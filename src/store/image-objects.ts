@@ -3,14 +3,11 @@
 // Follows: composefs 1.0, overlayfs marks of regular files: redirect (the path that is opened) and metacopy (the digest).
 
 import type { ByteSource } from '../bytes/source.js';
+import { METACOPY, REDIRECT, statedDigest } from '../erofs/composefs-marks.js';
+import { eachInode } from '../erofs/each-inode.js';
 import { ErofsImage, type Inode } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
 import { digestOfPath } from './objects.js';
-
-const REDIRECT = 'trusted.overlay.redirect';
-const METACOPY = 'trusted.overlay.metacopy';
-/** struct ovl_metacopy without its digest. */
-const METACOPY_HEADER = 4;
 
 /** One regular file of an image that has its content elsewhere. */
 export interface ObjectUse {
@@ -35,26 +32,16 @@ export interface ImageCounts {
 /** Tells of every external file once, hard links once. @throws ErofsError when the image is damaged, or what the source throws. */
 export function imageUses(source: ByteSource, tell: (use: ObjectUse) => void): ImageCounts {
   const image = ErofsImage.open(source);
-  const seen = new Set<number>([image.rootNid]);
-  const pending: [path: string, nid: number][] = [['', image.rootNid]];
   let files = 0;
   let inodes = 1;
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const [folder, nid] = next;
-    image.children(image.inode(nid), (name, child) => {
-      if (seen.has(child)) return;
-      seen.add(child);
-      const inode = image.inode(child);
-      const type = inode.mode & S.IFMT;
-      const path = `${folder}/${Buffer.from(name).toString('latin1')}`;
-      if (type !== S.IFCHR || inode.rdev !== 0) inodes++;
-      if (type === S.IFDIR) pending.push([path, child]);
-      if (type !== S.IFREG) return;
-      files++;
-      const use = useOf(image, inode, path);
-      if (use !== undefined) tell(use);
-    });
-  }
+  eachInode(image, (path, inode) => {
+    const type = inode.mode & S.IFMT;
+    if (type !== S.IFCHR || inode.rdev !== 0) inodes++;
+    if (type !== S.IFREG) return;
+    files++;
+    const use = useOf(image, inode, path);
+    if (use !== undefined) tell(use);
+  });
   return { inodes, files };
 }
 
@@ -64,9 +51,6 @@ function useOf(image: ErofsImage, inode: Inode, file: string): ObjectUse | undef
   const metacopy = image.getxattr(inode, METACOPY);
   if (redirect === undefined && metacopy === undefined) return undefined;
   const path = Buffer.from(redirect ?? []).toString('latin1');
-  const digest =
-    metacopy !== undefined && metacopy.length > METACOPY_HEADER
-      ? Buffer.from(metacopy.subarray(METACOPY_HEADER)).toString('hex')
-      : undefined;
+  const digest = metacopy === undefined ? undefined : statedDigest(metacopy);
   return { file, path, object: digestOfPath(path), digest, size: inode.size };
 }
