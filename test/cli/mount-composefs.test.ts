@@ -106,7 +106,9 @@ for (const mode of ['kernel', 'overlay', 'follow'] as const) {
     p.umount();
     assert.equal(mountAt(p.at('m')), undefined);
     assert.equal(existsSync(p.at('m/text')), false);
-    assert.deepEqual(json(p, 'status'), []);
+    // Mounts of tests that run at the same time are seen too, as nobody's.
+    const left = json<MountReport[]>(p, 'status').map(({ mountpoint }) => mountpoint);
+    assert.ok(!left.includes(p.at('m')), left.join());
   });
 }
 

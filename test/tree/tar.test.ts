@@ -167,7 +167,9 @@ test('compressed archives, several members in a row, checksums', whole, (t) => {
       assert.throws(() => withArchive(readTar, short, d, () => {}), /ends too early/, what);
     }
     const wrong = Buffer.from(packed);
-    wrong.fill(0xa5, packed.length >> 1, (packed.length >> 1) + 64);
+    // Legacy LZ4 has no checksum: what is wrong with it shows in the size of a block alone.
+    const at = args.includes('-l') ? 4 : packed.length >> 1;
+    wrong.fill(0xa5, at, at + 64);
     assert.throws(() => withArchive(readTar, wrong, d, () => {}), TreeError, what);
   }
   const half = fs.statSync(archive).size >> 1;
