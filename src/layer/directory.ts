@@ -2,7 +2,7 @@
 // Opened by stack/open.ts, used by overlay/ for every object; keeps a bounded number of O_PATH descriptors.
 // Follows: openat(2) with O_NOFOLLOW from held descriptors, so that no name inside a layer can lead out of it.
 
-import { O } from '../linux/constants.js';
+import { MAGIC, O } from '../linux/constants.js';
 import { type EntryCallback, readEntries } from '../linux/dirents.js';
 import { E } from '../linux/errno.js';
 import { close, dotPath, fstatfs, openAt, readlinkAt, statAt, statFd } from '../linux/files.js';
@@ -72,6 +72,9 @@ function forgetDir(dir: number): void {
   }
 }
 
+/** Filesystems that show the objects of others: overlayfs lists the numbers of those, a FUSE server any or none. */
+const COMPOSED: ReadonlySet<number> = new Set([MAGIC.FUSE, MAGIC.OVERLAYFS]);
+
 const OPEN_DIR = O.PATH | O.DIRECTORY | O.NOFOLLOW;
 
 export interface DirectoryLayerOptions {
@@ -79,8 +82,6 @@ export interface DirectoryLayerOptions {
   readonly label: string;
   /** O_PATH descriptor of the root; owned by the layer. */
   readonly rootFd: number;
-  readonly fsId: number;
-  readonly device: string;
   readonly uuid: Uint8Array;
   readonly magic: number;
 }
@@ -89,10 +90,11 @@ export class DirectoryLayer implements UpperLayer {
   readonly index: number;
   readonly label: string;
   readonly root: number;
-  readonly fsId: number;
-  readonly device: string;
   readonly uuid: Uint8Array;
   readonly magic: number;
+  /** Set once, when every layer of the stack is open. */
+  key = 0;
+  readonly listsNumbers: boolean;
   readonly contentOnly = false;
   readonly metadataOnly = false;
   /** The root's descriptor, never closed by the clock. */
@@ -102,10 +104,9 @@ export class DirectoryLayer implements UpperLayer {
   constructor(options: DirectoryLayerOptions) {
     this.index = options.index;
     this.label = options.label;
-    this.fsId = options.fsId;
-    this.device = options.device;
     this.uuid = options.uuid;
     this.magic = options.magic;
+    this.listsNumbers = !COMPOSED.has(options.magic);
     this.rootFd = options.rootFd;
     this.openFlags = O.RDONLY | O.NOFOLLOW | O.NONBLOCK | O.NOATIME;
     this.root = allocDir(options.index, 0, 0, 0);

@@ -28,9 +28,6 @@ const nothing = (): void => {};
 
 export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
-  readonly fsId: number;
-  /** What tells this image from others in the stack. */
-  readonly device: string;
   /** The stack's marks are user.overlay.*: those of a composefs image, trusted.*, are shown so. */
   readonly userxattr: boolean;
 }
@@ -39,10 +36,11 @@ export class ErofsLayer implements Layer {
   readonly index: number;
   readonly label: string;
   readonly root: number;
-  readonly fsId: number;
-  readonly device: string;
   readonly uuid: Uint8Array;
+  /** Set once, when every layer of the stack is open. */
+  key = 0;
   readonly magic = EROFS_SUPER_MAGIC_V1;
+  readonly listsNumbers = true;
   readonly contentOnly = true;
   readonly metadataOnly: boolean;
   readonly #served: ServedImage;
@@ -51,8 +49,6 @@ export class ErofsLayer implements Layer {
   constructor(options: ErofsLayerOptions) {
     this.index = options.index;
     this.label = options.label;
-    this.fsId = options.fsId;
-    this.device = options.device;
     this.#served = new ServedImage(options);
     // Nobody but who made it can have put marks into such an image, and without them its files would be all zeros.
     this.metadataOnly = options.image.superblock.composefsVersion !== undefined;

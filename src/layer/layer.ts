@@ -15,10 +15,10 @@ export interface Layer {
   readonly label: string;
   /** Record of the root directory. */
   readonly root: number;
-  /** Layers with the same number keep their inodes in one space (one filesystem). From 0. */
-  readonly fsId: number;
-  /** st_dev of the root, major and minor joined, for comparisons. */
-  readonly device: string;
+  /** Of the filesystem's identity, 21 bits, not 0: what is shown is its own inode number with this in the high half (XOR). */
+  readonly key: number;
+  /** Listings name the inode numbers that stat tells: not so where a filesystem is put together of others. */
+  readonly listsNumbers: boolean;
   /** UUID of the filesystem as in file handles, 16 bytes; zeros when it has none. */
   readonly uuid: Uint8Array;
   /** f_type of statfs(2). */

@@ -94,6 +94,9 @@ export const MAGIC = {
   FUSE: 0x65735546,
   SQUASHFS: 0x73717368,
   EROFS: 0xe0f5e1e2,
+  ISOFS: 0x9660,
+  CRAMFS: 0x28cd3d45,
+  ROMFS: 0x7275,
 } as const;
 
 /** Largest xattr value and list, bytes (XATTR_SIZE_MAX, XATTR_LIST_MAX). */

@@ -48,3 +48,17 @@ export function filesystemUuid(fd: number, newer = true): Uint8Array | undefined
   }
   return undefined;
 }
+
+/** XFS_IOC_FSGEOMETRY_V1, and fields of its struct: blocks, blocks of an allocation group, groups, bytes of an inode. */
+const XFS_GEOMETRY = { request: 0x80705864, blocksize: 0, agblocks: 8, agcount: 12, inodesize: 24 };
+
+/** How many bits an inode number of this XFS filesystem may have: group, block in it, inode in that. 32 where it does not tell. */
+export function xfsNumberBits(fd: number): number {
+  const answer = scratch + 1024;
+  u8.fill(0, answer, answer + 112);
+  if (ioctlAt(fd, XFS_GEOMETRY.request, answer) < 0) return 32;
+  const field = (at: number): number => Math.max(1, u32[(answer + at) >>> 2] as number);
+  const bits = (n: number): number => Math.ceil(Math.log2(n));
+  const inodes = field(XFS_GEOMETRY.blocksize) / field(XFS_GEOMETRY.inodesize);
+  return bits(field(XFS_GEOMETRY.agcount)) + bits(field(XFS_GEOMETRY.agblocks)) + bits(inodes);
+}

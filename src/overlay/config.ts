@@ -30,14 +30,14 @@ export interface OverlayConfig {
   readonly userxattr: boolean;
   /** `.wh.` names are whiteouts too. */
   readonly aufsWhiteouts: boolean;
-  /** Layers on several filesystems: inode numbers carry the filesystem's number. */
-  readonly manyFilesystems: boolean;
   /** Whether a staged copy is synced before it is published. */
   readonly sync: boolean;
   /** Whether fsync and syncfs do anything. */
   readonly fsync: boolean;
   readonly xattrs: boolean;
   readonly staticNlink: boolean;
+  /** What is shown of inode numbers is folded to 32 bits; here they have 64. */
+  readonly ino32: boolean;
   readonly uids: IdMap | undefined;
   readonly gids: IdMap | undefined;
   readonly squashUid: number | undefined;

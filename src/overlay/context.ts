@@ -48,6 +48,8 @@ export class Overlay {
    * the data. A directory record with one reference, and a name reference.
    */
   readonly metadata = new Map<number, { readonly dir: number; readonly name: number }>();
+  /** The upper has objects with an own number: set by its root's mark, and by the first that is written. */
+  ownNumbers = false;
   /** Copy-ups in flight, by node. */
   readonly copies = new Map<number, PendingCopy>();
   /** Numbers the temporary names in the workdir. */

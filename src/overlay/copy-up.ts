@@ -39,8 +39,10 @@ import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
 import { dropMetadata } from './forget.js';
 import { storeUnionLinks } from './links.js';
+import { shown } from './numbers.js';
 import { statNode } from './objects.js';
-import { encodeOrigin, indexName } from './origin.js';
+import { encodeOrigin, indexName, originNumber } from './origin.js';
+import { writeOwnNumber } from './own-number.js';
 import { isDir, locateLower, locateMetadata, resolve, typeOfNode } from './places.js';
 import { layerFor, stackAt } from './stacks.js';
 import {
@@ -96,7 +98,7 @@ function copyUpDir(o: Overlay, slot: number, parent: number): number {
   const temp = tempName(o);
   let r = stageDir(o, layer, dir, temp);
   if (r < 0) return r;
-  markOrigin(o, layer, dir, emptyPath(), workFd, temp);
+  markOrigin(o, slot, layer, dir, emptyPath(), workFd, temp);
   const name = nameAt(get(slot, F.name));
   r = publish(o, parent, temp, name, true);
   if (r < 0) {
@@ -212,18 +214,26 @@ function mustCopy(o: Overlay, attr: number, error: number): boolean {
   return first === 0x73;
 }
 
-/** Writes the origin mark; a filesystem without handles or without xattrs on this type goes without. */
+/**
+ * Writes the origin mark, empty where the filesystem has no handles, and beside it the number where that does not tell it.
+ * An object that takes no xattrs (a symlink, for user.*) goes without.
+ */
 function markOrigin(
   o: Overlay,
+  slot: number,
   layer: Layer,
   dir: number,
   name: number,
   dirfd: number,
   to: number,
-): number {
-  const length = encodeOrigin(layer, dir, name);
-  if (length < 0) return length;
-  return setxattrAt(dirfd, to, o.marks.origin, ORIGIN, length, 0);
+): void {
+  const length = Math.max(0, encodeOrigin(layer, dir, name));
+  if (setxattrAt(dirfd, to, o.marks.origin, ORIGIN, length, 0) < 0) return;
+  const told =
+    originNumber(o.config.lowers, ORIGIN, length) &&
+    shown.lo === get(slot, F.inoLo) &&
+    shown.hi === get(slot, F.inoHi);
+  if (!told) writeOwnNumber(o, slot, 0, dirfd, to);
 }
 
 /** Marks an upper directory as holding copied-up objects, once. */
@@ -389,7 +399,7 @@ function finish(o: Overlay, staged: Staged): number {
   const links = u32[(SAVED_STAT + Statx.nlink) >>> 2] as number;
   const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !orphan;
   if (r >= 0 && !orphan && (links === 1 || indexed)) {
-    markOrigin(o, layer, dir, name, workFd, TEMP_NAME);
+    markOrigin(o, slot, layer, dir, name, workFd, TEMP_NAME);
   }
   if (r >= 0 && !staged.withData) r = markMetacopy(o, workFd);
   if (r >= 0 && staged.fd >= 0 && o.config.sync && !staged.withData) r = fsync(staged.fd);

@@ -303,7 +303,7 @@ function newUpperNode(
     freeNode(slot);
     return -E.NOMEM;
   }
-  setInoFromStat(o, slot, upper);
+  setInoFromStat(slot, upper);
   setFlag(slot, FLAG.UPPER | FLAG.NO_CAPABILITY | (placed.overWhiteout ? 0 : FLAG.FRESH));
   if ((mode & S.IFMT) === S.IFDIR) {
     put(slot, F.upper, upper.enter(get(parent, F.upper), name, nameLen));
@@ -470,7 +470,7 @@ export function tmpfile(
   }
   statFd(fd);
   attrFromStat(out + Entry.attr);
-  setInoFromStat(o, slot, o.upper as NonNullable<Overlay['upper']>);
+  setInoFromStat(slot, o.upper as NonNullable<Overlay['upper']>);
   setFlag(slot, FLAG.UPPER | FLAG.ORPHAN | FLAG.FRESH);
   finishAttr(o, slot, out + Entry.attr);
   const opened = attachHandle(o, slot, fd, flags, 0, reply, made);

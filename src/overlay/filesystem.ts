@@ -25,7 +25,8 @@ import { forget } from './forget.js';
 import * as io from './io.js';
 import { lookup, noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
-import { attrOf, setInoFromStat } from './objects.js';
+import { ROOT_INO } from './numbers.js';
+import { attrOf } from './objects.js';
 import { locate, nodeOf } from './places.js';
 import { practicePlace } from './practice.js';
 import { opendir, readdir, releasedir } from './readdir.js';
@@ -56,6 +57,7 @@ export class OverlayFileSystem implements FileSystem {
       const marks = noteRootMarks(o, upper);
       if (marks > 0 && marks & MARK.IMPURE) setFlag(root, FLAG.IMPURE);
       if (marks > 0 && marks & MARK.DEFAULT_ACL) setFlag(root, FLAG.DEFAULT_ACL);
+      o.ownNumbers = marks > 0 && (marks & MARK.NUMBER) !== 0;
     }
     if (lowers.length > 0 && upper !== undefined) setFlag(root, FLAG.IMPURE);
     for (const layer of lowers) {
@@ -73,7 +75,7 @@ export class OverlayFileSystem implements FileSystem {
     if (top === undefined) throw new Error('an overlay needs a layer');
     const mode = top.statDir(top.root);
     if (mode < 0) throw new Error(`${top.label}: cannot be read (errno ${-mode})`);
-    setInoFromStat(o, root, top);
+    put(root, F.inoLo, ROOT_INO);
   }
 
   stop(): void {

@@ -22,6 +22,7 @@ import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropContent, freeUnused } from './forget.js';
+import { inoOf } from './objects.js';
 import { isDir, locateLower, nodeOf } from './places.js';
 
 /** Flags for the server's own descriptor: never append (the kernel names the offset), never direct, never blocking. */
@@ -277,9 +278,8 @@ export function beforePassthroughWrite(o: Overlay, r: Request, slot: number): vo
     if ((handleGet(h, H.flags) & O.ACCMODE) === O.RDONLY) continue;
     const fd = handleGet(h, H.fd) - 1;
     if ((statFd(fd) & (S.ISUID | S.ISGID)) === 0) return;
-    const ino = (BigInt(get(slot, F.inoHi)) << 32n) | BigInt(get(slot, F.inoLo));
     // Anybody may ask; only who has the file open for writing is about to write.
-    if (mayWriteTo(r.pid, ino)) takeSetId(o, slot, fd, r.gid);
+    if (mayWriteTo(r.pid, inoOf(o, slot))) takeSetId(o, slot, fd, r.gid);
     return;
   }
 }

@@ -30,16 +30,18 @@ import { DirIndex, DirIndexBuilder } from './dir-index.js';
 import { dropNode } from './forget.js';
 import { readUnionLinks } from './links.js';
 import { MARK } from './marks.js';
+import { shown } from './numbers.js';
 import {
   finishAttr,
   isWhiteout,
+  numberFromStat,
   setInoFromStat,
   showAttr,
-  shownInoHi,
   statNlink,
   statNode,
 } from './objects.js';
-import { encodeOrigin, found, indexName, originIno, originLayer } from './origin.js';
+import { encodeOrigin, indexName, originNumber } from './origin.js';
+import { readOwnNumber } from './own-number.js';
 import { resolve } from './places.js';
 import { layerFor, setStack, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, LONG_NAME, ORIGIN, PATH, XATTR_VALUE } from './work.js';
@@ -310,7 +312,7 @@ function foundUpperDir(
   attrFromStat(attr);
   const slot = newNode(parent, name, nameLen, DT.DIR);
   if (slot < 0) return slot;
-  setInoFromStat(o, slot, upper);
+  setInoFromStat(slot, upper);
   const upperDir = upper.enter(get(parent, F.upper), name, nameLen);
   put(slot, F.upper, upperDir);
   setFlag(slot, FLAG.UPPER);
@@ -345,7 +347,7 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
     if (merged.length > 0) setFlag(slot, FLAG.IMPURE);
     if (!setStack(slot, merged)) return -E.NOMEM;
   }
-  if (marks & MARK.ORIGIN) setInoFromOrigin(o, slot, upper, upperDir, emptyPath());
+  setInoFromMarks(o, slot, upper, upperDir, emptyPath(), marks);
   return 0;
 }
 
@@ -497,7 +499,7 @@ function foundLowerDir(
   attrFromStat(attr);
   const slot = newNode(parent, name, nameLen, DT.DIR);
   if (slot < 0) return slot;
-  setInoFromStat(o, slot, layerFor(o, stackAt(parent, position)));
+  setInoFromStat(slot, layerFor(o, stackAt(parent, position)));
   const r = collectLowerDirs(o, parent, position);
   if (r < 0 || !setStack(slot, merged)) {
     for (const dir of merged) layerFor(o, dir).release(dir);
@@ -522,16 +524,17 @@ function foundUpperFile(
   attrFromStat(attr);
   const links = statNlink();
   const type = (mode & S.IFMT) >>> 12;
-  let inoLo = u32[(statBuffer() + Statx.ino) >>> 2] as number;
-  let inoHi = shownInoHi(o, upper.fsId, u32[((statBuffer() + Statx.ino) >>> 2) + 1] as number);
+  numberFromStat(upper);
+  let inoLo = shown.lo;
+  let inoHi = shown.hi;
   let marks = 0;
   if (hasFlag(parent, FLAG.IMPURE)) {
     marks = o.marks.read(upper, upperDir, name);
     if (marks < 0) return marks;
     if (marks & MARK.WHITEOUT && isHiding(upperDir)) return ABSENT;
-    if (marks & MARK.ORIGIN && readOrigin(o, upper, upperDir, name)) {
-      inoLo = found.lo;
-      inoHi = found.hi;
+    if (readNumber(o, upper, upperDir, name, marks)) {
+      inoLo = shown.lo;
+      inoHi = shown.hi;
     }
   }
   const known = links > 1 ? findIno(inoLo, inoHi) : 0;
@@ -557,20 +560,25 @@ function foundUpperFile(
   return slot;
 }
 
-/** Number of a copied-up object: that of its origin. Sets `found`. @returns false when the mark does not tell. */
-function readOrigin(o: Overlay, layer: Layer, dir: number, name: number): boolean {
+/** Number of a copied-up object: its own mark's, or its origin's. Sets `shown`. @returns false when they do not tell. */
+function readNumber(o: Overlay, layer: Layer, dir: number, name: number, marks: number): boolean {
+  if (marks & MARK.NUMBER && readOwnNumber(o, layer, dir, name)) return true;
+  if ((marks & MARK.ORIGIN) === 0) return false;
   const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
-  if (n <= 0) return false;
-  const from = originLayer(o.config.lowers, ORIGIN) ?? o.config.lowers[0];
-  if (from === undefined || !originIno(from.magic, ORIGIN, n)) return false;
-  found.hi = shownInoHi(o, from.fsId, found.hi);
-  return true;
+  return n > 0 && originNumber(o.config.lowers, ORIGIN, n);
 }
 
-function setInoFromOrigin(o: Overlay, slot: number, layer: Layer, dir: number, name: number): void {
-  if (!readOrigin(o, layer, dir, name)) return;
-  put(slot, F.inoLo, found.lo);
-  put(slot, F.inoHi, found.hi);
+function setInoFromMarks(
+  o: Overlay,
+  slot: number,
+  layer: Layer,
+  dir: number,
+  name: number,
+  marks: number,
+): void {
+  if (!readNumber(o, layer, dir, name, marks)) return;
+  put(slot, F.inoLo, shown.lo);
+  put(slot, F.inoHi, shown.hi);
 }
 
 /** Another name of a node that is already known. */
@@ -608,8 +616,9 @@ function foundLowerFile(
 ): number {
   const links = statNlink();
   attrFromStat(attr);
-  const inoLo = u32[(statBuffer() + Statx.ino) >>> 2] as number;
-  const inoHi = shownInoHi(o, layer.fsId, u32[((statBuffer() + Statx.ino) >>> 2) + 1] as number);
+  numberFromStat(layer);
+  const inoLo = shown.lo;
+  const inoHi = shown.hi;
   if (links > 1) {
     const known = findIno(inoLo, inoHi);
     if (known !== 0) return addAlias(o, parent, known, name, nameLen, 0, attr);

@@ -23,6 +23,8 @@ export const MARK = {
   FUSE_OPAQUE: 256,
   /** overlay.opaque is "x": the directory may hold whiteouts in xattr form. */
   XWHITEOUTS: 512,
+  /** Varve's own: the inode number, where an origin cannot tell it (own-number.ts). */
+  NUMBER: 1024,
 } as const;
 
 const SUFFIXES: readonly (readonly [string, number])[] = [
@@ -33,6 +35,7 @@ const SUFFIXES: readonly (readonly [string, number])[] = [
   ['impure', MARK.IMPURE],
   ['nlink', MARK.NLINK],
   ['whiteout', MARK.WHITEOUT],
+  ['varve.ino', MARK.NUMBER],
 ];
 
 const ESCAPE = 'overlay.';
@@ -51,6 +54,7 @@ export class Marks {
   readonly origin: number;
   readonly impure: number;
   readonly nlink: number;
+  readonly number: number;
   readonly aclDefault = constant('system.posix_acl_default');
   readonly capability = constant('security.capability');
   private readonly userxattr: boolean;
@@ -64,6 +68,7 @@ export class Marks {
     this.origin = constant(`${this.prefix}origin`);
     this.impure = constant(`${this.prefix}impure`);
     this.nlink = constant(`${this.prefix}nlink`);
+    this.number = constant(`${this.prefix}varve.ino`);
   }
 
   /** Which marks `name` in `dir` carries (an empty name: `dir` itself). @returns MARK bits, or -errno. */

@@ -10,6 +10,7 @@ import { u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr, attrFromStat } from '../vfs/attr.js';
 import { clearFlag, F, FLAG, get, put, setFlag, TYPE_MASK } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
+import { fold, number, shown } from './numbers.js';
 import { applyOverrideStat } from './override-stat.js';
 import { isDir, locate, locateLower } from './places.js';
 import { stackLength } from './stacks.js';
@@ -23,17 +24,32 @@ export function statNode(o: Overlay, slot: number): number {
   return isDir(slot) ? layer.statDir(p.dir) : layer.stat(p.dir, p.name);
 }
 
-/** Mixes a filesystem's number into an inode number when the layers lie on several; see OverlayConfig.manyFilesystems. */
-export function shownInoHi(o: Overlay, fsId: number, hi: number): number {
-  // The top 16 bits, as kernel overlayfs with xino=on; a filesystem that uses them itself gets them mixed.
-  return o.config.manyFilesystems ? (hi ^ ((fsId + 1) << 16)) >>> 0 : hi;
+/** The number that the object in statBuffer(), which came from `layer`, shows: into `shown`. */
+export function numberFromStat(layer: Layer): void {
+  const s = (statBuffer() + Statx.ino) >>> 2;
+  number(layer.key, u32[s] as number, u32[s + 1] as number);
 }
 
 /** Sets a new node's st_ino from the struct statx in statBuffer(), which came from `layer`. */
-export function setInoFromStat(o: Overlay, slot: number, layer: Layer): void {
-  const s = (statBuffer() + Statx.ino) >>> 2;
-  put(slot, F.inoLo, u32[s] as number);
-  put(slot, F.inoHi, shownInoHi(o, layer.fsId, u32[s + 1] as number));
+export function setInoFromStat(slot: number, layer: Layer): void {
+  numberFromStat(layer);
+  put(slot, F.inoLo, shown.lo);
+  put(slot, F.inoHi, shown.hi);
+}
+
+/** Writes the node's st_ino as u64 to the words at `k`. */
+export function putIno(o: Overlay, slot: number, k: number): void {
+  const lo = get(slot, F.inoLo);
+  const hi = get(slot, F.inoHi);
+  u32[k] = o.config.ino32 ? fold(lo, hi) : lo;
+  u32[k + 1] = o.config.ino32 ? 0 : hi;
+}
+
+/** The node's st_ino. */
+export function inoOf(o: Overlay, slot: number): bigint {
+  const lo = get(slot, F.inoLo);
+  const hi = get(slot, F.inoHi);
+  return o.config.ino32 ? BigInt(fold(lo, hi)) : (BigInt(hi) << 32n) | BigInt(lo);
 }
 
 /** The ATTR record at `out` from statBuffer(), as the mount shows node `slot`. */
@@ -46,8 +62,7 @@ export function showAttr(o: Overlay, slot: number, out: number): void {
 export function finishAttr(o: Overlay, slot: number, out: number): void {
   const k = out >>> 2;
   const { config } = o;
-  u32[k] = get(slot, F.inoLo);
-  u32[k + 1] = get(slot, F.inoHi);
+  putIno(o, slot, k);
   const flags = get(slot, F.flags);
   if ((flags & TYPE_MASK) === DT.DIR) {
     const mode = u32[k + (Attr.mode >>> 2)] as number;

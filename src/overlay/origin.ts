@@ -4,7 +4,9 @@
 // XFS (xfs_export.h), EROFS and tmpfs put into them.
 
 import type { Layer } from '../layer/layer.js';
+import { MAGIC } from '../linux/constants.js';
 import { u8 } from '../linux/memory.js';
+import { keyOfUuid, number } from './numbers.js';
 import { HANDLE, INDEX_NAME, ORIGIN } from './work.js';
 
 const FB_VERSION = 0;
@@ -44,9 +46,6 @@ export function indexName(length: number): number {
   return 2 * length;
 }
 
-/** Inode number found by originIno(), as two halves. */
-export const found = { lo: 0, hi: 0 };
-
 function word(at: number): number {
   return (
     ((u8[at] as number) |
@@ -66,24 +65,35 @@ const FILEID = {
   INO64_GEN: 0x81,
 } as const;
 
-/** f_type of filesystems that use the common types in a way of their own. */
-const MAGIC = { TMPFS: 0x01021994, XFS: 0x58465342, FUSE: 0x65735546 } as const;
-
 /**
- * The inode number inside the struct ovl_fb of `length` bytes at `at`, into `found`.
- * @param magic f_type of the filesystem that made the handle: one type does not mean one form.
- * @returns false when the handle does not tell (an empty mark, an unknown filesystem).
+ * The number that the struct ovl_fb of `length` bytes at `at` tells, into `shown`: the UUID in it makes the key, so that the
+ * layer need not be in the stack any more. @returns false when it does not tell (an empty mark, an unknown filesystem).
  */
-export function originIno(magic: number, at: number, length: number): boolean {
+export function originNumber(lowers: readonly Layer[], at: number, length: number): boolean {
   if (length <= FB_HEADER || u8[at + 1] !== FB_MAGIC || u8[at] !== FB_VERSION) return false;
   if ((u8[at + 3] as number) & FB_FLAG_BIG_ENDIAN) return false;
-  const fid = at + FB_HEADER;
-  const size = length - FB_HEADER;
-  switch (u8[at + 4]) {
+  if (!readHandle(magicOf(lowers, at), u8[at + 4] as number, at + FB_HEADER, length - FB_HEADER)) {
+    return false;
+  }
+  number(keyOfUuid(at + 5, found.subvolumeLo, found.subvolumeHi), found.lo, found.hi);
+  return true;
+}
+
+/** What a handle names: an inode number, and where it is one of a subvolume, that one's id. */
+const found = { lo: 0, hi: 0, subvolumeLo: 0, subvolumeHi: 0 };
+
+/**
+ * Reads a file handle of `size` bytes at `fid` into `found`.
+ * @param magic f_type of the filesystem that made it: one type does not mean one form. undefined: it is not known any more.
+ */
+function readHandle(magic: number | undefined, type: number, fid: number, size: number): boolean {
+  found.subvolumeLo = 0;
+  found.subvolumeHi = 0;
+  switch (type) {
     case FILEID.INO32_GEN:
       if (size === 12) {
         // tmpfs: generation, then the number in two words. isofs: a block.
-        if (magic !== MAGIC.TMPFS) return false;
+        if ((magic ?? MAGIC.TMPFS) !== MAGIC.TMPFS) return false;
         found.lo = word(fid + 4);
         found.hi = word(fid + 8);
         return true;
@@ -92,33 +102,36 @@ export function originIno(magic: number, at: number, length: number): boolean {
       found.lo = word(fid);
       found.hi = 0;
       return true;
-    case FILEID.INO64_GEN:
+    case FILEID.INO64_GEN: {
       // FUSE: a nodeid, which stat(2) does not show.
-      if (size < 8 || magic === MAGIC.FUSE) return false;
-      if (magic === MAGIC.XFS) {
-        found.lo = word(fid);
-        found.hi = word(fid + 4);
-      } else {
-        found.hi = word(fid);
-        found.lo = word(fid + 4);
-      }
+      if (size < 12 || magic === MAGIC.FUSE) return false;
+      // XFS writes a number in the order of the machine and a random generation, EROFS the high word first and 0.
+      const lowFirst = magic === undefined ? word(fid + 8) !== 0 : magic === MAGIC.XFS;
+      found.lo = word(lowFirst ? fid : fid + 4);
+      found.hi = word(lowFirst ? fid + 4 : fid);
       return true;
+    }
     case FILEID.BTRFS_WITHOUT_PARENT:
     case FILEID.BTRFS_WITH_PARENT:
     case FILEID.BTRFS_WITH_PARENT_ROOT:
-      if (size < 8) return false;
+      if (size < 20) return false;
       found.lo = word(fid);
       found.hi = word(fid + 4);
+      found.subvolumeLo = word(fid + 8);
+      found.subvolumeHi = word(fid + 12);
       return true;
     default:
       return false;
   }
 }
 
-/** The lower layer whose filesystem an origin names by UUID, or undefined. */
-export function originLayer(lowers: readonly Layer[], at: number): Layer | undefined {
-  return lowers.find((layer) => {
-    for (let i = 0; i < 16; i++) if (u8[at + 5 + i] !== layer.uuid[i]) return false;
-    return true;
-  });
+/** f_type of the lower whose filesystem an origin names by UUID. */
+function magicOf(lowers: readonly Layer[], at: number): number | undefined {
+  for (const layer of lowers) if (hasUuid(layer, at + 5)) return layer.magic;
+  return undefined;
+}
+
+function hasUuid(layer: Layer, at: number): boolean {
+  for (let i = 0; i < 16; i++) if (u8[at + i] !== layer.uuid[i]) return false;
+  return true;
 }

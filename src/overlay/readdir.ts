@@ -15,12 +15,14 @@ import type { Overlay } from './context.js';
 import { DirIndexBuilder } from './dir-index.js';
 import { freeUnused } from './forget.js';
 import { answerEntry, isXattrWhiteout, lookupChild, setIndex } from './lookup.js';
-import { isWhiteout, shownInoHi } from './objects.js';
-import { found, originIno, originLayer } from './origin.js';
+import { fold, number, shown } from './numbers.js';
+import { isWhiteout } from './objects.js';
+import { originNumber } from './origin.js';
+import { readOwnNumber } from './own-number.js';
 import { isDir, nodeOf, resolve } from './places.js';
 import { Snapshot } from './snapshot.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
-import { LISTED_NAME, ORIGIN } from './work.js';
+import { LISTED_NAME, ORIGIN, RECORD } from './work.js';
 
 const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_NAME = '.wh..wh..opq';
@@ -85,7 +87,8 @@ function listLayer(
       doubtful.push({ name: text ?? getBytes(name, nameLen), inoLo, inoHi });
       return;
     }
-    snapshot.add(name, nameLen, inoLo, shownInoHi(o, layer.fsId, inoHi), type);
+    numberListed(layer, inoLo, inoHi);
+    snapshot.add(name, nameLen, shown.lo, shown.hi, type);
   });
   if (r < 0) return r;
   for (const name of hidden) seen?.add(name);
@@ -101,16 +104,21 @@ function listLayer(
       continue;
     }
     if (xattrWhiteouts && isXattrWhiteout(o, layer, dir, LISTED_NAME, mode)) continue;
-    snapshot.add(
-      LISTED_NAME,
-      length,
-      entry.inoLo,
-      shownInoHi(o, layer.fsId, entry.inoHi),
-      mode >>> 12,
-    );
+    numberListed(layer, entry.inoLo, entry.inoHi);
+    snapshot.add(LISTED_NAME, length, shown.lo, shown.hi, mode >>> 12);
   }
   if (impure) showOriginNumbers(o, slot, layer, dir, snapshot, start);
   return 0;
+}
+
+/** The number of a listed object, into `shown`; 0 where only a look at the object tells it. */
+function numberListed(layer: Layer, lo: number, hi: number): void {
+  if (layer.listsNumbers && (lo !== 0 || hi !== 0)) {
+    number(layer.key, lo, hi);
+    return;
+  }
+  shown.lo = 0;
+  shown.hi = 0;
 }
 
 /** Copied-up objects show their origin's number: entries of the upper from `start` on. */
@@ -132,10 +140,11 @@ function showOriginNumbers(
       continue;
     }
     const n = layer.getxattr(dir, LISTED_NAME, o.marks.origin, ORIGIN, 256);
-    if (n <= 0) continue;
-    const from = originLayer(o.config.lowers, ORIGIN) ?? o.config.lowers[0];
-    if (from === undefined || !originIno(from.magic, ORIGIN, n)) continue;
-    snapshot.setIno(at, found.lo, shownInoHi(o, from.fsId, found.hi));
+    if (n < 0) continue;
+    const told =
+      (o.ownNumbers && readOwnNumber(o, layer, dir, LISTED_NAME)) ||
+      originNumber(o.config.lowers, ORIGIN, n);
+    if (told) snapshot.setIno(at, shown.lo, shown.hi);
   }
 }
 
@@ -205,7 +214,7 @@ export function readdir(o: Overlay, r: Request, offset: number, sink: DirSink): 
   if (!isDir(slot)) return -E.NOTDIR;
   const snapshot = snapshotOf(o, slot, offset === 0);
   if (typeof snapshot === 'number') return snapshot;
-  if (offset < DOTS && !hasFlag(slot, FLAG.ORPHAN) && !addDots(slot, offset, sink)) return 0;
+  if (offset < DOTS && !hasFlag(slot, FLAG.ORPHAN) && !addDots(o, slot, offset, sink)) return 0;
   for (let i = snapshot.find(offset); i < snapshot.count; i++) {
     const at = snapshot.record(i);
     const nameLen = snapshot.nameLength(at);
@@ -224,24 +233,48 @@ export function readdir(o: Overlay, r: Request, offset: number, sink: DirSink): 
       } else {
         u32.fill(0, sink.entry >>> 2, (sink.entry >>> 2) + 32);
       }
+    } else if (inoLo === 0 && inoHi === 0) {
+      const child = lookupChild(o, slot, LISTED_NAME, nameLen, RECORD);
+      if (child === ABSENT) continue;
+      if (child > 0) {
+        inoLo = get(child, F.inoLo);
+        inoHi = get(child, F.inoHi);
+        freeUnused(o, child);
+      }
     }
-    sink.add(inoLo, inoHi, snapshot.cookie(i) + 1, snapshot.type(at), LISTED_NAME, nameLen);
+    addEntry(o, sink, inoLo, inoHi, snapshot.cookie(i) + 1, snapshot.type(at), nameLen);
   }
   return 0;
+}
+
+/** Adds the name at LISTED_NAME. A number that nobody can tell (its object cannot be read) is all ones: 0 would hide the entry. */
+function addEntry(
+  o: Overlay,
+  sink: DirSink,
+  inoLo: number,
+  inoHi: number,
+  cookie: number,
+  type: number,
+  nameLen: number,
+): void {
+  const unknown = inoLo === 0 && inoHi === 0;
+  const folded = o.config.ino32 || unknown;
+  const lo = unknown ? 0xffffffff : folded ? fold(inoLo, inoHi) : inoLo;
+  sink.add(lo, folded ? 0 : inoHi, cookie, type, LISTED_NAME, nameLen);
 }
 
 /** Cookies below this are "." and "..". */
 const DOTS = 2;
 
 /** @returns false when the reply is full. */
-function addDots(slot: number, offset: number, sink: DirSink): boolean {
+function addDots(o: Overlay, slot: number, offset: number, sink: DirSink): boolean {
   const parent = slot === ROOT ? ROOT : get(slot, F.parent);
   u8[LISTED_NAME] = 0x2e;
   u8[LISTED_NAME + 1] = 0x2e;
   for (let i = offset; i < DOTS; i++) {
     if (!sink.fits(i + 1)) return false;
     const node = i === 0 ? slot : parent;
-    sink.add(get(node, F.inoLo), get(node, F.inoHi), i + 1, DT.DIR, LISTED_NAME, i + 1);
+    addEntry(o, sink, get(node, F.inoLo), get(node, F.inoHi), i + 1, DT.DIR, i + 1);
   }
   return true;
 }

@@ -27,14 +27,14 @@ import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropSetId } from './io.js';
-import { attrOf, statNode } from './objects.js';
+import { attrOf, putIno, statNode } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
 import { locate, nodeOf, typeOfNode } from './places.js';
 
 export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
   const slot = nodeOf(r);
   if (slot === 0) return -E.STALE;
-  if (isUnreachable(slot)) return answerGone(slot, out);
+  if (isUnreachable(slot)) return answerGone(o, slot, out);
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
   const keepsTimes = resizes && isTruncateOfSameSize(o, slot, set);
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
@@ -59,10 +59,9 @@ function isUnreachable(slot: number): boolean {
 }
 
 /** The kernel's writeback cache still flushes the times of such a file, and would report a failure to syncfs(2). */
-function answerGone(slot: number, out: number): number {
+function answerGone(o: Overlay, slot: number, out: number): number {
   u32.fill(0, out >>> 2, (out + ATTR_SIZE) >>> 2);
-  u32[out >>> 2] = get(slot, F.inoLo);
-  u32[(out >>> 2) + 1] = get(slot, F.inoHi);
+  putIno(o, slot, out >>> 2);
   u32[(out + Attr.mode) >>> 2] = typeOfNode(slot) << 12;
   return ATTR_SIZE;
 }

@@ -26,6 +26,8 @@ export const TEMP_NAME_2 = piece(64);
 export const HANDLE = piece(256);
 export const ORIGIN = piece(256);
 export const INDEX_NAME = piece(512);
+/** An own number; see own-number.ts. */
+export const OWN_NUMBER = piece(64);
 /** `.wh.` + name; escaped xattr names. */
 export const LONG_NAME = piece(1024);
 /** The directory entry being listed. */

@@ -9,9 +9,13 @@ import { FileSource } from '../linux/file-source.js';
 import { mapMemory } from '../linux/memory.js';
 import { measureVerity } from '../linux/verity.js';
 import { MountError, reasonOf } from './errors.js';
+import { imageIdentity, imageWidth } from './identity.js';
 
 export interface OpenImage {
   readonly image: ErofsImage;
+  /** What it is called, and how wide its inode numbers may be; see overlay/numbers.ts. */
+  readonly identity: Uint8Array;
+  readonly wide: number;
   close(): void;
 }
 
@@ -36,7 +40,8 @@ export function openImage(
     const [main, ...rest] = sources;
     const file = main as FileSource;
     const source = digest === undefined ? file : comparedSource(file, path, digest);
-    return { image: ErofsImage.open(source, rest), close };
+    const image = ErofsImage.open(source, rest);
+    return { image, identity: imageIdentity(source), wide: imageWidth(source), close };
   } catch (error) {
     close();
     if (error instanceof MountError) throw error;

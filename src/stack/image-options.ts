@@ -17,6 +17,7 @@ const NOT_HERE: Readonly<Record<string, string>> = {
   raw: 'mount the file with `varve image mount` to see it as it is',
   backend: '--mode says who does it',
   metacopy: 'it is always on',
+  ino32: 'an image shows its own numbers',
   userxattr: '--mode decides it',
 };
 

@@ -2,7 +2,6 @@
 // Called once by stack/server.ts before the session starts.
 // Layer rules follow Documentation/filesystems/overlayfs.rst; the workdir's folders fs/overlayfs/super.c.
 
-import { statSync } from 'node:fs';
 import { passthroughPermitted } from '../fuse/server.js';
 import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
@@ -10,33 +9,24 @@ import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
 import { O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
-import {
-  close,
-  fstatfs,
-  mkdirAt,
-  openAt,
-  Statx,
-  statAt,
-  statBuffer,
-  statFd,
-} from '../linux/files.js';
-import { filesystemUuid } from '../linux/handles.js';
+import { close, mkdirAt, openAt, Statx, statAt, statBuffer, statFd } from '../linux/files.js';
 import { scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
+import { keysOf, type Space } from '../overlay/numbers.js';
 import { sweep } from '../overlay/workdir.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
 import { openComposefs } from './composefs-open.js';
 import { MountError } from './errors.js';
+import { identityOf } from './identity.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
 import { openLower, openUpperSide, putPath } from './open-dirs.js';
 import type { IdRange, MountSpec } from './spec.js';
 
-// Scratch of this thread that no system call wrapper uses: a struct statfs, a file handle.
-const STATFS_AT = 0x22000;
+// Scratch of this thread that no system call wrapper uses: a file handle.
 const HANDLE_AT = 0x23000;
 
 /** File descriptors left for open files when layer directories take theirs. */
@@ -70,12 +60,12 @@ function openOverlay(spec: MountSpec): FileSystem {
   }
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
-  const filesystems: string[] = [];
+  const numbered: Numbered[] = [];
   const devices = devicesOfImages(spec);
   const open = (path: string, index: number): Layer =>
     isImage(path)
-      ? imageLayer(path, devices.get(path), index, filesystems, spec.userxattr)
-      : layerOf(path, index, openLower(path, full), filesystems);
+      ? imageLayer(path, devices.get(path), index, numbered, spec.userxattr)
+      : layerOf(path, index, openLower(path, full), numbered);
   const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
   const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
   let upper: DirectoryLayer | undefined;
@@ -83,9 +73,10 @@ function openOverlay(spec: MountSpec): FileSystem {
   if (spec.upperdir !== undefined) {
     const side = openUpperSide(spec, full);
     claimUpper(spec, side.upper, side.workdir);
-    upper = layerOf(spec.upperdir, 0, side.upper, filesystems);
+    upper = layerOf(spec.upperdir, 0, side.upper, numbered);
     folders = prepareWorkdir(spec, side.workdir, lowers);
   }
+  setKeys(numbered);
   const config: OverlayConfig = {
     upper,
     lowers,
@@ -97,11 +88,11 @@ function openOverlay(spec: MountSpec): FileSystem {
     metacopy: spec.metacopy,
     userxattr: spec.userxattr,
     aufsWhiteouts: spec.whiteouts === 'aufs',
-    manyFilesystems: filesystems.length > 1,
     sync: !spec.volatile && spec.fsync && syncMatters(upper),
     fsync: !spec.volatile && spec.fsync,
     xattrs: spec.xattrs,
     staticNlink: spec.staticNlink,
+    ino32: spec.ino32,
     uids: idMap(spec.uidMapping),
     gids: idMap(spec.gidMapping),
     squashUid: spec.squashUid,
@@ -125,19 +116,32 @@ function syncMatters(upper: DirectoryLayer | undefined): boolean {
   return upper !== undefined && upper.magic !== TMPFS_MAGIC;
 }
 
+/** A layer, and what its inode numbers are to be made of. */
+interface Numbered {
+  readonly layer: DirectoryLayer | ErofsLayer;
+  readonly space: Space;
+}
+
+/** The upper first, then from the bottom: of filesystems that are copies of each other, one that joins on top changes nothing. */
+function setKeys(numbered: readonly Numbered[]): void {
+  const rank = ({ layer }: Numbered): number => (layer.index === 0 ? Infinity : layer.index);
+  const inOrder = [...numbered].sort((a, b) => rank(b) - rank(a));
+  const keys = keysOf(inOrder.map(({ space }) => space));
+  for (const [i, { layer }] of inOrder.entries()) layer.key = keys[i] as number;
+}
+
 /** Makes a layer of an opened directory. */
-function layerOf(path: string, index: number, root: number, filesystems: string[]): DirectoryLayer {
+function layerOf(path: string, index: number, root: number, numbered: Numbered[]): DirectoryLayer {
   check(statFd(root), 'statx', path);
   const s = statBuffer() >>> 2;
   const device = `${u32[s + (Statx.dev_major >>> 2)]}:${u32[s + (Statx.dev_minor >>> 2)]}`;
-  let fsId = filesystems.indexOf(device);
-  if (fsId < 0) fsId = filesystems.push(device) - 1;
-  check(fstatfs(root, scratch + STATFS_AT), 'statfs', path);
-  const magic = u32[(scratch + STATFS_AT) >>> 2] as number;
   const real = openAt(root, putPath('.'), O.RDONLY | O.DIRECTORY);
-  const uuid = (real < 0 ? undefined : filesystemUuid(real)) ?? new Uint8Array(16);
+  const space = identityOf(root, real, device);
   if (real >= 0) close(real);
-  return new DirectoryLayer({ index, label: path, rootFd: root, fsId, device, uuid, magic });
+  const { uuid, magic } = space;
+  const layer = new DirectoryLayer({ index, label: path, rootFd: root, uuid, magic });
+  numbered.push({ layer, space });
+  return layer;
 }
 
 /** Opens an EROFS image. */
@@ -145,15 +149,14 @@ function imageLayer(
   path: string,
   devices: readonly string[] | undefined,
   index: number,
-  filesystems: string[],
+  numbered: Numbered[],
   userxattr: boolean,
 ): ErofsLayer {
-  const { image, close } = openImage(path, devices);
-  // The file, not its UUID: a copy of an image has the same.
-  const { dev, ino } = statSync(path, { bigint: true });
-  const device = `image:${dev}:${ino}`;
-  const fsId = filesystems.push(device) - 1;
-  return new ErofsLayer({ index, label: path, image, fsId, device, log: toLog, close, userxattr });
+  const { image, identity, wide, close } = openImage(path, devices);
+  const layer = new ErofsLayer({ index, label: path, image, log: toLog, close, userxattr });
+  // An image that is there twice is two filesystems.
+  numbered.push({ layer, space: { identity, wide, place: `image ${index}` } });
+  return layer;
 }
 
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */

@@ -252,7 +252,7 @@ export const OPTIONS: readonly OptionRecord[] = [
     'overlay',
     'xino',
     ['on', 'off', 'auto'],
-    'Inode numbers: whether the layer is part of the number.',
+    'For the kernel backend, as there. The FUSE backend needs none of it: its numbers are unique and never change.',
     (d, v) => {
       d.xino = v;
     },
@@ -312,6 +312,14 @@ export const OPTIONS: readonly OptionRecord[] = [
   flag('fuse-overlayfs', 'noacl', 'POSIX ACLs are refused.', (d) => {
     d.acl = false;
   }),
+  flag(
+    'varve',
+    'ino32',
+    'Inode numbers of 32 bits, for programs that take no others: two objects may then share one.',
+    (d) => {
+      d.ino32 = true;
+    },
+  ),
   flag(
     'varve',
     'raw',

@@ -44,6 +44,7 @@ function emptyDraft(): Draft {
     metacopy: false,
     index: true,
     xino: 'auto',
+    ino32: false,
     uuid: 'auto',
     volatile: false,
     whiteouts: 'kernel',
@@ -142,6 +143,9 @@ function checkTogether(draft: Draft): void {
   }
   if (draft.verity !== 'off' && !draft.metacopy) {
     refuse(`verity=${draft.verity}: needs metacopy=on`);
+  }
+  if (draft.ino32 && draft.raw) {
+    refuse('ino32: contradicts raw: an image that is shown as it is shows its own numbers');
   }
   if (draft.upperdir === undefined) draft.readOnly = true;
   if (draft.allowOther) draft.defaultPermissions = true;

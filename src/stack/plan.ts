@@ -75,6 +75,7 @@ export function kernelLacks(spec: MountSpec): string | undefined {
   if (spec.squashUid !== undefined || spec.squashGid !== undefined)
     return 'squash_to_uid or squash_to_gid';
   if (spec.whiteouts === 'aufs') return 'whiteouts=aufs';
+  if (spec.ino32) return 'ino32';
   if (spec.staticNlink) return 'static_nlink';
   if (!spec.acl) return 'noacl';
   if (!spec.xattrs) return 'noxattrs';

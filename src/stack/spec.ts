@@ -44,7 +44,10 @@ export interface MountSpec {
   readonly metacopy: boolean;
   /** Default true: hard links of lowers stay hard links after copy-up. */
   readonly index: boolean;
+  /** Taken by the kernel's overlayfs only. */
   readonly xino: 'on' | 'off' | 'auto';
+  /** Inode numbers of 32 bits. */
+  readonly ino32: boolean;
   readonly uuid: 'on' | 'off' | 'auto' | 'null';
   readonly volatile: boolean;
   /** `user.overlay.*` instead of `trusted.overlay.*`; always so without CAP_SYS_ADMIN in the initial namespace. */

@@ -32,8 +32,6 @@ function directoryLayer(t: TestContext, tree: Tree): DirectoryLayer {
     index: index++,
     label: folder,
     rootFd,
-    fsId: 0,
-    device: '0:0',
     uuid: new Uint8Array(16),
     magic: 0,
   });

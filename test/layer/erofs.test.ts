@@ -35,8 +35,6 @@ function erofsLayer(t: TestContext, tree: Tree, options: readonly string[] = [])
     index: index++,
     label: path,
     image: ErofsImage.open(source),
-    fsId: 0,
-    device: path,
     log: (line) => assert.fail(line),
     userxattr: false,
     close: () => source.close(),

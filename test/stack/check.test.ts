@@ -195,6 +195,7 @@ test('auto takes the kernel only where nothing is lost', (t) => {
     'uidmapping=0:1:1',
     'noacl',
     'static_nlink',
+    'ino32',
   ]) {
     assert.match(plan(`lowerdir=a:b,${option}`, root), /^fuse: the kernel has no /);
   }

@@ -56,6 +56,7 @@ const accepted: readonly (readonly [string, Partial<MountOptions>])[] = [
     'lowerdir=/a,static_nlink,noacl,fsync=0,noxattrs=1',
     { staticNlink: true, acl: false, fsync: false, xattrs: false },
   ],
+  ['lowerdir=/a,ino32', { ino32: true }],
   ['lowerdir=/a,noxattrs=0,fsync,writeback=0', { xattrs: true, fsync: true, writeback: false }],
   ['lowerdir=/a,timeout=0.5', { timeout: 0.5 }],
   ['lowerdir=/a,timeout=1e12', { timeout: 1e9 }],
@@ -125,6 +126,7 @@ const refused: readonly (readonly [string, RegExp])[] = [
     /contradicts redirect_dir=off/,
   ],
   ['lowerdir=/a,metacopy=on,nfs_export=on', /contradicts metacopy=on/],
+  ['lowerdir=/a,raw,ino32', /^ino32: contradicts raw/],
   ['lowerdir=/a,upperdir=/u,workdir=/w,index=off,nfs_export=on', /contradicts index=off/],
   ['lowerdir=/a,verity=require', /needs metacopy=on/],
   [

@@ -39,6 +39,7 @@ const probes = {
   ext4: () => knowsFilesystem('ext4'),
   xfs: () => knowsFilesystem('xfs'),
   btrfs: () => knowsFilesystem('btrfs'),
+  squashfs: () => knowsFilesystem('squashfs'),
   tmpfs: () => knowsFilesystem('tmpfs'),
 } as const satisfies Record<string, () => boolean>;
 

@@ -1,0 +1,74 @@
+// The mark `overlay.varve.ino`: the inode number of a copied-up object whose origin mark cannot tell it.
+// Written by copy-up, read by lookup and listings in place of the origin; kernel overlayfs passes it by and shows it to nobody.
+// Format: docs/decisions/inode-numbers.md.
+
+import type { Layer } from '../layer/layer.js';
+import { emptyPath } from '../linux/files.js';
+import { u8 } from '../linux/memory.js';
+import { setxattrAt } from '../linux/xattr.js';
+import { F, get } from '../vfs/nodes.js';
+import type { Overlay } from './context.js';
+import { ROOT_INO, shown } from './numbers.js';
+import { OWN_NUMBER } from './work.js';
+
+/** The mark's bytes: little endian. */
+const Own = {
+  version: 0, // u8, 1
+  number: 1, // u64, st_ino as it is shown
+  generation: 9, // u32, of the lower object; 0: not recorded
+} as const;
+const OWN_SIZE = 13;
+const OWN_VERSION = 1;
+
+function putWord(at: number, value: number): void {
+  for (let i = 0; i < 4; i++) u8[at + i] = (value >>> (8 * i)) & 0xff;
+}
+
+function word(at: number): number {
+  const low = (u8[at] as number) | ((u8[at + 1] as number) << 8) | ((u8[at + 2] as number) << 16);
+  return (low | ((u8[at + 3] as number) << 24)) >>> 0;
+}
+
+function form(lo: number, hi: number, generation: number): void {
+  u8[OWN_NUMBER + Own.version] = OWN_VERSION;
+  putWord(OWN_NUMBER + Own.number, lo);
+  putWord(OWN_NUMBER + Own.number + 4, hi);
+  putWord(OWN_NUMBER + Own.generation, generation);
+}
+
+/** Writes the node's number to a staged copy of its object. @returns 0 or -errno. */
+export function writeOwnNumber(
+  o: Overlay,
+  slot: number,
+  generation: number,
+  dirfd: number,
+  name: number,
+): number {
+  const r = announce(o);
+  if (r < 0) return r;
+  form(get(slot, F.inoLo), get(slot, F.inoHi), generation);
+  return setxattrAt(dirfd, name, o.marks.number, OWN_NUMBER, OWN_SIZE, 0);
+}
+
+/** The mark on the root of an upper says that there are some below: listings look for them only then. */
+function announce(o: Overlay): number {
+  if (o.ownNumbers || o.upper === undefined) return 0;
+  form(ROOT_INO, 0, 0);
+  const fd = o.upper.fd(o.upper.root);
+  const r = setxattrAt(fd, emptyPath(), o.marks.number, OWN_NUMBER, OWN_SIZE, 0);
+  if (r >= 0) o.ownNumbers = true;
+  return r;
+}
+
+/** The number that the mark of `name` in `dir` tells, into `shown`. @returns false when it has none, or one of another form. */
+export function readOwnNumber(o: Overlay, layer: Layer, dir: number, name: number): boolean {
+  const n = layer.getxattr(dir, name, o.marks.number, OWN_NUMBER, OWN_SIZE);
+  if (n !== OWN_SIZE || u8[OWN_NUMBER + Own.version] !== OWN_VERSION) return false;
+  const lo = word(OWN_NUMBER + Own.number);
+  const hi = word(OWN_NUMBER + Own.number + 4);
+  // Nobody but who damaged it can have written these.
+  if (hi === 0 && lo <= ROOT_INO) return false;
+  shown.lo = lo;
+  shown.hi = hi;
+  return true;
+}

@@ -1,0 +1,183 @@
+// The mark that keeps an inode number where the origin mark cannot: copies of objects of filesystems without a UUID, of images,
+// and of filesystems without file handles.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { file, makeTree, type Tree } from '../layer/tree.js';
+import { requires } from '../support/requires.js';
+import { AT, must, stat, sys } from '../support/sys.js';
+import { run, type Stack, stack } from './stack.js';
+
+const MARK = 'trusted.overlay.varve.ino';
+
+const first: Tree = {
+  file: file('content'),
+  'd/in': file('in it'),
+  linked: file('twice'),
+  second: { type: 'link', data: 'linked' },
+  link: { type: 'symlink', data: 'file' },
+  still: file('never changed'),
+};
+const other: Tree = { other: file('other'), 'd/below': file('below') };
+
+/** st_ino by path, of everything on the mount; listings and attributes have been compared with each other. */
+function numbers(s: Stack): Map<string, bigint> {
+  s.tree();
+  return s.at((root) => {
+    const found = new Map<string, bigint>();
+    for (const name of readdirSync(s.mnt, { recursive: true, encoding: 'latin1' })) {
+      const at = stat(root, name, AT.SYMLINK_NOFOLLOW);
+      assert.ok(typeof at !== 'number', name);
+      found.set(name, BigInt(at.ino));
+    }
+    return found;
+  });
+}
+
+/** Copies up everything but `still`. */
+function change(s: Stack): void {
+  s.at((root) => {
+    for (const name of ['file', 'd/in', 'linked', 'other', 'd/below']) {
+      must(sys.chmod(root, name, 0o600));
+    }
+    must(
+      sys.utimens(
+        root,
+        'link',
+        [
+          [1, 0],
+          [1, 0],
+        ],
+        AT.SYMLINK_NOFOLLOW,
+      ),
+    );
+  });
+}
+
+const needs = { root: true, features: ['fuse', 'overlayfs', 'loop', 'squashfs'] } as const;
+
+test('numbers of what was copied up from two squashfs outlive a remount, a new order and the end of a layer', {
+  skip: requires({ ...needs, packages: ['squashfs-tools'] }),
+}, async (t) => {
+  const s = await stack(t, { disk: true, unmounted: true, lowers: [{}, {}] });
+  const images = [first, other].map((tree, i) => {
+    const source = join(s.base, `source${i}`);
+    mkdirSync(source);
+    makeTree(source, tree);
+    run('mksquashfs', [source, join(s.base, `image${i}`), '-quiet', '-no-progress']);
+    return join(s.base, `image${i}`);
+  });
+  const [a, b] = s.lowers as [string, string];
+  const put = (top: number, bottom: number | undefined) => {
+    run('mount', ['-o', 'loop', images[top] as string, a]);
+    if (bottom !== undefined) run('mount', ['-o', 'loop', images[bottom] as string, b]);
+  };
+  put(0, 1);
+  await s.mount();
+  const before = numbers(s);
+  assert.equal(
+    new Set(before.values()).size,
+    before.size - 1,
+    'one hard link, no other number twice',
+  );
+  change(s);
+  assert.deepEqual(numbers(s), before);
+  await s.remount();
+  assert.deepEqual(numbers(s), before);
+  assert.equal(s.xattr(s.upper, 'file', MARK).length, 13);
+  assert.equal(s.xattr(s.mnt, 'file', MARK), 'ENODATA');
+  // The kernel's overlayfs reads the same upper, and shows the mark to nobody.
+  await s.unmount();
+  s.kernelMount();
+  assert.equal(s.xattr(s.mnt, 'file', MARK), 'ENODATA');
+  assert.equal(s.read('file'), 'content');
+  s.kernelUnmount();
+
+  run('umount', [a, b]);
+  put(1, 0);
+  await s.mount();
+  // The merged directory was copied up from what was on top then.
+  assert.deepEqual(numbers(s), before);
+  await s.unmount();
+
+  run('umount', [a, b]);
+  put(1, undefined);
+  await s.mount();
+  const left = numbers(s);
+  for (const [name, ino] of left) assert.equal(ino, before.get(name), name);
+  assert.ok(left.has('file') && left.has('other') && !left.has('still'));
+});
+
+test('numbers of what was copied up from an overlay without file handles outlive a remount', {
+  skip: requires({ root: true, features: ['fuse', 'overlayfs'] }),
+}, async (t) => {
+  const s = await stack(t, { unmounted: true, lowers: [{}] });
+  const [lower] = s.lowers as [string];
+  for (const [name, tree] of [
+    ['x', first],
+    ['y', other],
+  ] as const) {
+    mkdirSync(join(s.base, name));
+    makeTree(join(s.base, name), tree);
+  }
+  const kernelLower = () =>
+    run('mount', ['-t', 'overlay', '-o', `lowerdir=${s.base}/x:${s.base}/y`, 'overlay', lower]);
+  kernelLower();
+  await s.mount();
+  const before = numbers(s);
+  change(s);
+  // Without handles there is no index: of a hard link the copy is another object after a remount.
+  const kept = () => [...numbers(s)].filter(([name]) => !['linked', 'second'].includes(name));
+  const expected = [...before].filter(([name]) => !['linked', 'second'].includes(name));
+  assert.deepEqual(kept(), expected);
+  await s.unmount();
+  run('umount', [lower]);
+  kernelLower();
+  await s.mount();
+  assert.deepEqual(kept(), expected);
+  assert.equal(s.xattr(s.upper, 'file', 'trusted.overlay.origin'), '');
+});
+
+test('numbers of what was copied up from an image outlive a remount', {
+  skip: requires({ root: true, features: ['fuse'], packages: ['erofs-utils'] }),
+}, async (t) => {
+  const s = await stack(t, { disk: true, unmounted: true, lowers: [first] });
+  const [lower] = s.lowers as [string];
+  const image = join(s.base, 'image');
+  // A UUID that tells nothing, as reproducible builds like to give.
+  run('mkfs.erofs', ['--quiet', '-U', '00000000-0000-0000-0000-000000000001', image, lower]);
+  run('rm', ['-r', lower]);
+  run('mv', [image, lower]);
+  await s.mount();
+  const before = numbers(s);
+  s.at((root) => {
+    for (const name of ['file', 'd/in', 'linked']) must(sys.chmod(root, name, 0o600));
+  });
+  assert.deepEqual(numbers(s), before);
+  await s.remount();
+  assert.deepEqual(numbers(s), before);
+});
+
+test('a mark of another form is passed by', {
+  skip: requires({ root: true, features: ['fuse'] }),
+}, async (t) => {
+  const s = await stack(t, { lowers: [{ file: file('content') }] });
+  s.at((root) => must(sys.chmod(root, 'file', 0o600)));
+  const before = numbers(s);
+  await s.unmount();
+  // Another version; too short; the number of the root; no number at all.
+  for (const value of ['02', '01', '01'.padEnd(26, '0'), `0101${'00'.repeat(11)}`]) {
+    s.at((root) => must(sys.setxattr(root, 'file', MARK, Buffer.from(value, 'hex'))), s.upper);
+    await s.mount();
+    assert.deepEqual(numbers(s), before, value);
+    await s.unmount();
+  }
+  const told = `01${'2a000000'}${'07000000'}${'00'.repeat(4)}`;
+  s.at((root) => must(sys.setxattr(root, 'file', MARK, Buffer.from(told, 'hex'))), s.upper);
+  await s.mount();
+  assert.equal(numbers(s).get('file'), 0x7_0000_002an);
+  writeFileSync(s.path('file'), 'changed');
+  assert.equal(numbers(s).get('file'), 0x7_0000_002an);
+});
