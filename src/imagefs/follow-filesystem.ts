@@ -21,7 +21,6 @@ export interface FollowOptions extends Omit<ImageFileSystemOptions, 'view'> {
   readonly verify: boolean;
 }
 
-const HI = 0x1_0000_0000;
 /** Inodes of which the kernel was given the first bytes lately. A power of two. */
 const STORED = 8192;
 /** Milliseconds in which the same is said of a file once: a program that tries again and again shall not fill the log. */
@@ -50,6 +49,11 @@ export class FollowFileSystem extends ImageFileSystem {
     this.#objects.start(host);
   }
 
+  override succeed(host: Host): void {
+    super.succeed(host);
+    this.#objects.succeed(host);
+  }
+
   override stop(): void {
     this.#objects.close();
     super.stop();
@@ -68,7 +72,7 @@ export class FollowFileSystem extends ImageFileSystem {
       // A practised request (fuse/rehearse.ts) opens nothing: it may not be parked, and nobody wants to hear what it finds.
       if (r.uniqueLo === 0 && r.uniqueHi === 0) return -E.AGAIN;
       if (typeof hex !== 'string') return this.#refuse(inode, hex.why);
-      const object = this.#objects.use(hex, inode.size);
+      const object = this.#objects.use(r, hex, inode.size);
       if (object === 'parked') return PARKED;
       if ('why' in object) return this.#refuse(inode, object.why);
       this.#answer(r, inode, object, reply);
@@ -80,21 +84,19 @@ export class FollowFileSystem extends ImageFileSystem {
 
   /** Past this server where the kernel may; else by its page cache, whose pages are right for ever. */
   #answer(r: Request, inode: Inode, object: OpenObject, reply: OpenReply): void {
-    reply.fhLo = object.id >>> 0;
-    reply.fhHi = Math.floor(object.id / HI);
-    if (object.backing < 0) {
-      object.backing = this.host.passthrough ? Math.max(0, this.host.backingOpen(object.fd)) : 0;
-    }
-    if (object.backing > 0) {
-      reply.backingId = object.backing;
+    reply.fhLo = object.slot;
+    reply.fhHi = object.generation;
+    const backing = this.#objects.backingOf(object);
+    if (backing > 0) {
+      reply.backingId = backing;
       reply.flags = OPEN.PASSTHROUGH | OPEN.NOFLUSH;
       return;
     }
     reply.flags = OPEN.KEEP_CACHE | OPEN.NOFLUSH;
     const place = inode.nid & (STORED - 1);
-    if (object.users !== 1 || this.#stored[place] === inode.nid) return;
+    if (!this.#objects.isFirst(object) || this.#stored[place] === inode.nid) return;
     this.#stored[place] = inode.nid;
-    this.host.storeStart(r.nodeLo, r.nodeHi, object.id, (_, out, size, offset) =>
+    this.host.storeStart(r.nodeLo, r.nodeHi, object.slot, (_, out, size, offset) =>
       this.#readObject(object, out, Math.min(size, inode.size), offset),
     );
   }
@@ -108,14 +110,30 @@ export class FollowFileSystem extends ImageFileSystem {
     offset: number,
   ): number {
     if (lo === 0 && hi === 0) return super.read(r, lo, hi, out, size, offset);
-    const object = this.#objects.get(hi * HI + lo);
+    const object = this.#objects.get(lo, hi);
     if (object === undefined) return -E.BADF;
+    if (object.inherited) {
+      const refused = this.#renew(r, object);
+      if (refused !== 0) return refused;
+    }
     const result = this.#readObject(object, out, size, offset);
     if (result < 0) {
       const why = `object ${object.path} was changed while it was open, or cannot be read`;
       return this.#refuse(this.inodeOf(r), why);
     }
     return result;
+  }
+
+  /** Opens and compares again what a predecessor had open. @returns 0, PARKED or -errno. */
+  #renew(r: Request, object: OpenObject): number {
+    try {
+      const inode = this.inodeOf(r);
+      const refusal = this.#objects.renew(object, inode.size);
+      if (refusal === undefined) return 0;
+      return refusal === 'parked' ? PARKED : this.#refuse(inode, refusal.why);
+    } catch (error) {
+      return this.served.failure(error);
+    }
   }
 
   /** As pread(2), whole; -EIO when the object is not what was compared any more. */
@@ -132,15 +150,19 @@ export class FollowFileSystem extends ImageFileSystem {
   }
 
   override lseek(r: Request, lo: number, hi: number, offset: number, whence: number): number {
-    const object = this.#objects.get(hi * HI + lo);
+    const object = this.#objects.get(lo, hi);
     if (object === undefined) return super.lseek(r, lo, hi, offset, whence);
     if (whence !== SEEK.DATA && whence !== SEEK.HOLE) return -E.INVAL;
+    if (object.inherited) {
+      const refused = this.#renew(r, object);
+      if (refused !== 0) return refused;
+    }
     return lseek(object.fd, offset, whence);
   }
 
-  override release(_r: Request, lo: number, hi: number): number {
-    const object = this.#objects.get(hi * HI + lo);
-    if (object !== undefined) this.#objects.leave(object);
+  override release(r: Request, lo: number, hi: number): number {
+    const object = this.#objects.get(lo, hi);
+    if (object !== undefined) this.#objects.leave(r, object);
     return 0;
   }
 

@@ -41,7 +41,7 @@ export class ImageFileSystem implements FileSystem {
   readonly listsAhead = true;
   protected readonly served: ServedImage;
   protected readonly image: ErofsImage;
-  /** Set by start(), before any request. */
+  /** Set by start() or succeed(), before any request. */
   protected host!: Host;
   readonly #view: ImageView;
   readonly #trusted: boolean;
@@ -55,6 +55,11 @@ export class ImageFileSystem implements FileSystem {
   }
 
   start(host: Host): void {
+    this.host = host;
+  }
+
+  /** Nothing is remembered, so there is nothing to take over. */
+  succeed(host: Host): void {
     this.host = host;
   }
 

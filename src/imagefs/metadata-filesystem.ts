@@ -9,6 +9,7 @@ import { S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { u8 } from '../linux/memory.js';
 import type { Request } from '../vfs/filesystem.js';
+import { GIVEN, GIVEN_SIZE } from '../vfs/layout.js';
 import { isExternal } from './external.js';
 import { ImageFileSystem, type ImageFileSystemOptions } from './image-filesystem.js';
 
@@ -19,7 +20,6 @@ const GIVEN_MOST = 4096;
 
 export class MetadataFileSystem extends ImageFileSystem {
   readonly #options: Omit<ImageFileSystemOptions, 'view'>;
-  readonly #given = new NidSet();
   #told = false;
 
   constructor(options: Omit<ImageFileSystemOptions, 'view'>) {
@@ -41,7 +41,7 @@ export class MetadataFileSystem extends ImageFileSystem {
     for (let i = 0; i < nameLen; i++) if (u8[name + i] !== ASKED_FIRST?.charCodeAt(i)) return;
     const inode = this.inodeOf(r);
     if ((inode.mode & S.IFMT) !== S.IFREG || inode.size === 0 || inode.size > GIVEN_MOST) return;
-    if (!this.#given.add(inode.nid)) return;
+    if (!isFirstGift(inode.nid)) return;
     this.host.storeStart(r.nodeLo, r.nodeHi, 0, (_file, out, size) =>
       this.#contentOf(inode, out, size),
     );
@@ -84,22 +84,14 @@ export class MetadataFileSystem extends ImageFileSystem {
   }
 }
 
-/** Nids of an image, a bit each; memory for those parts of the image only that are used. */
-class NidSet {
-  static readonly #PART = 32768;
-  readonly #parts = new Map<number, Uint8Array>();
-
-  /** @returns whether it was not there. */
-  add(nid: number): boolean {
-    const number = Math.floor(nid / NidSet.#PART);
-    let part = this.#parts.get(number);
-    if (part === undefined) {
-      part = new Uint8Array(NidSet.#PART / 8);
-      this.#parts.set(number, part);
-    }
-    const bit = nid % NidSet.#PART;
-    const before = part[bit >>> 3] as number;
-    part[bit >>> 3] = before | (1 << (bit & 7));
-    return part[bit >>> 3] !== before;
-  }
+/**
+ * Notes that an inode's content is given, in memory that a successor shares: it must not give it a second time.
+ * @returns whether it was not noted; false too for what is so far behind in the image that there is no bit.
+ */
+function isFirstGift(nid: number): boolean {
+  if (nid >= GIVEN_SIZE * 8) return false;
+  const at = GIVEN + Math.floor(nid / 8);
+  const before = u8[at] as number;
+  u8[at] = before | (1 << (nid & 7));
+  return u8[at] !== before;
 }

@@ -11,7 +11,8 @@ import {
   openObject,
   verifyObject,
 } from '../store/objects.js';
-import { type Deferred, type Host, JOB } from '../vfs/filesystem.js';
+import { type Deferred, type Host, JOB, type Request } from '../vfs/filesystem.js';
+import { ObjectTable } from './object-table.js';
 import {
   type Identity,
   identityOfStat,
@@ -28,19 +29,19 @@ const IDLE = 32;
 /** Times that an object is hashed for one open when it changes meanwhile. */
 const MOST_ATTEMPTS = 3;
 
-/** An object that is open. */
+/** An object that is open. Who has it open, and by which backing id, is in the table. */
 export interface OpenObject {
-  /** What the kernel calls it; never used again. */
-  readonly id: number;
+  /** Of the table; with `generation` the fh. */
+  readonly slot: number;
+  readonly generation: number;
   readonly hex: string;
   readonly digest: Uint8Array;
-  readonly fd: number;
+  /** -1: a predecessor had it open, and nobody has needed it since. */
+  fd: number;
   /** For the log. */
-  readonly path: string;
-  /** Open files that have it. */
-  users: number;
-  /** A backing id, 0: the kernel reads through this server, -1: not asked for yet. */
-  backing: number;
+  path: string;
+  /** A predecessor opened it, and it was not compared since. */
+  inherited: boolean;
   /** What it was when it was compared with its digest, and was equal; undefined: it was not. */
   verified: Identity | undefined;
   /** The same where it was not equal. */
@@ -58,13 +59,13 @@ export class OpenObjects {
   readonly #verify: boolean;
   readonly #verified = new VerifiedObjects();
   readonly #byHex = new Map<string, OpenObject>();
-  readonly #byId = new Map<number, OpenObject>();
+  readonly #bySlot: (OpenObject | undefined)[] = [];
+  readonly #table = new ObjectTable();
   /** Those without users, the one that was used last at the end. */
   readonly #idle = new Set<OpenObject>();
   readonly #places = new DigestPlaces();
   readonly #now: Identity = identityOfStat();
   #host!: Host;
-  #nextId = 1;
 
   /** @param verify compare each object with its digest before it is read. */
   constructor(folders: readonly Objects[], verify: boolean) {
@@ -76,35 +77,71 @@ export class OpenObjects {
     this.#host = host;
   }
 
-  get(id: number): OpenObject | undefined {
-    return this.#byId.get(id);
+  /** start() of a successor: what a predecessor had open is opened and compared again when it is needed. */
+  succeed(host: Host): void {
+    this.#host = host;
+    for (const slot of this.#table.succeed()) {
+      const digest = this.#table.digest(slot);
+      const object = this.#remember(slot, Buffer.from(digest).toString('hex'), digest, -1, '');
+      object.inherited = true;
+      if (this.#table.users(slot) === 0) this.#close(object);
+    }
+  }
+
+  /** The object of an fh. */
+  get(lo: number, hi: number): OpenObject | undefined {
+    const object = this.#bySlot[lo];
+    return object?.generation === hi ? object : undefined;
   }
 
   /**
-   * Opens an object for one more user.
+   * Opens an object for one more user: `r`.
    * @param size bytes that it must have.
    */
-  use(hex: string, size: number): OpenObject | Refusal {
-    let object = this.#byHex.get(hex);
-    if (object === undefined) {
-      const opened = this.#open(hex);
-      if ('why' in opened) return opened;
-      object = opened;
-    }
-    const refusal = this.#refusal(object, size);
+  use(r: Request, hex: string, size: number): OpenObject | Refusal {
+    const object = this.#byHex.get(hex) ?? this.#add(hex);
+    if ('why' in object) return object;
+    const refusal = this.renew(object, size);
     if (refusal !== undefined) {
       this.#settle(object);
       return refusal;
     }
-    object.users++;
+    this.#table.change(r, object.slot, 1);
     this.#idle.delete(object);
     return object;
   }
 
-  /** One user less. */
-  leave(object: OpenObject): void {
-    object.users--;
+  /** Sees to it that an object is open here, and what its name says. @returns why it may not be read. */
+  renew(object: OpenObject, size: number): Refusal | undefined {
+    if (object.fd < 0) {
+      const opened = this.#open(object.hex);
+      if ('why' in opened) return opened;
+      object.fd = opened.fd;
+      object.path = opened.path;
+    }
+    const refusal = this.#refusal(object, size);
+    if (refusal === undefined) object.inherited = false;
+    return refusal;
+  }
+
+  /** One user less: `r` is its RELEASE. */
+  leave(r: Request, object: OpenObject): void {
+    this.#table.change(r, object.slot, -1);
     this.#settle(object);
+  }
+
+  /** Whether an object has this one user. */
+  isFirst(object: OpenObject): boolean {
+    return this.#table.users(object.slot) === 1;
+  }
+
+  /** The backing id of an object that the kernel may read without this server, or 0; one and the same while it is open. */
+  backingOf(object: OpenObject): number {
+    const known = this.#table.backing(object.slot);
+    if (known >= 0) return known;
+    const id = this.#host.passthrough ? Math.max(0, this.#host.backingOpen(object.fd)) : 0;
+    this.#table.setBacking(object.slot, id);
+    return id;
   }
 
   /** Whether an object that is open still is the file that was compared: asked after each read. */
@@ -115,16 +152,16 @@ export class OpenObjects {
   }
 
   close(): void {
-    for (const object of this.#byId.values()) this.#close(object);
+    for (const object of this.#byHex.values()) this.#close(object);
     for (const folder of this.#folders) folder.close();
   }
 
-  #open(hex: string): OpenObject | { readonly why: string } {
+  #open(hex: string): { readonly fd: number; readonly path: string } | { readonly why: string } {
     let worst = -E.NOENT;
     let place = objectPath(hex);
     for (const folder of this.#folders) {
       const fd = openObject(folder.fd, hex);
-      if (fd >= 0) return this.#add(hex, fd, `${folder.path}/${objectPath(hex)}`);
+      if (fd >= 0) return { fd, path: `${folder.path}/${objectPath(hex)}` };
       if (fd !== -E.NOENT) {
         worst = fd;
         place = `${folder.path}/${objectPath(hex)}`;
@@ -134,22 +171,32 @@ export class OpenObjects {
     return { why: worst === -E.NOENT ? missing : `object ${place} ${reason(worst)}` };
   }
 
-  #add(hex: string, fd: number, path: string): OpenObject {
+  #add(hex: string): OpenObject | { readonly why: string } {
+    const opened = this.#open(hex);
+    if ('why' in opened) return opened;
+    const digest = Buffer.from(hex, 'hex');
+    const slot = this.#table.add(digest);
+    if (slot !== 0) return this.#remember(slot, hex, digest, opened.fd, opened.path);
+    close(opened.fd);
+    return { why: `object ${opened.path} ${reason(-E.MFILE)}` };
+  }
+
+  #remember(slot: number, hex: string, digest: Uint8Array, fd: number, path: string): OpenObject {
     const object: OpenObject = {
-      id: this.#nextId++,
+      slot,
+      generation: this.#table.generation(slot),
       hex,
-      digest: Buffer.from(hex, 'hex'),
+      digest,
       fd,
       path,
-      users: 0,
-      backing: -1,
+      inherited: false,
       verified: undefined,
       refused: undefined,
       waiting: undefined,
       attempts: 0,
     };
     this.#byHex.set(hex, object);
-    this.#byId.set(object.id, object);
+    this.#bySlot[slot] = object;
     return object;
   }
 
@@ -227,7 +274,7 @@ export class OpenObjects {
 
   /** Keeps some objects open that nobody uses, and closes the others. */
   #settle(object: OpenObject): void {
-    if (object.users > 0 || object.waiting !== undefined) return;
+    if (object.waiting !== undefined || this.#table.users(object.slot) > 0) return;
     this.#idle.delete(object);
     this.#idle.add(object);
     for (const oldest of this.#idle) {
@@ -238,10 +285,12 @@ export class OpenObjects {
   }
 
   #close(object: OpenObject): void {
+    const backing = this.#table.backing(object.slot);
     this.#byHex.delete(object.hex);
-    this.#byId.delete(object.id);
-    if (object.backing > 0) this.#host.backingClose(object.backing);
-    close(object.fd);
+    this.#bySlot[object.slot] = undefined;
+    if (backing > 0) this.#host.backingClose(backing);
+    this.#table.remove(object.slot);
+    if (object.fd >= 0) close(object.fd);
   }
 }
 

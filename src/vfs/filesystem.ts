@@ -213,6 +213,11 @@ export type NodeRef = readonly [lo: number, hi: number];
 export interface FileSystem {
   /** Called once the session is negotiated, before any request. */
   start(host: Host): void;
+  /**
+   * Instead of start(): takes over what a predecessor left in the tables of the arena. Its descriptors are gone, and
+   * nothing in JavaScript memory is left of it. A filesystem without this method cannot be succeeded: its mount fails with its server.
+   */
+  succeed?(host: Host): void;
   /** false: no file has a POSIX ACL, so the kernel need not ask. */
   readonly acl?: boolean;
   /** readdir() may be called for pieces that nobody has asked for: directories never change, and no lookup is counted. */

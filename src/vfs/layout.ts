@@ -65,3 +65,12 @@ export const LAYER_DIR_COUNT = 4 * MiB;
 export const LAYER_DIRS = region(LAYER_DIR_SIZE * LAYER_DIR_COUNT);
 export const STACKS_SIZE = 128 * MiB;
 export const STACKS = region(STACKS_SIZE);
+
+/** Objects of a composefs image that are open; see imagefs/object-table.ts. */
+export const OBJECT_SIZE = 128;
+export const OBJECT_COUNT = 512 * KiB;
+export const OBJECTS = region(OBJECT_SIZE * OBJECT_COUNT);
+
+/** A bit for each nid of an image whose content the kernel was given unasked; see imagefs/metadata-filesystem.ts. */
+export const GIVEN_SIZE = 64 * MiB;
+export const GIVEN = region(GIVEN_SIZE);

@@ -23,6 +23,8 @@ const regions: [string, number, number][] = [
   ['names', layout.NAMES, layout.NAMES_SIZE],
   ['layer directories', layout.LAYER_DIRS, layout.LAYER_DIR_SIZE * layout.LAYER_DIR_COUNT],
   ['stacks', layout.STACKS, layout.STACKS_SIZE],
+  ['objects', layout.OBJECTS, layout.OBJECT_SIZE * layout.OBJECT_COUNT],
+  ['given', layout.GIVEN, layout.GIVEN_SIZE],
 ];
 
 test('regions are page aligned, apart from each other and inside the arena', () => {
