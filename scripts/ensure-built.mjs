@@ -27,6 +27,7 @@ const sourceFolders = ['src', 'test', 'bench'];
 const programs = [
   'cli/main',
   'supervisor/supervisor',
+  'supervisor/refuse',
   'stack/server',
   'stack/compare-worker',
   'stack/composefs-worker',

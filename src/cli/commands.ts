@@ -134,12 +134,28 @@ export const COMMANDS: readonly CommandRecord[] = [
     operands: '[MOUNTPOINT]',
     count: [0, 1],
     description: [
-      'Without MOUNTPOINT: one line a mount. With it: its layers, who serves it, how many requests of each kind were answered, what was copied up, what the server takes of the memory, and why it ended if it did.',
+      'Without MOUNTPOINT: one line a mount. With it: its layers, who serves it, how many requests of each kind were answered, what was copied up, what the server takes of the memory, how often it was replaced and why, and why it ended if it did.',
     ],
     flags: [JSON_FLAG],
     examples: [
       ['varve status', 'all mounts of this user'],
       ['varve status --json /mnt', 'everything about one, for a program'],
+    ],
+    completes: 'mount',
+  },
+  {
+    name: 'reload',
+    summary: 'replace the server of a mount, without unmounting',
+    operands: '[MOUNTPOINT...]',
+    count: [0, Number.POSITIVE_INFINITY],
+    description: [
+      'Starts a server of the installed version, has the running one finish what it has in hand and end, and lets the new one take over. Programs on the mount notice a pause of some milliseconds: open files stay open, no request is lost or done twice, and st_dev stays. Where the versions keep their state in different forms nothing is changed, and the message says so.',
+      'It is also the way to give a mount whose server has failed (varve status says so, programs get EIO) another attempt. A mount that the kernel serves has nothing to reload.',
+    ],
+    flags: [{ name: 'all', short: 'a', help: 'Every mount of this user.' }, JSON_FLAG],
+    examples: [
+      ['varve reload /mnt', 'after an update of varve'],
+      ['varve reload --all', 'the same for every mount'],
     ],
     completes: 'mount',
   },

@@ -17,6 +17,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   run: () => import('./run.js'),
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
+  reload: () => import('./reload.js'),
   why: () => import('./why.js'),
   'image build': () => import('./image-build.js'),
   'image info': () => import('./image-info.js'),

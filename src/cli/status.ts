@@ -58,11 +58,22 @@ function whoServes({ backend, mode, pid }: MountReport): string {
   return `${above}${server} (mode ${mode})`;
 }
 
+function restartsText({ restarts, lastRestart }: MountReport): string {
+  if (restarts === undefined || lastRestart === undefined) return '';
+  const { reason, at, stallMilliseconds } = lastRestart;
+  const stall = stallMilliseconds === undefined ? '' : `, ${stallMilliseconds} ms without a server`;
+  return `; ${counted(restarts, 'restart')}, the last ${age(Date.now() - Date.parse(at))} ago (${reason})${stall}`;
+}
+
 /** Everything about one mount; also used by the demo. */
 export function statusText(r: MountReport): string {
   const lines = [`${r.mountpoint}: ${r.state}, ${whoServes(r)}`];
   if (r.why !== undefined) lines.push(`  ${r.why}`);
-  if (r.state === 'lost') lines.push('  its supervisor is gone; `varve umount` still works');
+  if (r.state === 'lost') {
+    lines.push(
+      '  its supervisor is gone: nobody replaces its server when that dies; `varve umount` still works',
+    );
+  }
   if (r.layers !== undefined) {
     const rows: string[][] = [];
     if (r.layers.upperdir !== undefined) rows.push(['upper', r.layers.upperdir]);
@@ -77,6 +88,8 @@ export function statusText(r: MountReport): string {
     lines.push(table(rows, '  '));
   }
   if (r.since !== undefined) lines.push(`  up for ${age(Date.now() - Date.parse(r.since))}`);
+  if (r.supervisorPid !== undefined)
+    lines.push(`  supervisor ${r.supervisorPid}${restartsText(r)}`);
   if (r.memory !== undefined)
     lines.push(`  memory ${size(r.memory.pss)} (PSS), ${size(r.memory.rss)} (RSS)`);
   const c = r.counters;

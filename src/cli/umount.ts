@@ -69,12 +69,15 @@ export async function unmount(
   const supervisor = await findSupervisor();
   try {
     const entry = mountAt(mountpoint);
+    const record = (await supervisor?.ask({ op: 'status', mountpoint }))?.mounts?.[0];
+    if (entry === undefined && record?.state === 'failed' && supervisor !== undefined) {
+      throwRefusal(await supervisor.ask({ op: 'umount', mountpoint, force: false }));
+      return { mountpoint };
+    }
     // What is on top may be another mount than the one that the supervisor knows.
     const isServed =
       entry !== undefined && (entry.type.startsWith('fuse') || imageOfMount(entry) !== undefined);
-    const known = isServed
-      ? (await supervisor?.ask({ op: 'status', mountpoint }))?.mounts?.[0]
-      : undefined;
+    const known = isServed ? record : undefined;
     if (entry === undefined || (known === undefined && !isOurs(entry))) {
       throw new MountError('absent', `${mountpoint}: not a varve mount: see \`varve status\``);
     }
@@ -84,7 +87,8 @@ export async function unmount(
       return { mountpoint };
     }
     mapMemory();
-    if (!how.lazy) writeOut(mountpoint);
+    // A failed server's successor would answer EIO.
+    if (!how.lazy && known?.state !== 'failed') writeOut(mountpoint);
     detach(mountpoint, how.lazy);
     if (how.lazy) return { mountpoint };
     const ended =

@@ -105,6 +105,7 @@ export function emptyRequest(): Request {
     pid: 0,
     umask: 0,
     killPriv: false,
+    redo: false,
   };
 }
 
@@ -155,9 +156,10 @@ export class Dispatcher {
 
   /**
    * Handles the request of `length` bytes in requestBuffer(0).
+   * @param redo a predecessor may have made its change visible.
    * @returns bytes of the reply in replyBuffer(0), or 0 when none is to be sent now.
    */
-  handle(length: number): number {
+  handle(length: number, redo = false): number {
     this.length = length;
     const opcode = u32[H + 1] as number;
     const r = this.request;
@@ -171,6 +173,7 @@ export class Dispatcher {
     r.pid = u32[H + 8] as number;
     r.umask = 0;
     r.killPriv = false;
+    r.redo = redo;
     if (length < InHeader.size || u32[H] !== length || length > MESSAGE_SIZE) {
       this.#options.log(`request of ${length} bytes says it has ${u32[H]}`);
       return length < InHeader.size ? 0 : this.#reply.error(E.IO);
@@ -501,12 +504,13 @@ export class Dispatcher {
     return this.#reply.bytes(FuseInitOut.size);
   }
 
-  /** Starts the filesystem in an agreed session. */
-  begin(session: Session): void {
+  /** Starts the filesystem in an agreed session. @param successor it takes over from a predecessor. */
+  begin(session: Session, successor = false): void {
     this.session = session;
     this.#host.session = session;
     this.#setxattrSize = session.setxattrExt ? SetxattrIn.size : FUSE_COMPAT_SETXATTR_IN_SIZE;
-    this.#fs.start(this.#host);
+    if (successor) this.#fs.succeed?.(this.#host);
+    else this.#fs.start(this.#host);
   }
 
   #batchForget(end: number): number {

@@ -38,14 +38,17 @@ const STORE_AT = START_AT - STORE_HEAD;
 class Saved {
   readonly bytes: Uint8Array;
   readonly key: number;
+  readonly redo: boolean;
   over = false;
 
-  constructor(bytes: Uint8Array, key: number) {
+  constructor(bytes: Uint8Array, key: number, redo: boolean) {
     this.bytes = bytes;
     this.key = key;
+    this.redo = redo;
   }
 }
 
+/** The number of a request, whether it is sent again (bit 63) or not. */
 const keyOf = (lo: number, hi: number): number => (hi & 0x1fffff) * HI + lo;
 
 export class ServerHost implements DispatchHost {
@@ -87,7 +90,7 @@ export class ServerHost implements DispatchHost {
     const at = requestBuffer(0);
     const r = this.#request;
     const key = keyOf(r.uniqueLo, r.uniqueHi);
-    const saved = new Saved(u8.slice(at, at + (u32[at >>> 2] as number)), key);
+    const saved = new Saved(u8.slice(at, at + (u32[at >>> 2] as number)), key, r.redo);
     this.#saved.set(key, saved);
     return saved;
   }
@@ -97,10 +100,18 @@ export class ServerHost implements DispatchHost {
     if (!saved.over) this.#ready.push(saved);
   }
 
+  /** Requests that were put aside and are not answered. */
+  get savedCount(): number {
+    return this.#saved.size;
+  }
+
   /** Whether a resumed request waits to be handled. */
   get hasReady(): boolean {
     return this.#ready.length > 0;
   }
+
+  /** Of the request that takeReady() has given: Request.redo. */
+  resumedRedo = false;
 
   /** Puts the next resumed request into requestBuffer(0). @returns its length, 0 when there is none left. */
   takeReady(): number {
@@ -111,6 +122,7 @@ export class ServerHost implements DispatchHost {
       saved.over = true;
       this.#saved.delete(saved.key);
       u8.set(saved.bytes, requestBuffer(0));
+      this.resumedRedo = saved.redo;
       return saved.bytes.length;
     }
   }

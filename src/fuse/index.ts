@@ -56,5 +56,12 @@ export {
 } from '../vfs/filesystem.js';
 export { MAX_IO, WORK, WORK_SIZE } from '../vfs/layout.js';
 export { OP, OPCODES, type Opcode, opName } from './opcodes.js';
-export { type ExitReason, passthroughPermitted, type ServeOptions, serve } from './server.js';
+export {
+  type ExitReason,
+  passthroughPermitted,
+  type Recovery,
+  type ServeOptions,
+  serve,
+  type Wake,
+} from './server.js';
 export type { Session } from './session.js';

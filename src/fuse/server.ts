@@ -4,16 +4,22 @@
 
 import { writeSync } from 'node:fs';
 import { E, errnoName } from '../linux/errno.js';
-import { mapMemory } from '../linux/memory.js';
+import { close, dup3, setNonblocking } from '../linux/files.js';
+import { cloneFuse } from '../linux/fuse-dev.js';
+import { mapMemory, u32 } from '../linux/memory.js';
+import { pollIn } from '../linux/poll.js';
 import { CAP, hasCapability, inInitialUserNamespace } from '../linux/process.js';
-import { Counter, count } from '../vfs/counters.js';
+import { Counter, count, set } from '../vfs/counters.js';
 import type { FileSystem, Perform } from '../vfs/filesystem.js';
+import * as journal from '../vfs/journal.js';
+import { LAYOUT_VERSION, requestBuffer } from '../vfs/layout.js';
 import { Channel } from './channel.js';
 import { Dispatcher, emptyRequest } from './dispatch.js';
 import { ServerHost } from './host.js';
 import { Jobs } from './jobs.js';
 import { Rehearsal } from './rehearse.js';
 import type { Session } from './session.js';
+import { Succession } from './succession.js';
 import { traceReply, traceRequest } from './trace.js';
 import { undo } from './undo.js';
 
@@ -39,17 +45,37 @@ export interface ServeOptions {
   readonly spin?: number;
   /** Claims an older ABI, for tests. */
   readonly minor?: number;
+  /**
+   * Default false: the filesystem cannot be succeeded, or nobody would. Else somebody holds `fd` as well, and starts a
+   * successor over the same arena when this process dies; `fd` may then become a clone of itself, which only this
+   * process holds (before Linux 6.9).
+   */
+  readonly succeeded?: boolean;
   /** A session that another process has negotiated: no INIT comes. */
   readonly session?: Session;
+  /** Default false: with `session`, this process takes over from the one that negotiated it and whose arena it has. */
+  readonly successor?: boolean;
   /** Called once the session is agreed and the filesystem started. */
-  readonly onReady?: (session: Session) => void;
+  readonly onReady?: (session: Session, recovery: Recovery) => void;
   /** Another program for worker threads, that does more kinds of jobs; it calls workUntilStopped(perform). */
   readonly work?: { readonly script: URL; readonly perform: Perform };
   /** Another descriptor to watch, for example a control pipe. */
   readonly wakeFd?: number;
-  /** Called when wakeFd has something; true ends the serving. */
-  readonly onWake?: () => boolean;
+  /** Called when wakeFd has something, and reads it. */
+  readonly onWake?: () => Wake;
 }
+
+/**
+ * What becomes of the serving when wakeFd had something. stay: nothing. deaf: it goes on, and wakeFd is looked at no more.
+ * end: it ends as after an unmount. leave: it ends for a successor's sake; see ExitReason.
+ */
+export type Wake = 'stay' | 'deaf' | 'end' | 'leave';
+
+/**
+ * What becomes of requests that this process has read when it dies. resend: the kernel can be told to send them again.
+ * clone: they end with ECONNABORTED. none: they would wait for ever, so nobody can take over.
+ */
+export type Recovery = 'resend' | 'clone' | 'none';
 
 /** Milliseconds without a request after which a rehearsal goes on. */
 const PAUSE = 5;
@@ -57,12 +83,34 @@ const PAUSE = 5;
 /** Requests after which an errand takes its turn although more wait. */
 const ERRAND_EVERY = 16;
 
+/** Requests without a pause after which wakeFd is looked at. */
+const WAKE_EVERY = 1024;
+
 /** Why serve() returned. */
-export type ExitReason = 'unmounted' | 'aborted' | 'woken' | 'failed';
+export type ExitReason = 'unmounted' | 'aborted' | 'woken' | 'left' | 'failed';
 
 /** Whether the kernel would let this process register backing files. */
 export function passthroughPermitted(): boolean {
   return hasCapability(CAP.SYS_ADMIN) && inInitialUserNamespace();
+}
+
+const LENGTH = requestBuffer(0) >>> 2;
+const UNIQUE = LENGTH + 2;
+
+/**
+ * Sees to it that no request waits for ever for a reply of this process when it dies: where the kernel cannot send
+ * again, requests are read from a clone of the descriptor.
+ */
+function recovery(session: Session, { fd, succeeded }: ServeOptions): Recovery {
+  if (!succeeded) return 'none';
+  if (session.resend) return 'resend';
+  const clone = cloneFuse(fd);
+  if (clone < 0) return 'none';
+  const r = dup3(clone, fd);
+  close(clone);
+  if (r < 0) return 'none';
+  setNonblocking(fd, true);
+  return 'clone';
 }
 
 function toStderr(line: string): void {
@@ -77,7 +125,8 @@ function toStderr(line: string): void {
  * Serves `fs` until the mount is gone. Blocks the calling thread: no timer, promise or message of it runs meanwhile.
  * The process must not open files on its own mount.
  * @returns `unmounted` (the normal end), `aborted` (by the abort file of /sys/fs/fuse/connections), `woken` (onWake said
- * so) or `failed` (the device failed in another way, which is logged).
+ * so), `left` (it said so, too: what was read is answered, and nothing is closed or taken back in the tables, which a
+ * successor takes over) or `failed` (the device failed in another way, which is logged).
  */
 export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   mapMemory();
@@ -98,11 +147,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     log,
   });
   const channel = new Channel(options.fd, options.spin);
-  if (options.session !== undefined) {
-    dispatcher.begin(options.session);
-    options.onReady?.(options.session);
-  }
-  let announced = options.session !== undefined;
+  if (!options.successor) set(Counter.layout, LAYOUT_VERSION);
 
   /** A failure there must not end the serving: every program on the mount would fail with it. */
   const attempt = (what: string, action: () => void): void => {
@@ -113,22 +158,52 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     }
   };
 
+  let announced = false;
+  const announce = (session: Session): void => {
+    announced = true;
+    options.onReady?.(session, recovery(session, options));
+  };
+
   /** Handles the message in the request buffer and sends its reply. */
-  const serveOne = (length: number): void => {
+  const serveOne = (length: number, redo = false): void => {
     if (trace) log(traceRequest(length, dispatcher.session));
-    const reply = dispatcher.handle(length);
+    journal.begin(u32[UNIQUE] as number, u32[UNIQUE + 1] as number);
+    const reply = dispatcher.handle(length, redo);
     if (reply > 0) {
+      journal.done(reply);
       if (trace) log(traceReply(reply, request));
-      if (!channel.reply(reply)) attempt('undoing', () => undo(fs, request));
-    } else if (trace) {
-      log('   (no reply now)');
+      const sent = channel.reply(reply);
+      journal.idle();
+      if (!sent) attempt('undoing', () => undo(fs, request));
+    } else {
+      journal.idle();
+      if (trace) log('   (no reply now)');
     }
-    if (!announced && dispatcher.session !== undefined) {
-      announced = true;
-      options.onReady?.(dispatcher.session);
+    if (!announced && dispatcher.session !== undefined) announce(dispatcher.session);
+  };
+
+  const resumeReady = (): void => {
+    while (host.hasReady) {
+      const length = host.takeReady();
+      if (length > 0) serveOne(length, host.resumedRedo);
     }
   };
 
+  /** Handles a predecessor's request to its end, parked or not. @returns bytes of its reply, 0: somebody else's. */
+  const redo = (): number => {
+    let reply = dispatcher.handle(u32[LENGTH] as number, true);
+    while (reply === 0 && host.savedCount > 0) {
+      pollIn([jobs.doneFd], jobs.pending > 0 ? PAUSE : 0);
+      jobs.collect();
+      jobs.rescue((slot, result) => host.answer(slot, result));
+      if (host.hasErrand) errand();
+      const length = host.takeReady();
+      if (length > 0) reply = dispatcher.handle(length, true);
+    }
+    return reply;
+  };
+
+  let succession = options.successor ? new Succession(log) : undefined;
   const rehearsal = new Rehearsal(dispatcher, fs);
   let lastRequest = 0;
   // A practised request must not be parked: while others are, it might wait for the same.
@@ -140,10 +215,18 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     jobs.publish();
     // A client that is at work shall not find the server practising.
     const timeout = rehearsing() ? PAUSE : jobs.concern;
-    const mask = channel.sleep([jobs.doneFd, options.wakeFd ?? -1], timeout);
+    const mask = channel.sleep([jobs.doneFd, wakeFd], timeout);
     if (mask === 0) jobs.rescue((slot, result) => host.answer(slot, result));
     if (mask < 0) return mask === -E.INTR ? undefined : 'failed';
-    return mask & 4 && options.onWake?.() ? 'woken' : undefined;
+    return mask & 4 ? wake() : undefined;
+  };
+
+  let wakeFd = options.wakeFd ?? -1;
+  let sinceWake = 0;
+  const wake = (): ExitReason | undefined => {
+    const what = options.onWake?.() ?? 'deaf';
+    if (what === 'deaf') wakeFd = -1;
+    return what === 'end' ? 'woken' : what === 'leave' ? 'left' : undefined;
   };
 
   let reason: ExitReason | undefined;
@@ -152,19 +235,33 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     sinceErrand = 0;
     attempt('errand', () => host.runErrand());
   };
+
+  if (options.session !== undefined) {
+    dispatcher.begin(options.session, options.successor);
+    succession?.begin(redo);
+    announce(options.session);
+  }
   while (reason === undefined) {
     if (jobs.ready) jobs.collect();
     if (host.hasErrand && ++sinceErrand > ERRAND_EVERY) errand();
-    while (host.hasReady) {
-      const length = host.takeReady();
-      if (length > 0) serveOne(length);
-    }
+    resumeReady();
     const { ahead } = dispatcher;
     const n = channel.next(ahead.wanted);
     if (n > 0) {
       count(Counter.requests);
-      serveOne(n);
+      const kept = succession?.reply() ?? 0;
+      if (kept > 0) {
+        channel.reply(kept);
+        succession?.replied();
+      } else {
+        serveOne(n);
+      }
+      if (succession?.over) succession = undefined;
       if (rehearsing()) lastRequest = performance.now();
+      if (++sinceWake > WAKE_EVERY) {
+        sinceWake = 0;
+        if (wakeFd >= 0 && pollIn([wakeFd], 0) > 0) reason = wake();
+      }
     } else if (n === -E.AGAIN) {
       if (ahead.wanted) attempt('listing ahead', () => ahead.make(request));
       else if (host.hasErrand) errand();
@@ -184,8 +281,9 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   do {
     while (host.hasErrand) errand();
     jobs.finish();
-  } while (host.hasErrand);
-  attempt('stopping', () => fs.stop());
+    if (reason === 'left') resumeReady();
+  } while (host.hasErrand || jobs.pending > 0);
+  if (reason !== 'left') attempt('stopping', () => fs.stop());
   jobs.stop();
   if (channel.refused > 0) log(`${channel.refused} replies were refused by the kernel`);
   return reason;

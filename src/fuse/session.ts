@@ -52,6 +52,9 @@ export const MAX_BACKGROUND = 1024;
 
 const PAGE = 4096;
 
+/** ABI of Linux 6.9, the first that sends requests again. */
+const RESEND_MINOR = 40;
+
 /*
  * Asked for always:
  *   ASYNC_READ, PARALLEL_DIROPS      requests of one file or directory come side by side
@@ -120,7 +123,7 @@ export function negotiate(init: Value<typeof FuseInitIn>, wishes: SessionWishes)
   if (writeback) flags |= INIT.WRITEBACK_CACHE;
   if (acl) flags |= INIT.POSIX_ACL;
   flags = (flags & offered) >>> 0;
-  let flags2 = INIT2.HAS_RESEND;
+  let flags2: number = minor >= RESEND_MINOR ? INIT2.HAS_RESEND : 0;
   if (passthrough) flags2 |= INIT2.PASSTHROUGH;
   flags2 = (flags2 & offered2) >>> 0;
 

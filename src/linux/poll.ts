@@ -4,7 +4,7 @@
 
 import { O } from './constants.js';
 import { func, ret } from './libc.js';
-import { base, scratch, u8, u32 } from './memory.js';
+import { base, i32, scratch, u32 } from './memory.js';
 
 const P = 'uint64_t';
 const c = {
@@ -40,6 +40,13 @@ export function pollIn(fds: readonly number[], timeout: number): number {
   return mask;
 }
 
+/** Whether the other side is gone for good: an unmounted or aborted connection of FUSE. */
+export function isBroken(fd: number): boolean {
+  return (
+    pollIn([fd], 0) === 1 && (((u32[((scratch + AT) >>> 2) + 1] as number) >>> 16) & POLL.ERR) !== 0
+  );
+}
+
 /** Lets another thread that waits for this processor run; returns at once when there is none. */
 export function yieldProcessor(): void {
   c.schedYield();
@@ -73,7 +80,7 @@ export function readWord(fd: number): number {
   return r === 4 ? (u32[(scratch + AT + 72) >>> 2] as number) : -32;
 }
 
-/** Clears a byte range of the arena and so maps its pages now (see fuse/channel.ts on why). */
+/** Maps the pages of a byte range of the arena now, for writing, and changes nothing there (see fuse/channel.ts on why). */
 export function prefault(at: number, length: number): void {
-  u8.fill(0, at, at + length);
+  for (let page = at & -4096; page < at + length; page += 4096) Atomics.add(i32, page >>> 2, 0);
 }

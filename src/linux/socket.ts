@@ -1,10 +1,11 @@
 // Socket pairs and the passing of descriptors over them.
-// Called by linux/mount.ts (fusermount3 hands over its fd so); cold paths only.
+// Called by linux/mount.ts (fusermount3 hands over its fd so) and supervisor/; cold paths only.
 // Follows: socketpair(2), recvmsg(2), unix(7) SCM_RIGHTS, cmsg(3).
 
 import { E } from './errno.js';
 import { func, ret } from './libc.js';
 import { base, i32, scratch, u8, u32 } from './memory.js';
+import { pollIn } from './poll.js';
 
 const P = 'uint64_t';
 const c = {
@@ -21,13 +22,17 @@ const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_NOSIGNAL = 0x4000;
 
-// Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (64 bytes); 256: data.
+/** Descriptors of one message; the kernel takes up to 253 (SCM_MAX_FD). */
+const FDS_MAX = 64;
+
+// Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (16 bytes and the fds); 1024: data.
 const AT = 0x29000;
 const IOV = 64;
 const PAIR = 80;
 const CONTROL = 96;
-const DATA = 256;
-const CONTROL_SIZE = 64;
+const DATA = 1024;
+const CONTROL_HEAD = 16;
+const CONTROL_SIZE = CONTROL_HEAD + 4 * FDS_MAX;
 const DATA_SIZE = 1024;
 
 /** @returns two connected stream sockets, close-on-exec, or -errno. */
@@ -72,14 +77,53 @@ export function receiveFd(socket: number): number {
 
 /** Sends one byte that carries `fd`. @returns 0 or -errno. */
 export function sendFd(socket: number, fd: number): number {
-  const at = header(1, 24);
+  return sendSome(socket, [fd]);
+}
+
+function sendSome(socket: number, fds: readonly number[]): number {
+  const size = CONTROL_HEAD + 4 * fds.length;
+  const at = header(1, (size + 7) & ~7);
   u8[at + DATA] = 0;
   const k = (at + CONTROL) >>> 2;
-  put64(at + CONTROL, 20);
+  put64(at + CONTROL, size);
   u32[k + 2] = SOL_SOCKET;
   u32[k + 3] = SCM_RIGHTS;
-  u32[k + 4] = fd;
-  u32[k + 5] = 0;
+  fds.forEach((fd, i) => {
+    i32[k + 4 + i] = fd;
+  });
   const r = ret(c.sendmsg(socket, base + at, MSG_NOSIGNAL));
   return Math.min(r, 0);
+}
+
+/** Sends any number of descriptors, a byte for each FDS_MAX of them. @returns 0 or -errno. */
+export function sendFds(socket: number, fds: readonly number[]): number {
+  for (let i = 0; i < fds.length; i += FDS_MAX) {
+    const r = sendSome(socket, fds.slice(i, i + FDS_MAX));
+    if (r < 0) return r;
+  }
+  return 0;
+}
+
+/**
+ * Receives what sendFds() sends: `count` descriptors, close-on-exec here.
+ * @param patience milliseconds to wait for each message on a non-blocking socket.
+ * @returns them; -ENODATA when the peer closed or sent something else, -EAGAIN when it did not send in time, or -errno.
+ */
+export function receiveFds(socket: number, count: number, patience: number): number[] | number {
+  const fds: number[] = [];
+  while (fds.length < count) {
+    const ready = pollIn([socket], patience);
+    if (ready === -E.INTR) continue;
+    if (ready <= 0) return ready === 0 ? -E.AGAIN : ready;
+    const at = header(1, CONTROL_SIZE);
+    u8.fill(0, at + CONTROL, at + CONTROL + CONTROL_SIZE);
+    const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC));
+    if (r === -E.INTR) continue;
+    if (r < 0) return r;
+    const k = (at + CONTROL) >>> 2;
+    const got = ((u32[k] as number) - CONTROL_HEAD) >> 2;
+    if (got < 1 || u32[k + 2] !== SOL_SOCKET || u32[k + 3] !== SCM_RIGHTS) return -E.NODATA;
+    for (let i = 0; i < got; i++) fds.push(i32[k + 4 + i] as number);
+  }
+  return fds;
 }

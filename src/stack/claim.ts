@@ -1,5 +1,5 @@
 // What a server does to its upper before it uses it: makes sure that nobody else does, and that it can hold attributes.
-// Called by stack/open.ts once the directories are open; the lock lasts as long as the process.
+// Called by stack/open.ts once the directories are open; the lock lasts as long as the mount.
 // Follows ovl_make_workdir() and ovl_inuse_trylock(), fs/overlayfs/super.c and util.c (Linux 6.18).
 
 import { O } from '../linux/constants.js';
@@ -8,6 +8,7 @@ import { emptyPath, reopenFd } from '../linux/files.js';
 import { putBytes, scratch } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
 import { removexattrAt, setxattrAt } from '../linux/xattr.js';
+import { keep } from '../supervisor/orders.js';
 import { MountError } from './errors.js';
 import type { MountSpec } from './spec.js';
 
@@ -30,9 +31,11 @@ export function claimUpper(spec: MountSpec, upperFd: number, workdirFd: number):
 const TRIES = 30;
 const PAUSE = 50;
 
-/** The descriptor is never closed: it is the claim. */
+/** The descriptor is never closed: it is the claim, and the supervisor's duplicate is while one server succeeds another. */
 function claim(role: string, path: string, opened: number): number {
-  const fd = check(reopenFd(opened, O.RDONLY | O.DIRECTORY), `opening ${role}`, path);
+  const fd = keep(`claim of ${role}`, () =>
+    check(reopenFd(opened, O.RDONLY | O.DIRECTORY), `opening ${role}`, path),
+  );
   let r = lockFile(fd);
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {

@@ -2,15 +2,18 @@
 // Called by open.ts; digest and image are taken from one descriptor, so that what is served is what was compared.
 // Follows: struct lcfs_erofs_header_s of composefs 1.0 (the first 32 bytes of an image).
 
+import { openSync } from 'node:fs';
 import type { ByteSource } from '../bytes/source.js';
 import { COMPOSEFS_MAGIC, ComposefsFlags, ComposefsHeader } from '../erofs/format.js';
 import { ErofsImage } from '../erofs/image.js';
 import { passthroughPermitted } from '../fuse/server.js';
 import { FollowFileSystem } from '../imagefs/follow-filesystem.js';
 import { MetadataFileSystem } from '../imagefs/metadata-filesystem.js';
+import { O } from '../linux/constants.js';
 import { FileSource } from '../linux/file-source.js';
 import { mapMemory } from '../linux/memory.js';
 import { Objects } from '../store/objects.js';
+import { isSuccessor, keep } from '../supervisor/orders.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { MountError, reasonOf } from './errors.js';
 import { holdForMount } from './hold-image.js';
@@ -26,7 +29,11 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
   const file = openFile(spec.image);
   const folders: Objects[] = [];
   try {
-    for (const path of spec.objects) folders.push(openFolder(path));
+    const follow = spec.serve === 'follow';
+    // Overlayfs opens the objects: here is only asked whether it can.
+    if (follow || !isSuccessor()) {
+      for (const path of spec.objects) folders.push(openFolder(path, follow));
+    }
     holdForMount(spec, file.fd);
     const source = spec.digest === undefined ? file : comparedSource(file, spec.image, spec.digest);
     const { flags } = readHeader(source, spec.image);
@@ -38,10 +45,9 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
       trusted: passthroughPermitted(),
       acl: acl && (flags & ComposefsFlags.HAS_ACL) !== 0,
     };
-    if (spec.serve === 'follow') {
+    if (follow) {
       return new FollowFileSystem({ ...options, folders, verify: spec.verify });
     }
-    // Overlayfs opens the objects; here was only asked whether it can.
     for (const folder of folders.splice(0)) folder.close();
     return new MetadataFileSystem(options);
   } catch (error) {
@@ -53,15 +59,23 @@ export function openComposefs(spec: ComposefsSpec, acl: boolean): FileSystem {
 
 function openFile(path: string): FileSource {
   try {
-    return FileSource.open(path);
+    return new FileSource(
+      keep('image', () => openSync(path, 'r')),
+      path,
+    );
   } catch (error) {
     throw new MountError('layer', `image: ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
-function openFolder(path: string): Objects {
+function openFolder(path: string, kept: boolean): Objects {
   try {
-    return new Objects(path);
+    return kept
+      ? new Objects(
+          path,
+          keep(`objects ${path}`, () => openSync(path, O.RDONLY | O.DIRECTORY)),
+        )
+      : new Objects(path);
   } catch (error) {
     throw new MountError('layer', `objects: ${path}: ${reasonOf(error)}`, { cause: error });
   }

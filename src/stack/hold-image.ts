@@ -5,6 +5,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { holdImage, holdStore, pinImage } from '../store/holds.js';
+import { isSuccessor, keep } from '../supervisor/orders.js';
 import { MountError } from './errors.js';
 import { digestOfImage } from './find-image.js';
 
@@ -17,18 +18,24 @@ export interface HeldFiles {
 }
 
 /**
- * Holds image and objects until `fd` and this process are gone.
+ * Holds image and objects until `fd` and this process, and its successors, are gone.
  * @param fd the image, opened for reading; the caller closes it when the mount is over.
  * @throws MountError of kind `busy` while gc is at work.
  */
 export function holdForMount({ image, objects }: HeldFiles, fd: number): void {
   for (const folder of objects) {
     if (isObjectOf(image, folder)) {
-      if (!holdImage(fd)) throw beingCollected(image);
-    } else if (holdStore(storeOf(folder)) === undefined) {
-      throw beingCollected(storeOf(folder));
+      if (!isSuccessor() && !holdImage(fd)) throw beingCollected(image);
+    } else {
+      keep(`hold of ${folder}`, () => holdOf(storeOf(folder)));
     }
   }
+}
+
+function holdOf(store: string): number {
+  const fd = holdStore(store);
+  if (fd === undefined) throw beingCollected(store);
+  return fd;
 }
 
 /**

@@ -2,12 +2,14 @@
 // Used by open.ts for layers and by the `varve image` commands; loads the reader and FFI.
 // An image stays open by descriptor: what happens to its name afterwards does not matter.
 
+import { openSync } from 'node:fs';
 import type { ByteSource } from '../bytes/source.js';
 import { ErofsImage } from '../erofs/image.js';
 import { VerifiedSource } from '../imagefs/verified-source.js';
 import { FileSource } from '../linux/file-source.js';
 import { mapMemory } from '../linux/memory.js';
 import { measureVerity } from '../linux/verity.js';
+import { keep } from '../supervisor/orders.js';
 import { MountError, reasonOf } from './errors.js';
 import { imageIdentity, imageWidth } from './identity.js';
 
@@ -21,12 +23,14 @@ export interface OpenImage {
 
 /**
  * @param devices the files of the device table, in order. @param digest fs-verity digest that the image must have, hex.
+ * @param keepAs the names under which the descriptors are kept for a successor begin so; absent: they are not.
  * @throws MountError of kind `layer`.
  */
 export function openImage(
   path: string,
   devices: readonly string[] = [],
   digest?: string,
+  keepAs?: string,
 ): OpenImage {
   mapMemory();
   const sources: FileSource[] = [];
@@ -35,7 +39,7 @@ export function openImage(
   };
   let at = path;
   try {
-    for (at of [path, ...devices]) sources.push(FileSource.open(at));
+    for (at of [path, ...devices]) sources.push(openSource(at, keepAs, sources.length));
     at = path;
     const [main, ...rest] = sources;
     const file = main as FileSource;
@@ -48,6 +52,14 @@ export function openImage(
     const what = error instanceof Error ? error.message : String(error);
     throw new MountError('layer', `${at}: cannot be read as an EROFS image: ${what}`);
   }
+}
+
+function openSource(path: string, keepAs: string | undefined, index: number): FileSource {
+  if (keepAs === undefined) return FileSource.open(path);
+  return new FileSource(
+    keep(`${keepAs} file ${index}`, () => openSync(path, 'r')),
+    path,
+  );
 }
 
 /**

@@ -81,8 +81,7 @@ export async function viaServer(
     defaultPermissions: spec.defaultPermissions,
     ...(spec.context === undefined ? {} : { context: spec.context }),
   };
-  const program = [...SERVER_FLAGS, fileURLToPath(new URL('./server.js', import.meta.url))];
-  const request = { op: 'mount', mount, program, spec, ...further } as const;
+  const request = { op: 'mount', mount, program: serverProgram(), spec, ...further } as const;
   const { supervisor, reply } = await askSupervisor(request, env);
   const status = reply.mounts?.[0];
   if (status === undefined) {
@@ -92,6 +91,11 @@ export async function viaServer(
     throw new MountError('server', 'the supervisor answered without a mount');
   }
   return { spec, plan, served: { supervisor, status } };
+}
+
+/** Arguments of node that start a server of this installation. */
+export function serverProgram(): readonly string[] {
+  return [...SERVER_FLAGS, fileURLToPath(new URL('./server.js', import.meta.url))];
 }
 
 /** @throws MountError when the reply is a refusal. */

@@ -33,22 +33,29 @@ export interface KnownMount {
   readonly layers?: Layers;
   readonly entry?: MountEntry;
   readonly status?: MountStatus;
+  /** Process id of the supervisor that gave the status. */
+  readonly supervisor?: number;
 }
 
 /** All of them, in the order in which they were made. */
 export async function knownMounts(): Promise<KnownMount[]> {
   const table = mountTable();
-  const statuses = await supervisedMounts();
+  const { mounts, supervisor } = await supervisedMounts();
   const known: KnownMount[] = [];
   for (const entry of table) {
-    const status = statuses.find((s) => s.mountpoint === entry.mountpoint && s.state !== 'failed');
-    if (status !== undefined && isServed(entry)) known.push(served(status, entry));
+    const status = mounts.find((s) => s.mountpoint === entry.mountpoint && stands(s));
+    if (status !== undefined && isServed(entry)) known.push(served(status, supervisor, entry));
     else if (isOurs(entry) && isMine(entry)) known.push(fromTable(entry));
   }
-  for (const status of statuses) {
-    if (!known.some((mount) => mount.status === status)) known.push(served(status));
+  for (const status of mounts) {
+    if (!known.some((mount) => mount.status === status)) known.push(served(status, supervisor));
   }
   return known;
+}
+
+/** Whether it should be in the mount table. */
+function stands({ state, refuses }: MountStatus): boolean {
+  return state !== 'failed' || refuses === true;
 }
 
 /** Whether a server answers for it: alone, or below the kernel's overlayfs. */
@@ -62,13 +69,19 @@ function isMine(entry: MountEntry): boolean {
   return uid === undefined || Number(uid) === process.geteuid?.();
 }
 
-async function supervisedMounts(): Promise<readonly MountStatus[]> {
+interface Supervised {
+  readonly mounts: readonly MountStatus[];
+  readonly supervisor?: number;
+}
+
+async function supervisedMounts(): Promise<Supervised> {
   const supervisor = await findSupervisor();
-  if (supervisor === undefined) return [];
+  if (supervisor === undefined) return { mounts: [] };
   try {
-    return (await supervisor.ask({ op: 'list' })).mounts ?? [];
+    const reply = await supervisor.ask({ op: 'list' });
+    return { mounts: reply.mounts ?? [], supervisor: reply.supervisor };
   } catch {
-    return [];
+    return { mounts: [] };
   } finally {
     supervisor.close();
   }
@@ -76,7 +89,7 @@ async function supervisedMounts(): Promise<readonly MountStatus[]> {
 
 const MODE_OF = { metadata: 'overlay', follow: 'follow' } as const;
 
-function served(status: MountStatus, entry?: MountEntry): KnownMount {
+function served(status: MountStatus, supervisor?: number, entry?: MountEntry): KnownMount {
   const spec = status.spec as MountSpec;
   return {
     mountpoint: status.mountpoint,
@@ -86,6 +99,7 @@ function served(status: MountStatus, entry?: MountEntry): KnownMount {
     mode: spec.composefs === undefined ? undefined : MODE_OF[spec.composefs.serve],
     entry,
     status,
+    supervisor,
   };
 }
 

@@ -16,6 +16,7 @@ import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
 import { keysOf, type Space } from '../overlay/numbers.js';
 import { sweep } from '../overlay/workdir.js';
+import { inherited, isSuccessor, keep } from '../supervisor/orders.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
 import { openComposefs } from './composefs-open.js';
@@ -23,7 +24,7 @@ import { MountError } from './errors.js';
 import { identityOf } from './identity.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
-import { openLower, openUpperSide, putPath } from './open-dirs.js';
+import { openLower, openUpperSide, putPath, type UpperSide } from './open-dirs.js';
 import type { IdRange, MountSpec } from './spec.js';
 
 // Scratch of this thread that no system call wrapper uses: a file handle.
@@ -33,7 +34,8 @@ const HANDLE_AT = 0x23000;
 const FD_SHARE = 4;
 
 /**
- * Opens the layers, claims the upper, prepares the workdir.
+ * Opens the layers, claims the upper, prepares the workdir. A successor has the descriptors of its predecessor, and names
+ * no path again: the mount point may cover a layer, a folder may have been renamed.
  * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared, `busy` when another
  * live mount uses the upper.
  */
@@ -45,7 +47,7 @@ export function openFileSystem(spec: MountSpec): FileSystem {
 /** The filesystem of one image, as it is. */
 function openImageAlone(spec: MountSpec): FileSystem {
   const path = spec.lowerdirs[0] as string;
-  const { image, close } = openImage(path, spec.devices);
+  const { image, close } = openImage(path, spec.devices, undefined, 'image');
   const trusted = passthroughPermitted();
   return new ImageFileSystem({ image, label: path, log: toLog, close, trusted });
 }
@@ -61,20 +63,36 @@ function openOverlay(spec: MountSpec): FileSystem {
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const numbered: Numbered[] = [];
-  const devices = devicesOfImages(spec);
+  const devices = isSuccessor() ? undefined : devicesOfImages(spec);
   const open = (path: string, index: number): Layer =>
-    isImage(path)
-      ? imageLayer(path, devices.get(path), index, numbered, spec.userxattr)
-      : layerOf(path, index, openLower(path, full), numbered);
+    (isSuccessor() ? inherited(`layer ${index}`) === undefined : isImage(path))
+      ? imageLayer(
+          path,
+          devices === undefined ? inheritedDevices(path, index) : devices.get(path),
+          index,
+          numbered,
+          spec.userxattr,
+        )
+      : layerOf(
+          path,
+          index,
+          keep(`layer ${index}`, () => openLower(path, full)),
+          numbered,
+        );
   const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
   const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
   let upper: DirectoryLayer | undefined;
   let folders: { work: number; index: number } | undefined;
   if (spec.upperdir !== undefined) {
-    const side = openUpperSide(spec, full);
-    claimUpper(spec, side.upper, side.workdir);
-    upper = layerOf(spec.upperdir, 0, side.upper, numbered);
-    folders = prepareWorkdir(spec, side.workdir, lowers);
+    const side = inheritedUpperSide() ?? openUpperSide(spec, full);
+    if (!isSuccessor()) claimUpper(spec, side.upper, side.workdir);
+    upper = layerOf(
+      spec.upperdir,
+      0,
+      keep('upper', () => side.upper),
+      numbered,
+    );
+    folders = inheritedFolders() ?? prepareWorkdir(spec, side.workdir, lowers);
   }
   setKeys(numbered);
   const config: OverlayConfig = {
@@ -152,11 +170,31 @@ function imageLayer(
   numbered: Numbered[],
   userxattr: boolean,
 ): ErofsLayer {
-  const { image, identity, wide, close } = openImage(path, devices);
+  const name = `layer ${index}`;
+  const { image, identity, wide, close } = openImage(path, devices, undefined, name);
   const layer = new ErofsLayer({ index, label: path, image, log: toLog, close, userxattr });
   // An image that is there twice is two filesystems.
   numbered.push({ layer, space: { identity, wide, place: `image ${index}` } });
   return layer;
+}
+
+/** A path for each further device that a predecessor opened: what it is called does not matter any more. */
+function inheritedDevices(path: string, index: number): string[] {
+  const devices: string[] = [];
+  while (inherited(`layer ${index} file ${devices.length + 1}`) !== undefined) devices.push(path);
+  return devices;
+}
+
+/** What a predecessor opened; its work directory itself is not needed any more. */
+function inheritedUpperSide(): UpperSide | undefined {
+  const upper = inherited('upper');
+  return upper === undefined ? undefined : { upper, workdir: -1 };
+}
+
+/** What a predecessor prepared. A volatile upper is as clean as its mount: only a new mount asks. */
+function inheritedFolders(): { work: number; index: number } | undefined {
+  const work = inherited('work');
+  return work === undefined ? undefined : { work, index: inherited('index') ?? -1 };
 }
 
 /** Prepares `work` (emptied of what an interrupted operation left) and `index`. */
@@ -172,14 +210,14 @@ function prepareWorkdir(
       `upperdir: ${spec.upperdir}: was mounted volatile before and may be incomplete since a crash: discard it, or, if there was none, remove ${path}/work/incompat`,
     );
   }
-  const work = folder(workdir, 'work', path);
+  const work = keep('work', () => folder(workdir, 'work', path));
   sweep(work);
   if (spec.volatile) {
     folder(work, 'incompat', path);
     folder(work, 'incompat/volatile', path);
   }
   const indexed = spec.index && lowers.length > 0 && lowers.every(hasHandles);
-  const index = indexed ? folder(workdir, 'index', path) : -1;
+  const index = indexed ? keep('index', () => folder(workdir, 'index', path)) : -1;
   close(workdir);
   return { work, index };
 }

@@ -1,20 +1,25 @@
 // The process that serves one mount: opens the layers, receives /dev/fuse, answers requests until the mount is gone.
 // Started by the supervisor (supervisor/mounts.ts), one process a mount; exits with 0 when it was unmounted.
-// Order: orders, claim of the upper, layers, then the mount, so that a mount point may cover one of its own layers.
+// A successor is given what its predecessor had opened and negotiated. Order: orders, claim of the upper, layers, then the mount, so that a mount point may cover one of its own layers.
 
-import { passthroughPermitted, type ServeOptions, serve } from '../fuse/server.js';
+import { type ExitReason, passthroughPermitted, type ServeOptions, serve } from '../fuse/server.js';
+import type { Session } from '../fuse/session.js';
 import { performVerify } from '../imagefs/verify-job.js';
 import { SysError } from '../linux/errno.js';
 import { setReadahead } from '../linux/mount.js';
 import { exitNow } from '../linux/process.js';
 import {
   awaitMount,
+  hearOrders,
+  reportAborted,
   reportEnded,
   reportError,
   reportReady,
   takeOrders,
 } from '../supervisor/orders.js';
-import { MAX_IO } from '../vfs/layout.js';
+import { SERVER_FDS, type ServerOrders } from '../supervisor/protocol.js';
+import { Counter, get } from '../vfs/counters.js';
+import { LAYOUT_VERSION, MAX_IO } from '../vfs/layout.js';
 import { MountError } from './errors.js';
 import { openFileSystem } from './open.js';
 import type { MountSpec } from './spec.js';
@@ -42,12 +47,14 @@ function openAll(spec: MountSpec): ReturnType<typeof openFileSystem> | undefined
 
 function main(): number {
   process.umask(0);
-  const orders = takeOrders();
+  const orders = takeOrders(LAYOUT_VERSION);
   // Another supervisor was faster, and starts a server of its own.
   if (orders === undefined) return 1;
+  if (isForeign(orders)) return 1;
   const spec = orders.spec as MountSpec;
   const filesystem = openAll(spec);
   if (filesystem === undefined) return 1;
+  const successor = orders.successor !== undefined;
   const reason = serve(filesystem, {
     fd: awaitMount(),
     timeout: spec.timeout,
@@ -57,24 +64,45 @@ function main(): number {
     trace: spec.trace,
     work: spec.composefs?.serve === 'follow' ? verifyingWork() : undefined,
     rehearse: process.env['VARVE_REHEARSE'] !== 'off',
-    onReady: () => {
-      setReadahead(spec.mountpoint, MAX_IO / 1024);
-      reportReady();
+    succeeded: filesystem.succeed !== undefined,
+    session: orders.successor?.session as Session | undefined,
+    successor,
+    wakeFd: SERVER_FDS.orders,
+    onWake: hearOrders,
+    onReady: (session, recovery) => {
+      if (!successor) setReadahead(spec.mountpoint, MAX_IO / 1024);
+      reportReady(session, recovery);
     },
   });
-  if (reason === 'unmounted') {
-    reportEnded();
-    return 0;
+  return tellEnd(reason, spec.mountpoint);
+}
+
+/** An arena that a program of another version has made: its tables mean something else. */
+function isForeign({ successor }: ServerOrders): boolean {
+  const found = successor === undefined ? LAYOUT_VERSION : get(Counter.layout);
+  if (found === LAYOUT_VERSION) return false;
+  const message = `the installed version keeps other tables (${LAYOUT_VERSION}) than the server before (${found}), and cannot take over from it`;
+  reportError({ kind: 'server', message }, true);
+  return true;
+}
+
+/** @returns the exit status. */
+function tellEnd(reason: ExitReason, mountpoint: string): number {
+  switch (reason) {
+    case 'unmounted':
+    case 'left':
+      reportEnded();
+      return 0;
+    case 'aborted':
+      reportAborted(`${mountpoint}: its connection was aborted`);
+      return 1;
+    default:
+      reportError({
+        kind: 'server',
+        message: `${mountpoint}: /dev/fuse could not be read any more`,
+      });
+      return 1;
   }
-  const { mountpoint } = spec;
-  reportError({
-    kind: 'server',
-    message:
-      reason === 'aborted'
-        ? `${mountpoint}: its connection was aborted`
-        : `${mountpoint}: /dev/fuse could not be read any more`,
-  });
-  return 1;
 }
 
 // Not process.exit(): the layers' filesystems are to be free as soon as the mount is gone.

@@ -4,7 +4,7 @@
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { OPCODES } from '../fuse/opcodes.js';
-import { SERVER_FDS } from '../supervisor/protocol.js';
+import { type LastRestart, SERVER_FDS } from '../supervisor/protocol.js';
 import { Counter } from '../vfs/counters.js';
 import { HEADER } from '../vfs/layout.js';
 import { digestOfImage } from './find-image.js';
@@ -43,6 +43,12 @@ export interface MountReport {
   readonly state: KnownMount['state'];
   readonly why?: string;
   readonly pid?: number;
+  /** The same, and the process that replaces it when it dies. */
+  readonly serverPid?: number;
+  readonly supervisorPid?: number;
+  /** Servers that have taken the place of another one. */
+  readonly restarts?: number;
+  readonly lastRestart?: LastRestart;
   readonly mountedBy?: string;
   /** ISO 8601. */
   readonly since?: string;
@@ -67,6 +73,10 @@ export function reportOf(mount: KnownMount): MountReport {
     state,
     why: status?.why,
     pid: alive ? status.pid : undefined,
+    serverPid: alive ? status.pid : undefined,
+    supervisorPid: mount.supervisor,
+    restarts: status?.restarts,
+    lastRestart: status?.lastRestart,
     mountedBy: status?.mountedBy,
     since: status === undefined ? undefined : new Date(status.since).toISOString(),
     log: status?.log,

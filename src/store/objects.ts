@@ -74,10 +74,10 @@ export class Objects {
   readonly path: string;
   readonly fd: number;
 
-  /** @param path the folder of objects itself. @throws the error of open(2). */
-  constructor(path: string) {
+  /** @param path the folder of objects itself. @param fd it, when it is open already. @throws the error of open(2). */
+  constructor(path: string, fd = openSync(path, O.RDONLY | O.DIRECTORY)) {
     this.path = path;
-    this.fd = openSync(path, O.RDONLY | O.DIRECTORY);
+    this.fd = fd;
   }
 
   /** @returns an fd, or undefined when there is no such object. @throws SysError for whatever else. */

@@ -143,7 +143,7 @@ function startBoth(
     return { supervisor: startSupervisor(runtime, rest), asked: request };
   }
   const log = runtime.serverLog(`s${process.pid}`);
-  const { child, orders } = startServer(request.program, log, undefined, rest);
+  const { child, orders } = startServer(request.program, log, {}, rest);
   child.on('error', () => {});
   child.unref();
   const supervisor = startSupervisor(runtime, rest, orders);

@@ -2,13 +2,14 @@
 // Called by stack/server.ts (and by servers of tests) before it serves; blocking calls on fd 5.
 // Messages: ServerOrders and ServerReport of protocol.ts.
 
-import { closeSync, readSync, writeSync } from 'node:fs';
-import { check } from '../linux/errno.js';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { check, SysError } from '../linux/errno.js';
 import { dup3 } from '../linux/files.js';
 import { createArena, mapMemory } from '../linux/memory.js';
-import { receiveFd } from '../linux/socket.js';
+import { receiveFd, receiveFds, sendFds } from '../linux/socket.js';
 import {
   MAX_LINE,
+  type Recovery,
   type Refusal,
   SERVER_FDS,
   type ServerOrders,
@@ -16,16 +17,28 @@ import {
   toLine,
 } from './protocol.js';
 
-/** Reads the orders and maps the arena. @returns undefined when there is no supervisor to give any. */
-export function takeOrders(): ServerOrders | undefined {
+/** What the supervisor keeps for successors, or has kept: descriptors by name. */
+const kept = new Map<string, number>();
+/** They are a predecessor's, and /dev/fuse is here already. */
+let succeeds = false;
+
+/**
+ * Reads the orders and maps the arena; a successor is given its predecessor's descriptors, too.
+ * @param layout of the arena as this program knows it. @returns undefined when there is no supervisor to give any.
+ */
+export function takeOrders(layout: number): ServerOrders | undefined {
+  report({ state: 'loaded', layout });
   const orders = readOrders();
   if (orders === undefined) return undefined;
-  if (!orders.arena) {
-    const arena = createArena();
-    check(dup3(arena, SERVER_FDS.arena), 'dup3');
-    closeSync(arena);
+  const { successor } = orders;
+  if (successor !== undefined) {
+    redirectOutput(successor.log);
+    place(openSync(successor.arena, 'r+'), SERVER_FDS.arena);
+  } else if (!orders.arena) {
+    place(createArena(), SERVER_FDS.arena);
   }
   mapMemory(SERVER_FDS.arena);
+  if (successor !== undefined) takeDescriptors(successor.kept);
   return orders;
 }
 
@@ -42,6 +55,29 @@ function readOrders(): ServerOrders | undefined {
   return undefined;
 }
 
+function place(fd: number, wanted: number): void {
+  check(dup3(fd, wanted), 'dup3');
+  closeSync(fd);
+}
+
+function redirectOutput(path: string): void {
+  const log = openSync(path, 'a', 0o600);
+  for (const fd of [1, 2]) check(dup3(log, fd), 'dup3');
+  closeSync(log);
+}
+
+function takeDescriptors(names: readonly string[]): void {
+  succeeds = true;
+  report({ state: 'waiting' });
+  const fds = receiveFds(SERVER_FDS.orders, 1 + names.length, -1);
+  if (typeof fds === 'number') throw new SysError('receive descriptors', fds);
+  const [fuse, ...rest] = fds as [number, ...number[]];
+  place(fuse, SERVER_FDS.fuse);
+  names.forEach((name, i) => {
+    kept.set(name, rest[i] as number);
+  });
+}
+
 function report(what: ServerReport): void {
   try {
     writeSync(SERVER_FDS.orders, toLine(what));
@@ -50,29 +86,63 @@ function report(what: ServerReport): void {
   }
 }
 
+/** A descriptor that outlives this server: `open` gives it, or a predecessor has had it opened. The supervisor has a duplicate. */
+export function keep(name: string, open: () => number): number {
+  const there = kept.get(name);
+  if (there !== undefined) return there;
+  const fd = open();
+  kept.set(name, fd);
+  return fd;
+}
+
+/** A descriptor that a predecessor kept, or undefined. */
+export function inherited(name: string): number | undefined {
+  return succeeds ? kept.get(name) : undefined;
+}
+
+/** Whether this server takes over from another: then everything that was to be prepared was. */
+export function isSuccessor(): boolean {
+  return succeeds;
+}
+
 /**
- * Says that the layers are open and waits for the mount: only now may MOUNTPOINT hide one of them.
+ * Says that the layers are open and waits for the mount: only now may MOUNTPOINT hide one of them. For a successor the
+ * mount is there already.
  * @returns the descriptor of /dev/fuse. @throws SysError when the supervisor could not mount, or is gone.
  */
 export function awaitMount(): number {
-  report({ state: 'opened' });
-  const fd = check(receiveFd(SERVER_FDS.orders), 'receive /dev/fuse');
-  check(dup3(fd, SERVER_FDS.fuse), 'dup3');
-  closeSync(fd);
+  if (succeeds) return SERVER_FDS.fuse;
+  report({ state: 'opened', kept: [...kept.keys()] });
+  if (kept.size > 0) {
+    readSync(SERVER_FDS.orders, Buffer.alloc(1));
+    check(sendFds(SERVER_FDS.orders, [...kept.values()]), 'send descriptors');
+  }
+  place(check(receiveFd(SERVER_FDS.orders), 'receive /dev/fuse'), SERVER_FDS.fuse);
   return SERVER_FDS.fuse;
 }
 
 /** Says that requests are answered. */
-export function reportReady(): void {
-  report({ state: 'ready' });
+export function reportReady(session: object, recovery: Recovery): void {
+  report({ state: 'ready', session, recovery });
 }
 
-/** Says that the mount is gone and all is well; the server must end then. */
+/** Says that the mount is gone and all is well, or that a successor may take over; the server must end then. */
 export function reportEnded(): void {
   report({ state: 'ended' });
 }
 
-/** Says what went wrong; the server must end then. */
-export function reportError(error: Refusal): void {
-  report({ state: 'error', error });
+/** Says that the connection was aborted; the server must end then. */
+export function reportAborted(message: string): void {
+  report({ state: 'aborted', message });
+}
+
+/** Says what went wrong; the server must end then. @param final another server of this program would fail, too. */
+export function reportError(error: Refusal, final = false): void {
+  report({ state: 'error', error, final });
+}
+
+/** Reads what the supervisor says to a server that serves. @returns `deaf` when there is no supervisor any more. */
+export function hearOrders(): 'leave' | 'deaf' {
+  // There is only one thing that it says (LEAVE).
+  return readSync(SERVER_FDS.orders, Buffer.alloc(4096)) === 0 ? 'deaf' : 'leave';
 }

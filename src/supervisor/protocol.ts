@@ -5,7 +5,7 @@
 import type { FuseMount } from '../linux/mount.js';
 
 /** Raised whenever a request or reply changes its meaning. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** Longest line, bytes: a spec of 500 layers with paths of 4 KiB fits twice. */
 export const MAX_LINE = 8 << 20;
@@ -60,13 +60,25 @@ export type Request =
   /** Answers when the mount is gone. */
   | { readonly op: 'wait'; readonly mountpoint: string }
   /** Detaches the mount; with `force` its server is ended at once and waiting programs get an error. */
-  | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean };
+  | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean }
+  /** Replaces the server by one of `program` (as in MountRequest), without unmounting; answers when that one serves. */
+  | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] };
 
 /**
- * starting: the server opens its layers. mounted: it answers. leaving: it was asked to end.
- * failed: it ended while mounted; what was mounted has been detached.
+ * starting: the server opens its layers. mounted: it answers, or its successor is about to. leaving: it was asked to end.
+ * failed: it ended and nobody takes its place; what was mounted has been detached, or answers EIO (`refuses`).
  */
 export type MountState = 'starting' | 'mounted' | 'leaving' | 'failed';
+
+/** Why a server was replaced. */
+export interface LastRestart {
+  /** How the one before ended, or `reload`. */
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly at: string;
+  /** From the end of one to the moment at which the next took requests; absent while it has not. */
+  readonly stallMilliseconds?: number;
+}
 
 /** What the supervisor knows of one mount. */
 export interface MountStatus {
@@ -74,6 +86,11 @@ export interface MountStatus {
   readonly state: MountState;
   /** Why it failed. */
   readonly why?: string;
+  /** Failed, but still mounted: every request is answered EIO. */
+  readonly refuses?: true;
+  /** How many servers have taken the place of another one. */
+  readonly restarts: number;
+  readonly lastRestart?: LastRestart;
   /** The server's process id; its fd 4 is the arena that holds its counters. */
   readonly pid: number;
   readonly mountedBy?: 'mount' | 'fusermount3';
@@ -108,18 +125,46 @@ export const ANOTHER = 'another';
 /** Orders to a server (one line), and what it answers. Its socket is fd 5. */
 export interface ServerOrders {
   readonly spec: object;
-  /** Whether fd 4 is an arena already; else the server makes one there. */
+  /** Whether fd 4 is an arena already; else the server makes one there, or is told of one as a successor. */
   readonly arena: boolean;
+  readonly successor?: SuccessorOrders;
 }
 
 /**
- * opened: layers are open, the mount may be made; the supervisor then sends one byte that carries /dev/fuse.
- * ready: requests are being answered. ended: the mount is gone, the server ends as it should.
- * error: the server ends, because of this.
+ * Orders to take over a mount. The server reports `waiting`; then its descriptors are sent (linux/socket.ts sendFds):
+ * /dev/fuse, and one for each name of `kept`.
+ */
+export interface SuccessorOrders {
+  /** What the first server reported when it was ready. */
+  readonly session: object;
+  /** The arena, as a path of /proc: it must be mapped before a descriptor can be received. */
+  readonly arena: string;
+  readonly kept: readonly string[];
+  /** Where it prints from now on. */
+  readonly log: string;
+}
+
+/** Said to a server that serves: finish what was read and end, another one takes over. */
+export const LEAVE = { leave: true } as const;
+
+/**
+ * loaded: it waits for orders; `layout` is the arena that its program knows. waiting: for its descriptors.
+ * opened: layers are open. When `kept` has names the supervisor answers with a byte, and is sent a descriptor for each
+ * (sendFds); it keeps them for successors. It then mounts, and sends one byte that carries /dev/fuse.
+ * ready: requests are being answered. ended: the mount is gone, or the server leaves: it ends as it should.
+ * aborted: the connection was; so no other server can have it either. error: the server ends, because of this; `final`:
+ * so would every other of its program.
  */
 export type ServerReport =
-  | { readonly state: 'opened' | 'ready' | 'ended' }
-  | { readonly state: 'error'; readonly error: Refusal };
+  | { readonly state: 'loaded'; readonly layout: number }
+  | { readonly state: 'waiting' | 'ended' }
+  | { readonly state: 'opened'; readonly kept: readonly string[] }
+  | { readonly state: 'ready'; readonly session: object; readonly recovery: Recovery }
+  | { readonly state: 'aborted'; readonly message: string }
+  | { readonly state: 'error'; readonly error: Refusal; readonly final?: boolean };
+
+/** What becomes of requests that a server had read when it dies; as fuse/server.ts has it. none: it has no successor. */
+export type Recovery = 'resend' | 'clone' | 'none';
 
 /** Splits a byte stream into lines and parses each; what is no JSON object ends the connection. */
 export function lineReader(

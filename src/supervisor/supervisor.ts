@@ -8,7 +8,7 @@ import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
 import { lockFile, peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
-import { Mounts, RefusedError } from './mounts.js';
+import { Mounts } from './mounts.js';
 import {
   ANOTHER,
   lineReader,
@@ -20,6 +20,7 @@ import {
   STARTER_FD,
   toLine,
 } from './protocol.js';
+import { RefusedError } from './refusals.js';
 import { fdOf } from './server-process.js';
 
 /** Milliseconds without a mount or a client after which it ends. */
@@ -64,6 +65,7 @@ function run(): void {
     rmSync(runtime.socket, { force: true });
     server.close();
     for (const status of mounts.list()) rmSync(status.log, { force: true });
+    rmSync(runtime.serverLog('spare'), { force: true });
     rmSync(runtime.log, { force: true });
     process.exit(0);
   }
@@ -126,8 +128,13 @@ function run(): void {
       case 'wait':
         return { why: await mounts.find(request.mountpoint).gone };
       case 'umount':
-        mounts.find(request.mountpoint).umount(request.force);
+        mounts.umount(request.mountpoint, request.force);
         return {};
+      case 'reload': {
+        const mount = mounts.find(request.mountpoint);
+        await mount.reload(request.program);
+        return { mounts: [mount.status()] };
+      }
       default:
         throw new RefusedError(
           'server',

@@ -18,6 +18,8 @@ export const Counter = {
   handles: 56,
   layerDirFds: 64,
   parked: 72,
+  /** LAYOUT_VERSION of the program that made the arena. */
+  layout: 80,
   opcodes: 512,
 } as const;
 
@@ -32,6 +34,11 @@ export function add(which: number, n: number): void {
   const sum = (u32[k] as number) + n;
   u32[k] = sum >>> 0;
   if (sum > 0xffffffff) u32[k + 1] = (u32[k + 1] as number) + 1;
+}
+
+/** Reads a counter that stays below 2^32. */
+export function get(which: number): number {
+  return u32[(HEADER + which) >>> 2] as number;
 }
 
 /** Sets a counter to `n` (below 2^32). */

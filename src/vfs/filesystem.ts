@@ -30,6 +30,11 @@ export interface Request {
   umask: number;
   /** OPEN and CREATE that truncate: suid and sgid must go; SETXATTR of an ACL: sgid must go. Else false. */
   killPriv: boolean;
+  /**
+   * A predecessor has begun this very request and may have made its change visible: an effect that is there already is
+   * this request's own. False for all others.
+   */
+  redo: boolean;
 }
 
 /** What open, create and opendir answer besides their result. One record a server thread. */

@@ -15,6 +15,12 @@ function region(size: number, align = 4096): number {
   return at;
 }
 
+/**
+ * Raised whenever a record of the arena, or what it means, changes: a server of another version cannot take over a mount
+ * whose arena has the old one.
+ */
+export const LAYOUT_VERSION = 1;
+
 /** Mount-wide counters and parameters; see counters.ts. */
 export const HEADER = region(64 * KiB);
 
@@ -74,3 +80,8 @@ export const OBJECTS = region(OBJECT_SIZE * OBJECT_COUNT);
 /** A bit for each nid of an image whose content the kernel was given unasked; see imagefs/metadata-filesystem.ts. */
 export const GIVEN_SIZE = 64 * MiB;
 export const GIVEN = region(GIVEN_SIZE);
+
+/** Replies that outlive the server that formed them; see fuse/kept-replies.ts. */
+export const KEPT_SIZE = 64 * KiB;
+export const KEPT_COUNT = 16;
+export const KEPT = region(KEPT_SIZE * KEPT_COUNT);

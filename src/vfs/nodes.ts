@@ -89,6 +89,8 @@ export const FLAG = {
   STORED: 0x200000,
   /** Made here and given no extended attribute since, so it has no capabilities: every first write asks for them. */
   NO_CAPABILITY: 0x400000,
+  /** Made to practise with (FileSystem.practicePlace): the kernel knows nothing of it, a successor frees it. */
+  PRACTICE: 0x800000,
 } as const;
 export const TYPE_MASK = 15;
 

@@ -3,7 +3,7 @@
 // Not a test itself.
 
 import { writeSync } from 'node:fs';
-import { type ServeOptions, serve } from '../../src/fuse/server.js';
+import { type ServeOptions, serve, type Wake } from '../../src/fuse/server.js';
 import { getU64, mapMemory } from '../../src/linux/memory.js';
 import { mountFuse } from '../../src/linux/mount.js';
 import { Counter } from '../../src/vfs/counters.js';
@@ -44,7 +44,7 @@ const reason = serve(fs, {
   ...options.serve,
   fd,
   log,
-  ...(options.wake ? { wakeFd: 0, onWake: () => true } : {}),
+  ...(options.wake ? { wakeFd: 0, onWake: (): Wake => 'end' } : {}),
   onReady: (session) =>
     say({
       ready: true,

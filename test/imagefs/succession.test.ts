@@ -62,7 +62,7 @@ class Life {
   #resumed = false;
   readonly request: Request = {
     ...{ opcode: 0, uniqueLo: 0, uniqueHi: 0, nodeLo: 0, nodeHi: 0 },
-    ...{ uid: 0, gid: 0, pid: 1, umask: 0, killPriv: false },
+    ...{ uid: 0, gid: 0, pid: 1, umask: 0, killPriv: false, redo: false },
   };
 
   constructor(kernel: Kernel, spec: MountSpec, successor: boolean) {

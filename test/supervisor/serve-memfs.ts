@@ -10,6 +10,7 @@ import {
   reportReady,
   takeOrders,
 } from '../../src/supervisor/orders.js';
+import { LAYOUT_VERSION } from '../../src/vfs/layout.js';
 import { MemoryFileSystem } from '../fuse/memfs.js';
 
 /** Where to go wrong; absent: nowhere. */
@@ -17,7 +18,7 @@ export interface FakeSpec {
   readonly fail?: 'refuse' | 'crash-before' | 'crash-after';
 }
 
-const orders = takeOrders();
+const orders = takeOrders(LAYOUT_VERSION);
 if (orders === undefined) process.exit(1);
 const { fail } = orders.spec as FakeSpec;
 if (fail === 'refuse') {
@@ -28,8 +29,8 @@ if (fail === 'crash-before') throw new Error('broken on purpose');
 const fd = awaitMount();
 const reason = serve(new MemoryFileSystem(), {
   fd,
-  onReady: () => {
-    reportReady();
+  onReady: (session, recovery) => {
+    reportReady(session, recovery);
     if (fail === 'crash-after') process.kill(process.pid, 'SIGKILL');
   },
 });
