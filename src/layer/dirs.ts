@@ -102,6 +102,18 @@ export function releaseDir(dir: number, closing: (dir: number) => void): void {
   }
 }
 
+/** For a successor: all records are free but `roots`, which it has made itself. Names are freed by vfs/rebuild.ts. */
+export function resetDirs(roots: readonly number[]): void {
+  u32[STATE + 1] = 0;
+  for (let dir = (u32[STATE] || 1) - 1; dir > 0; dir--) {
+    if (roots.includes(dir)) continue;
+    const k = BASE + dir * WORDS;
+    u32.fill(0, k, k + WORDS);
+    u32[k + D.parent] = u32[STATE + 1] as number;
+    u32[STATE + 1] = dir;
+  }
+}
+
 /** Gives a directory another place in its layer (after a rename there). */
 export function moveDir(
   dir: number,

@@ -6,11 +6,14 @@ import { func, negErrno, ret, stringFunc, viewAddress } from './libc.js';
 
 const memfdCreate = stringFunc('int memfd_create(const char *name, uint32_t flags)');
 const ftruncate = func('int ftruncate(int fd, int64_t length)');
+const fallocate = func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 const mmap = func(
   'int64_t mmap(uint64_t addr, size_t len, int prot, int flags, int fd, int64_t off)',
 );
 
 const MFD_CLOEXEC = 1;
+/** FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+const PUNCH_HOLE = 3;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MAP_NORESERVE = 0x4000;
@@ -34,6 +37,8 @@ export let u8: Uint8Array = new Uint8Array(0);
 export let u16: Uint16Array = new Uint16Array(0);
 export let u32: Uint32Array = new Uint32Array(0);
 export let i32: Int32Array = new Int32Array(0);
+/** For stores of two u32 at once: numbers are nothing to it but 64 bits, as long as they form no NaN. */
+export let f64: Float64Array = new Float64Array(0);
 /** The same memory with Node's string conversions. */
 let bytes: Buffer = Buffer.alloc(0);
 /** This thread's scratch: offset of its first byte. */
@@ -67,9 +72,15 @@ export function mapMemory(fd = -1, thread = 0): void {
   u16 = new Uint16Array(buffer);
   u32 = new Uint32Array(buffer);
   i32 = new Int32Array(buffer);
+  f64 = new Float64Array(buffer);
   bytes = Buffer.from(buffer);
   scratch = thread * SCRATCH_SIZE;
   base = address;
+}
+
+/** Zeroes `size` bytes at `at`, whole pages, and gives their memory back. */
+export function clearMemory(at: number, size: number): void {
+  if (fallocate(memoryFd, PUNCH_HOLE, at, size) < 0) u8.fill(0, at, at + size);
 }
 
 /** Length of the NUL-terminated string at `at`, without the NUL. */

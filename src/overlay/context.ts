@@ -28,6 +28,11 @@ export class Overlay {
   readonly upper: UpperLayer | undefined;
   /** Set by start(). */
   host!: Host;
+  /**
+   * Finds the place of a node that a predecessor left (FLAG.INHERITED), or says that it has none any more.
+   * @returns the slot, or 0. Set by succeed().
+   */
+  settle: (slot: number) => number = (slot) => slot;
   /** Name sets of merged directories, by node. */
   readonly indexes = new Map<number, DirIndex>();
   /** Lookups that had to ask the layers, by directory node, until an index is worth it. */

@@ -38,13 +38,14 @@ import type { Overlay } from './context.js';
 import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
 import { dropMetadata } from './forget.js';
+import { hiddenName } from './kept.js';
 import { storeUnionLinks } from './links.js';
 import { shown } from './numbers.js';
 import { statNode } from './objects.js';
 import { encodeOrigin, indexName, originNumber } from './origin.js';
 import { writeOwnNumber } from './own-number.js';
 import { isDir, locateLower, locateMetadata, resolve, typeOfNode } from './places.js';
-import { layerFor, stackAt } from './stacks.js';
+import { layerFor, stackAt, stackLength } from './stacks.js';
 import {
   INDEX_NAME,
   ORIGIN,
@@ -100,6 +101,7 @@ function copyUpDir(o: Overlay, slot: number, parent: number): number {
   if (r < 0) return r;
   markOrigin(o, slot, layer, dir, emptyPath(), workFd, temp);
   const name = nameAt(get(slot, F.name));
+  setFlag(slot, FLAG.COPIED);
   r = publish(o, parent, temp, name, true);
   if (r < 0) {
     unlinkAt(workFd, temp, AT.REMOVEDIR);
@@ -137,6 +139,7 @@ function isUnnamedLowerDir(slot: number): boolean {
 /** A directory that was removed while open, and is now changed: its copy never gets a name, and nothing enters it. */
 function copyUpOrphanDir(o: Overlay, slot: number): number {
   if (get(slot, F.fd) !== 0) return 0;
+  if (stackLength(slot) === 0) return -E.STALE;
   const dir = stackAt(slot, 0);
   const { workFd } = o.config;
   const temp = tempName(o);
@@ -404,6 +407,8 @@ function finish(o: Overlay, staged: Staged): number {
   if (r >= 0 && !staged.withData) r = markMetacopy(o, workFd);
   if (r >= 0 && staged.fd >= 0 && o.config.sync && !staged.withData) r = fsync(staged.fd);
   if (r < 0) return abandon(o, staged, r);
+  // Before it is there: whoever finds it must not take its number for another object's.
+  setFlag(slot, FLAG.COPIED);
   if (orphan) return finishOrphan(o, staged);
   if (indexed) indexLink(o, slot, layer, dir, name);
   const parent = get(slot, F.parent);
@@ -426,20 +431,27 @@ function finish(o: Overlay, staged: Staged): number {
   return r;
 }
 
-/** A file that was unlinked while open, and is now written to: its copy never gets a name. */
+/** A file that was unlinked while open, and is now written to: its copy has a name in the workdir only. */
 function finishOrphan(o: Overlay, staged: Staged): number {
   putTemp(staged);
   const { slot } = staged;
-  const fd = openAt(o.config.workFd, TEMP_NAME, O.PATH | O.NOFOLLOW);
-  unlinkAt(o.config.workFd, TEMP_NAME);
+  const { workFd } = o.config;
+  const fd = openAt(workFd, TEMP_NAME, O.PATH | O.NOFOLLOW);
   if (fd < 0) return abandon(o, staged, fd);
+  setFlag(slot, FLAG.HIDDEN);
+  const r = renameAt(workFd, TEMP_NAME, workFd, hiddenName(slot));
+  if (r < 0) {
+    clearFlag(slot, FLAG.HIDDEN);
+    close(fd);
+    return abandon(o, staged, r);
+  }
   dropMetadata(o, slot);
   put(slot, F.fd, fd + 1);
   setFlag(slot, FLAG.UPPER);
   clearFlag(slot, FLAG.METACOPY);
-  const r = switchHandles(slot, staged.fd);
+  const switched = switchHandles(slot, staged.fd);
   if (staged.fd >= 0) close(staged.fd);
-  return r;
+  return switched;
 }
 
 /** Marks the staged file as metadata only: its data is found under the same name below, as long as it stays there. */

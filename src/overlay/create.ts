@@ -29,6 +29,7 @@ import { setFsIds, setUmask } from '../linux/process.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
 import { attrFromStat, Entry } from '../vfs/attr.js';
 import { type OpenReply, PARKED, type Request } from '../vfs/filesystem.js';
+import { publishing } from '../vfs/journal.js';
 import { nameAt } from '../vfs/names.js';
 import {
   allocNode,
@@ -52,14 +53,18 @@ import {
   noteUpperName,
   openUpper,
 } from './copy-up.js';
-import { dropNode } from './forget.js';
-import { attachHandle, serverFlags } from './io.js';
+import { dropNode, freeUnused } from './forget.js';
+import { hideFile, unhide } from './hide.js';
+import { attachHandle } from './io.js';
+import { dropKept } from './kept.js';
 import { changeUnionLinks } from './links.js';
 import { addAlias, answerEntry } from './lookup.js';
-import { attrOf, finishAttr, isWhiteout, setInoFromStat } from './objects.js';
+import { attrOf, finishAttr, isWhiteout, setInoFromStat, statNode } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
-import { isDir, nodeOf } from './places.js';
+import { isDir, nodeOf, resolve } from './places.js';
 import { setDataRedirect } from './redirects.js';
+import { openAllowing, serverFlags } from './reopen.js';
+import { stackLength } from './stacks.js';
 import { LONG_NAME, TEMP_NAME, XATTR_VALUE } from './work.js';
 import { tempName } from './workdir.js';
 
@@ -151,6 +156,7 @@ function place(
   if (dirfd < 0) return dirfd;
   placed.overWhiteout = false;
   if (o.config.aufsWhiteouts) placed.overWhiteout = removeAufsWhiteout(dirfd, name, nameLen, dir);
+  publishing();
   let r = make(dirfd, name);
   if (r === -E.EXIST) {
     const mode = statAt(dirfd, name);
@@ -202,6 +208,7 @@ function placeStaged(
     r = settle(folder, temp);
     if (r >= 0 && dir && placed.overWhiteout) r = markOpaque(o, folder, temp);
     if (r >= 0) {
+      publishing();
       const over = dir ? RENAME.EXCHANGE : 0;
       r = renameAt(folder, temp, dirfd, name, replaces ? over : RENAME.NOREPLACE);
     }
@@ -284,6 +291,33 @@ function statMode16(): number {
   return (u8[at] as number) | ((u8[at + 1] as number) << 8);
 }
 
+/**
+ * Whether a predecessor has made what request `r` wants, and what may have stood below is hidden.
+ * @param type S_IFMT bits of it. @returns 1 or 0, or -errno.
+ */
+function isMade(o: Overlay, r: Request, parent: number, name: number, type: number): number {
+  if (!r.redo) return 0;
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  const mode = statAt(dirfd, name);
+  if (mode < 0 || isWhiteout(mode) || (mode & S.IFMT) !== type) return 0;
+  placed.overWhiteout = stackLength(parent) > 0;
+  if (type !== S.IFDIR || !placed.overWhiteout) return 1;
+  const marked = markOpaque(o, dirfd, name);
+  return marked < 0 ? marked : 1;
+}
+
+/** Opens a file that a predecessor has made; its mode may forbid what its creator may do. */
+function openMade(o: Overlay, parent: number, name: number, flags: number): number {
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  const fd = openAt(dirfd, name, flags | O.NOFOLLOW);
+  if (fd !== -E.ACCES) return fd;
+  const path = openAt(dirfd, name, O.PATH | O.NOFOLLOW);
+  if (path < 0) return path;
+  const opened = openAllowing(path, flags);
+  close(path);
+  return opened;
+}
+
 /** The node of a new upper object whose attributes are in statBuffer(). @returns slot or -errno. */
 function newUpperNode(
   o: Overlay,
@@ -316,7 +350,7 @@ function newUpperNode(
 
 /** The parent of a new object, made upper; or -errno. */
 function parentFor(o: Overlay, r: Request): number {
-  const parent = nodeOf(r);
+  const parent = nodeOf(o, r);
   if (parent === 0) return -E.STALE;
   if (hasFlag(parent, FLAG.ORPHAN)) return -E.NOENT;
   const e = ensureUpperDir(o, parent);
@@ -349,7 +383,8 @@ function makeNode(
   const parent = parentFor(o, r);
   if (parent < 0) return parent;
   takeUmask(o, r.umask);
-  let e = placeNew(o, r, parent, name, nameLen, dir, make);
+  let e = isMade(o, r, parent, name, dir ? S.IFDIR : wantedMode & S.IFMT);
+  if (e === 0) e = placeNew(o, r, parent, name, nameLen, dir, make);
   if (e < 0) return e;
   const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
   const mode = statAt(dirfd, name);
@@ -399,7 +434,7 @@ export function symlink(
   target: number,
   out: number,
 ): number {
-  return makeNode(o, r, name, nameLen, false, 0o777, out, (dirfd, at) =>
+  return makeNode(o, r, name, nameLen, false, S.IFLNK | 0o777, out, (dirfd, at) =>
     symlinkAt(target, dirfd, at),
   );
 }
@@ -420,23 +455,27 @@ export function create(
   if (parent < 0) return parent;
   takeUmask(o, r.umask);
   const openFlags = serverFlags(o, flags) | O.CREAT | O.EXCL | O.NOFOLLOW;
-  const fd = placeNew(o, r, parent, name, nameLen, false, (dirfd, at) =>
-    openAt(dirfd, at, openFlags, mode & 0o7777),
-  );
+  const made = isMade(o, r, parent, name, S.IFREG);
+  const fd =
+    made > 0
+      ? openMade(o, parent, name, serverFlags(o, flags))
+      : placeNew(o, r, parent, name, nameLen, false, (dirfd, at) =>
+          openAt(dirfd, at, openFlags, mode & 0o7777),
+        );
   if (fd < 0) {
     return fd === -E.EXIST && (flags & O.EXCL) === 0 ? -E.STALE : fd;
   }
   const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
-  const made = statFd(fd);
-  let e = made < 0 ? made : own(o, r, parent, dirfd, name, mode & ~r.umask);
-  if (e >= 0) e = newUpperNode(o, parent, name, nameLen, made, out + Entry.attr);
+  const type = statFd(fd);
+  let e = type < 0 ? type : own(o, r, parent, dirfd, name, mode & ~r.umask);
+  if (e >= 0) e = newUpperNode(o, parent, name, nameLen, type, out + Entry.attr);
   if (e < 0) {
     close(fd);
     unlinkAt(dirfd, name);
     return e;
   }
   const slot = e;
-  const opened = attachHandle(o, slot, fd, flags, 0, reply, made);
+  const opened = attachHandle(o, slot, fd, flags, 0, reply, type);
   if (opened < 0) {
     close(fd);
     return opened;
@@ -458,7 +497,8 @@ export function tmpfile(
   takeUmask(o, r.umask);
   const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
   if (dirfd < 0) return dirfd;
-  const fd = openAt(dirfd, dotPath(), O.RDWR | O.TMPFILE | (flags & O.EXCL), mode & 0o7777);
+  // O_EXCL is the kernel's affair: nobody but it is asked for another name.
+  const fd = openAt(dirfd, dotPath(), O.RDWR | O.TMPFILE, mode & 0o7777);
   if (fd < 0) return fd;
   const made = statFd(fd);
   let e = made < 0 ? made : own(o, r, parent, fd, emptyPath(), mode & ~r.umask);
@@ -473,9 +513,11 @@ export function tmpfile(
   setInoFromStat(slot, o.upper as NonNullable<Overlay['upper']>);
   setFlag(slot, FLAG.UPPER | FLAG.ORPHAN | FLAG.FRESH);
   finishAttr(o, slot, out + Entry.attr);
+  hideFile(o, slot, fd);
   const opened = attachHandle(o, slot, fd, flags, 0, reply, made);
   if (opened < 0) {
     close(fd);
+    freeUnused(o, slot);
     return opened;
   }
   return answerEntry(slot, out);
@@ -505,21 +547,29 @@ export function link(
   }
   const source = unnamed ? openUpper(o, old, O.PATH) : -1;
   if (unnamed && source < 0) return source;
-  e = place(o, parent, name, nameLen, false, (dirfd, at) => {
-    if (source >= 0) return linkFd(source, dirfd, at);
-    const fd = get(old, F.fd) - 1;
-    if (fd >= 0) return linkFd(fd, dirfd, at);
-    const upper = o.upper as NonNullable<Overlay['upper']>;
-    const from = upper.fd(get(get(old, F.parent), F.upper));
-    return linkAt(from, nameAt(get(old, F.name)), dirfd, at);
-  });
+  const linked = isLinked(o, r, parent, old, name);
+  e = linked
+    ? 0
+    : place(o, parent, name, nameLen, false, (dirfd, at) => {
+        if (source >= 0) return linkFd(source, dirfd, at);
+        const fd = get(old, F.fd) - 1;
+        if (fd >= 0) return linkFd(fd, dirfd, at);
+        const upper = o.upper as NonNullable<Overlay['upper']>;
+        const from = upper.fd(get(get(old, F.parent), F.upper));
+        return linkAt(from, nameAt(get(old, F.name)), dirfd, at);
+      });
   if (source >= 0) close(source);
   if (e < 0) return e;
   // Its number may be another object's, which lookup only finds out where the directory says that there are such.
   const copied = hasFlag(old, FLAG.INDEXED) || get(old, F.lower) !== 0;
   if (copied || (!unnamed && hasFlag(get(old, F.parent), FLAG.IMPURE))) markImpure(o, parent);
-  changeUnionLinks(o, old, 1);
+  // A link that was found is counted.
+  if (!linked) changeUnionLinks(o, old, 1);
   const stale = findName(parent, name, nameLen);
+  if (linked && stale !== 0 && resolve(stale) === old) {
+    e = attrOf(o, old, out + Entry.attr);
+    return e < 0 ? e : answerEntry(old, out);
+  }
   if (stale !== 0) dropNode(o, stale);
   if (unnamed) return nameUnnamed(o, parent, old, name, nameLen, out);
   insertIno(old);
@@ -533,6 +583,17 @@ export function link(
     out + Entry.attr,
   );
   return slot < 0 ? slot : answerEntry(slot, out);
+}
+
+/** Whether a predecessor has made this link. */
+function isLinked(o: Overlay, r: Request, parent: number, old: number, name: number): boolean {
+  if (!r.redo || statNode(o, old) < 0) return false;
+  const ino = (statBuffer() + Statx.ino) >>> 2;
+  const lo = u32[ino];
+  const hi = u32[ino + 1];
+  const dirfd = (o.upper as NonNullable<Overlay['upper']>).fd(get(parent, F.upper));
+  placed.overWhiteout = stackLength(parent) > 0;
+  return statAt(dirfd, name) >= 0 && u32[ino] === lo && u32[ino + 1] === hi;
 }
 
 /** Marks a metacopy file with where its data is to be looked for, under whichever of its names. */
@@ -554,6 +615,8 @@ function nameUnnamed(
   out: number,
 ): number {
   if (!insertName(slot, parent, name, nameLen)) return -E.NOMEM;
+  dropKept(slot);
+  unhide(o, slot);
   const fd = get(slot, F.fd);
   if (fd !== 0) {
     close(fd - 1);

@@ -22,19 +22,22 @@ import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
 import { forget } from './forget.js';
+import { unhideAll } from './hide.js';
 import * as io from './io.js';
 import { lookup, noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
 import { ROOT_INO } from './numbers.js';
 import { attrOf } from './objects.js';
-import { locate, nodeOf } from './places.js';
+import { locate, nodeBy, nodeOf } from './places.js';
 import { practicePlace } from './practice.js';
 import { opendir, readdir, releasedir } from './readdir.js';
 import { rmdir, unlink } from './remove.js';
 import { rename } from './rename.js';
 import { setattr } from './setattr.js';
 import { setStack } from './stacks.js';
+import { settleHandles, takeTables } from './succession.js';
 import { RECORD } from './work.js';
+import { sweep } from './workdir.js';
 import { getxattr, listxattr, removexattr, setxattr } from './xattrs.js';
 
 export class OverlayFileSystem implements FileSystem {
@@ -45,12 +48,26 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   start(host: Host): void {
-    const { o } = this;
-    o.host = host;
     const root = allocNode(DT.DIR);
     if (root !== ROOT) throw new Error('the node table was not empty');
-    const { upper, lowers } = o.config;
     put(root, F.nlookup, 1);
+    if (this.o.upper !== undefined) sweep(this.o.config.workFd);
+    this.begin(host, root);
+  }
+
+  succeed(host: Host): void {
+    takeTables(this.o);
+    // A predecessor that was killed at once.
+    if (get(ROOT, F.flags) === 0) this.start(host);
+    else this.begin(host, ROOT);
+    settleHandles(this.o);
+  }
+
+  /** Gives the root its layers. */
+  private begin(host: Host, root: number): void {
+    const { o } = this;
+    o.host = host;
+    const { upper, lowers } = o.config;
     if (upper !== undefined) {
       put(root, F.upper, upper.root);
       setFlag(root, FLAG.UPPER);
@@ -79,6 +96,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   stop(): void {
+    if (this.o.upper !== undefined) unhideAll(this.o);
     for (const layer of this.o.layers) layer?.close();
   }
 
@@ -88,7 +106,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   lookup(r: Request, name: number, nameLen: number, out: number): number {
-    const parent = nodeOf(r);
+    const parent = nodeOf(this.o, r);
     return parent === 0 ? -E.STALE : lookup(this.o, parent, name, nameLen, out);
   }
 
@@ -98,7 +116,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   getattr(r: Request, _hasFh: boolean, _fhLo: number, _fhHi: number, out: number): number {
-    const slot = nodeOf(r);
+    const slot = nodeOf(this.o, r);
     return slot === 0 ? -E.STALE : attrOf(this.o, slot, out);
   }
 
@@ -107,7 +125,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   readlink(r: Request, out: number, size: number): number {
-    const slot = nodeOf(r);
+    const slot = nodeOf(this.o, r);
     if (slot === 0) return -E.STALE;
     const p = locate(this.o, slot);
     if (p.fd >= 0) return readlinkAt(p.fd, p.name, out, size);
@@ -162,7 +180,7 @@ export class OverlayFileSystem implements FileSystem {
     nameLen: number,
     out: number,
   ): number {
-    return link(this.o, r, slotOf(oldLo, oldHi), name, nameLen, out);
+    return link(this.o, r, nodeBy(this.o, oldLo, oldHi), name, nameLen, out);
   }
 
   unlink(r: Request, name: number, nameLen: number): number {

@@ -2,7 +2,7 @@
 // The kernel reads and writes past this server where passthrough is possible; the rest ends in pread and pwrite here.
 // Follows: fs/fuse/iomode.c (cached and passthrough opens exclude each other, one backing id an inode).
 
-import { closeFile, isContent, type Layer, readFile, seekFile } from '../layer/layer.js';
+import { closeFile, isContent, readFile, seekFile } from '../layer/layer.js';
 import { O, S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
@@ -23,20 +23,13 @@ import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropContent, freeUnused } from './forget.js';
 import { inoOf } from './objects.js';
-import { isDir, locateLower, nodeOf } from './places.js';
-
-/** Flags for the server's own descriptor: never append (the kernel names the offset), never direct, never blocking. */
-export function serverFlags(o: Overlay, flags: number): number {
-  let access = flags & O.ACCMODE;
-  // The writeback cache reads pages around what is written.
-  if (o.host.writeback && access === O.WRONLY) access = O.RDWR;
-  return access | (flags & (O.DSYNC | O.SYNC)) | O.NONBLOCK;
-}
+import { isDir, nodeOf } from './places.js';
+import { fileOfHandle, openLower, serverFlags } from './reopen.js';
 
 export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
   // Answered once: the kernel opens and closes by itself from then on, and keeps pages.
   if (o.immutable) return -E.NOSYS;
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   if (isDir(slot)) return -E.ISDIR;
   const truncates = (flags & O.TRUNC) !== 0;
@@ -76,11 +69,6 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
     }
   }
   return 0;
-}
-
-function openLower(o: Overlay, slot: number): number {
-  const p = locateLower(o, slot);
-  return (p.layer as Layer).open(p.dir, p.name);
 }
 
 /**
@@ -149,7 +137,9 @@ export function release(o: Overlay, fhLo: number, fhHi: number): number {
   const slot = handleGet(handle, H.node);
   const fd = handleGet(handle, H.fd) - 1;
   const last = handleGet(handle, H.next) === 0 && handleGet(handle, H.prev) === 0;
-  if (last && hasFlag(slot, FLAG.ORPHAN) && hasFlag(slot, FLAG.UPPER) && get(slot, F.fd) === 0) {
+  const unnamed = FLAG.ORPHAN | FLAG.UPPER;
+  const asked = (get(slot, F.flags) & (unnamed | FLAG.INHERITED)) === unnamed;
+  if (last && asked && get(slot, F.fd) === 0 && fd >= 0) {
     // The kernel may still ask for attributes of an unlinked file that it has forgotten to close; keep it reachable.
     if (get(slot, F.nlookup) !== 0) {
       const kept = openUpper(o, slot, O.PATH);
@@ -159,8 +149,10 @@ export function release(o: Overlay, fhLo: number, fhHi: number): number {
   if (fd >= 0) closeFile(fd);
   freeHandle(handle);
   if (last && get(slot, F.backing) !== 0) {
-    o.host.backingClose(get(slot, F.backing));
+    // Forgotten first: a successor must not use what is closed.
+    const backing = get(slot, F.backing);
     put(slot, F.backing, 0);
+    o.host.backingClose(backing);
   }
   freeUnused(o, slot);
   return 0;
@@ -171,7 +163,7 @@ const CONTENTS = 64;
 
 /** What to read for a READ or LSEEK of an immutable stack, or -errno. */
 function contentOf(o: Overlay, r: Request): number {
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   const kept = o.contents.get(slot);
   if (kept !== undefined) return kept;
@@ -188,15 +180,13 @@ function contentOf(o: Overlay, r: Request): number {
 
 /** The descriptor or content behind an open file, or -errno. */
 function fileOf(o: Overlay, r: Request, fhLo: number, fhHi: number): number {
-  return o.immutable ? contentOf(o, r) : fdOf(fhLo, fhHi);
+  return o.immutable ? contentOf(o, r) : fdOf(o, fhLo, fhHi);
 }
 
 /** The descriptor behind an open file, or -errno. */
-function fdOf(fhLo: number, fhHi: number): number {
+function fdOf(o: Overlay, fhLo: number, fhHi: number): number {
   const handle = handleOf(fhLo, fhHi);
-  if (handle === 0) return -E.BADF;
-  const fd = handleGet(handle, H.fd) - 1;
-  return fd < 0 ? -E.BADF : fd;
+  return handle === 0 ? -E.BADF : fileOfHandle(o, handle);
 }
 
 export function read(
@@ -231,7 +221,7 @@ export function write(
   killPriv: boolean,
   gid: number,
 ): number {
-  const fd = fdOf(fhLo, fhHi);
+  const fd = fdOf(o, fhLo, fhHi);
   if (fd < 0) return fd;
   if (killPriv) {
     const e = takeSetId(o, nodeOfHandle(fhLo, fhHi), fd, gid);
@@ -276,7 +266,8 @@ export function beforePassthroughWrite(o: Overlay, r: Request, slot: number): vo
   if (get(slot, F.backing) === 0 || r.uid === 0) return;
   for (let h = get(slot, F.handles); h !== 0; h = handleGet(h, H.next)) {
     if ((handleGet(h, H.flags) & O.ACCMODE) === O.RDONLY) continue;
-    const fd = handleGet(h, H.fd) - 1;
+    const fd = fileOfHandle(o, h);
+    if (fd < 0) return;
     if ((statFd(fd) & (S.ISUID | S.ISGID)) === 0) return;
     // Anybody may ask; only who has the file open for writing is about to write.
     if (mayWriteTo(r.pid, inoOf(o, slot))) takeSetId(o, slot, fd, r.gid);
@@ -286,7 +277,7 @@ export function beforePassthroughWrite(o: Overlay, r: Request, slot: number): vo
 
 export function fsync(o: Overlay, fhLo: number, fhHi: number, dataOnly: boolean): number {
   if (!o.config.fsync) return 0;
-  const fd = fdOf(fhLo, fhHi);
+  const fd = fdOf(o, fhLo, fhHi);
   if (fd < 0) return fd;
   const handle = handleOf(fhLo, fhHi);
   // Nothing was written through a lower's descriptor.
@@ -306,7 +297,7 @@ export function fallocate(
   length: number,
   mode: number,
 ): number {
-  const fd = fdOf(fhLo, fhHi);
+  const fd = fdOf(o, fhLo, fhHi);
   if (fd < 0) return fd;
   const e = takeSetIdFrom(o, r, fhLo, fhHi, fd);
   if (e < 0) return e;
@@ -341,9 +332,9 @@ export function copyFileRange(
 ): number {
   // The kernel then reads and writes.
   if (o.immutable) return -E.OPNOTSUPP;
-  const from = fdOf(fhLo, fhHi);
+  const from = fdOf(o, fhLo, fhHi);
   if (from < 0) return from;
-  const to = fdOf(outFhLo, outFhHi);
+  const to = fdOf(o, outFhLo, outFhHi);
   if (to < 0) return to;
   if (isContent(from)) return -E.OPNOTSUPP;
   const e = takeSetIdFrom(o, r, outFhLo, outFhHi, to);

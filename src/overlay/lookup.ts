@@ -14,8 +14,6 @@ import {
   allocNode,
   F,
   FLAG,
-  findIno,
-  findName,
   freeNode,
   get,
   hasFlag,
@@ -42,7 +40,7 @@ import {
 } from './objects.js';
 import { encodeOrigin, indexName, originNumber } from './origin.js';
 import { readOwnNumber } from './own-number.js';
-import { resolve } from './places.js';
+import { childOf, nodeByIno, resolve } from './places.js';
 import { layerFor, setStack, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, LONG_NAME, ORIGIN, PATH, XATTR_VALUE } from './work.js';
 
@@ -81,7 +79,7 @@ export function lookupChild(
   nameLen: number,
   attr: number,
 ): number {
-  const known = findName(parent, name, nameLen);
+  const known = childOf(o, parent, name, nameLen);
   if (known !== 0) {
     const slot = resolve(known);
     const mode = statNode(o, slot);
@@ -165,7 +163,8 @@ const search = {
 /** Lower directories found for a merged directory. */
 let merged: number[] = [];
 
-function lookupLayers(
+/** As lookupChild(), for a name that no node has. */
+export function lookupLayers(
   o: Overlay,
   parent: number,
   name: number,
@@ -537,7 +536,7 @@ function foundUpperFile(
       inoHi = shown.hi;
     }
   }
-  const known = links > 1 ? findIno(inoLo, inoHi) : 0;
+  const known = links > 1 ? nodeByIno(o, inoLo, inoHi) : 0;
   if (known !== 0) return addAlias(o, parent, known, name, nameLen, FLAG.UPPER, attr);
   const slot = newNode(parent, name, nameLen, type);
   if (slot < 0) return slot;
@@ -620,7 +619,7 @@ function foundLowerFile(
   const inoLo = shown.lo;
   const inoHi = shown.hi;
   if (links > 1) {
-    const known = findIno(inoLo, inoHi);
+    const known = nodeByIno(o, inoLo, inoHi);
     if (known !== 0) return addAlias(o, parent, known, name, nameLen, 0, attr);
   }
   const slot = newNode(parent, name, nameLen, (mode & S.IFMT) >>> 12);

@@ -10,6 +10,7 @@ import { u32 } from '../linux/memory.js';
 import { ATTR_SIZE, Attr, attrFromStat } from '../vfs/attr.js';
 import { clearFlag, F, FLAG, get, put, setFlag, TYPE_MASK } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
+import { keptAttr } from './kept.js';
 import { fold, number, shown } from './numbers.js';
 import { applyOverrideStat } from './override-stat.js';
 import { isDir, locate, locateLower } from './places.js';
@@ -78,6 +79,9 @@ export function finishAttr(o: Overlay, slot: number, out: number): void {
     else if ((flags & (FLAG.ORPHAN | FLAG.UPPER)) === FLAG.ORPHAN) {
       // Unlinked here, while the lower object keeps its name.
       u32[k + (Attr.nlink >>> 2)] = Math.max(0, (u32[k + (Attr.nlink >>> 2)] as number) - 1);
+    } else if (flags & FLAG.HIDDEN) {
+      // Its name in the workdir is none.
+      u32[k + (Attr.nlink >>> 2)] = Math.max(0, (u32[k + (Attr.nlink >>> 2)] as number) - 1);
     }
     if (flags & FLAG.METACOPY) showDataBlocks(o, slot, out);
   }
@@ -104,7 +108,11 @@ function showDataBlocks(o: Overlay, slot: number, out: number): void {
 /** statNode() and showAttr() in one. @returns ATTR_SIZE or -errno. */
 export function attrOf(o: Overlay, slot: number, out: number): number {
   const mode = statNode(o, slot);
-  if (mode < 0) return mode === -E.NOENT ? -E.STALE : mode;
+  if (mode < 0) {
+    // A directory that was removed in a predecessor's time.
+    if (mode === -E.STALE && keptAttr(slot, out)) return ATTR_SIZE;
+    return mode === -E.NOENT ? -E.STALE : mode;
+  }
   showAttr(o, slot, out);
   return ATTR_SIZE;
 }

@@ -8,13 +8,36 @@ import { emptyPath } from '../linux/files.js';
 import type { Request } from '../vfs/filesystem.js';
 import { H, get as handleGet } from '../vfs/handles.js';
 import { nameAt } from '../vfs/names.js';
-import { F, FLAG, get, hasFlag, slotOf, TYPE_MASK } from '../vfs/nodes.js';
+import { F, FLAG, findIno, findName, get, hasFlag, slotOf, TYPE_MASK } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { layerFor, stackAt } from './stacks.js';
 
 /** The node of the current request, or 0 when its nodeid is stale. */
-export function nodeOf(r: Request): number {
-  return slotOf(r.nodeLo, r.nodeHi);
+export function nodeOf(o: Overlay, r: Request): number {
+  return nodeBy(o, r.nodeLo, r.nodeHi);
+}
+
+/** The node that a nodeid names, its place known, or 0. */
+export function nodeBy(o: Overlay, lo: number, hi: number): number {
+  const slot = slotOf(lo, hi);
+  return hasFlag(slot, FLAG.INHERITED) ? o.settle(slot) : slot;
+}
+
+/** The node or alias with this name in `parent`, its place and its target's known, or 0. */
+export function childOf(o: Overlay, parent: number, name: number, nameLen: number): number {
+  let slot = findName(parent, name, nameLen);
+  // What turns out to be elsewhere is not found again.
+  while (hasFlag(slot, FLAG.INHERITED)) {
+    if (o.settle(resolve(slot)) === 0 && findName(parent, name, nameLen) === slot) return 0;
+    slot = findName(parent, name, nameLen);
+  }
+  return slot;
+}
+
+/** The node entered under this inode number, its place known, or 0. */
+export function nodeByIno(o: Overlay, lo: number, hi: number): number {
+  const slot = findIno(lo, hi);
+  return hasFlag(slot, FLAG.INHERITED) ? o.settle(slot) : slot;
 }
 
 /** The node that a found slot stands for: itself, or an alias's target. */

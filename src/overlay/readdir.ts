@@ -193,7 +193,7 @@ export function listingChanged(o: Overlay, slot: number): void {
 }
 
 export function opendir(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   if (!isDir(slot)) return -E.NOTDIR;
   if (o.host.noOpendir) return -E.NOSYS;
@@ -208,7 +208,7 @@ export function opendir(o: Overlay, r: Request, flags: number, reply: OpenReply)
 }
 
 export function readdir(o: Overlay, r: Request, offset: number, sink: DirSink): number {
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   // What is kept of a listing is a directory's: of anything else it would outlive the node.
   if (!isDir(slot)) return -E.NOTDIR;

@@ -9,15 +9,15 @@ import { close, emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/
 import { getBytes } from '../linux/memory.js';
 import { getxattrAt } from '../linux/xattr.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
+import { note, noted, publishing } from '../vfs/journal.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import {
   clearFlag,
   F,
   FLAG,
-  findName,
   get,
   hasFlag,
-  insertName,
+  moveName,
   put,
   removeName,
   setFlag,
@@ -26,11 +26,12 @@ import type { Overlay } from './context.js';
 import { ensureUpper, ensureUpperDir, noteUpperName, openUpper } from './copy-up.js';
 import { DirIndex } from './dir-index.js';
 import { freeAlias, freeUnused } from './forget.js';
+import { keepForSuccessor, keepNothing } from './hide.js';
 import { changeUnionLinks } from './links.js';
 import { lookupChild } from './lookup.js';
 import { isWhiteout } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
-import { isDir, locateLower, nodeOf, resolve, typeOfNode } from './places.js';
+import { childOf, isDir, locateLower, nodeBy, nodeOf, resolve, typeOfNode } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, ORIGIN, RECORD } from './work.js';
@@ -41,10 +42,10 @@ import { exchangeForWhiteout, removeTree, stageWhiteout } from './workdir.js';
  * @returns slot, ABSENT or -errno.
  */
 export function nameRecord(o: Overlay, parent: number, name: number, nameLen: number): number {
-  const known = findName(parent, name, nameLen);
+  const known = childOf(o, parent, name, nameLen);
   if (known !== 0) return known;
   const r = lookupChild(o, parent, name, nameLen, RECORD);
-  return r < 0 ? r : findName(parent, name, nameLen);
+  return r < 0 ? r : childOf(o, parent, name, nameLen);
 }
 
 /** Whether a lower layer of `parent` shows something under this name, so that removing it needs a whiteout. */
@@ -100,9 +101,10 @@ export function keepReachable(o: Overlay, record: number): boolean {
     if (fd >= 0) put(record, F.fd, fd + 1);
     return fd >= 0;
   }
-  const severalNames = hasFlag(record, FLAG.HASHED_INO);
+  // Handles of a metacopy file are of its data, which another object has.
+  const notByHandle = hasFlag(record, FLAG.HASHED_INO) || hasFlag(record, FLAG.METACOPY);
   // Without a handle somebody may still hold an O_PATH descriptor.
-  if (typeOfNode(record) === DT.REG && !severalNames && get(record, F.handles) !== 0) return false;
+  if (typeOfNode(record) === DT.REG && !notByHandle && get(record, F.handles) !== 0) return false;
   const fd = openUpper(o, record, O.PATH);
   if (fd >= 0) put(record, F.fd, fd + 1);
   return fd >= 0;
@@ -156,6 +158,26 @@ export function forgetName(o: Overlay, record: number): void {
   if (parent !== 0) freeUnused(o, parent);
 }
 
+/** Words of the journal: the object that loses a name, and how many it had. */
+const NOTE = { slot: 0, generation: 1, links: 2 } as const;
+
+/** Notes the union link count of an object that is about to lose the name `record` (0: none does). */
+export function noteLinks(o: Overlay, record: number): void {
+  const target = resolve(record);
+  const links = o.links.get(target);
+  note(NOTE.slot, links === undefined ? 0 : target);
+  if (links === undefined) return;
+  note(NOTE.generation, get(target, F.generation));
+  note(NOTE.links, links);
+}
+
+/** The name went in a predecessor's time: the object's count may not have followed. @returns 0. */
+export function finishRemoval(o: Overlay): number {
+  const target = nodeBy(o, noted(NOTE.slot), noted(NOTE.generation));
+  if (target !== 0 && o.links.get(target) === noted(NOTE.links)) changeUnionLinks(o, target, -1);
+  return 0;
+}
+
 /** Another known name becomes the node's own. */
 function promoteAlias(o: Overlay, record: number, alias: number): void {
   const parent = get(alias, F.parent);
@@ -165,9 +187,8 @@ function promoteAlias(o: Overlay, record: number, alias: number): void {
   const aliasFresh = hasFlag(alias, FLAG.FRESH);
   const oldParent = get(record, F.parent);
   const keepsLower = get(record, F.lower) !== 0 && get(record, F.lowerName) === 0;
-  const ref = removeName(record, keepsLower);
+  const ref = moveName(record, parent, name, nameLen, keepsLower);
   if (ref !== 0) put(record, F.lowerName, ref);
-  insertName(record, parent, name, nameLen);
   freeAlias(o, alias);
   clearFlag(record, FLAG.FRESH);
   if (aliasFresh) setFlag(record, FLAG.FRESH);
@@ -203,10 +224,11 @@ function putWhiteout(o: Overlay, parent: number, dirfd: number, name: number): n
 }
 
 export function unlink(o: Overlay, r: Request, name: number, nameLen: number): number {
-  const parent = nodeOf(r);
+  const parent = nodeOf(o, r);
   if (parent === 0) return -E.STALE;
   const record = nameRecord(o, parent, name, nameLen);
-  if (record < 0) return record === ABSENT ? -E.NOENT : record;
+  if (record === ABSENT) return r.redo ? finishRemoval(o) : -E.NOENT;
+  if (record < 0) return record;
   if (isDir(resolve(record))) return -E.ISDIR;
   let e = ensureUpperDir(o, parent);
   if (e >= 0) e = keepCount(o, record);
@@ -216,11 +238,15 @@ export function unlink(o: Overlay, r: Request, name: number, nameLen: number): n
   const covers = coversLower(o, parent, record, name, nameLen);
   const inUpper = nameIsUpper(record);
   const kept = keepReachable(o, record);
+  keepForSuccessor(o, record);
+  noteLinks(o, record);
+  publishing();
   let done: number;
   if (!covers) done = inUpper ? unlinkAt(dirfd, name) : 0;
   else if (!inUpper) done = putWhiteout(o, parent, dirfd, name);
   else done = replaceByWhiteout(o, parent, dirfd, name);
   if (done < 0) {
+    keepNothing(o, record);
     if (kept) closeKept(record);
     return done;
   }
@@ -239,9 +265,10 @@ function replaceByWhiteout(o: Overlay, parent: number, dirfd: number, name: numb
 }
 
 export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): number {
-  const parent = nodeOf(r);
+  const parent = nodeOf(o, r);
   if (parent === 0) return -E.STALE;
   const record = nameRecord(o, parent, name, nameLen);
+  if (record === ABSENT && r.redo) return 0;
   if (record < 0) return record === ABSENT ? -E.NOENT : record;
   if (!isDir(record)) return -E.NOTDIR;
   const pure = stackLength(record) === 0;
@@ -255,6 +282,8 @@ export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): nu
   const dirfd = upper.fd(get(parent, F.upper));
   const covers = coversLower(o, parent, record, name, nameLen);
   const kept = keepReachable(o, record);
+  keepForSuccessor(o, record);
+  publishing();
   let done = 0;
   if (get(record, F.upper) === 0) {
     if (covers) done = putWhiteout(o, parent, dirfd, name);
@@ -268,6 +297,7 @@ export function rmdir(o: Overlay, r: Request, name: number, nameLen: number): nu
     if (done === -E.NOTEMPTY) done = removeHiding(o, record, dirfd, name);
   }
   if (done < 0) {
+    keepNothing(o, record);
     if (kept) closeKept(record);
     return done;
   }

@@ -7,18 +7,8 @@ import { E } from '../linux/errno.js';
 import { mkdirAt, mknodAt, renameAt, unlinkAt } from '../linux/files.js';
 import { getBytes } from '../linux/memory.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
-import {
-  clearFlag,
-  F,
-  FLAG,
-  get,
-  hasFlag,
-  insertName,
-  put,
-  removeName,
-  setFlag,
-  slotOf,
-} from '../vfs/nodes.js';
+import { publishing } from '../vfs/journal.js';
+import { clearFlag, F, FLAG, get, hasFlag, moveName, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import {
   copyDirMetadata,
@@ -29,7 +19,8 @@ import {
   noteUpperName,
 } from './copy-up.js';
 import { markOpaque } from './create.js';
-import { isDir, nodeOf, resolve } from './places.js';
+import { keepForSuccessor, keepNothing } from './hide.js';
+import { isDir, nodeBy, nodeOf, resolve } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
 import {
@@ -39,19 +30,12 @@ import {
   keepCount,
   keepReachable,
   nameRecord,
+  noteLinks,
 } from './remove.js';
+import { finishRename, noteExchange, type Side } from './rename-again.js';
 import { stackLength } from './stacks.js';
 import { TEMP_NAME_2 } from './work.js';
 import { removeTree, tempName } from './workdir.js';
-
-/** One side of a rename. */
-interface Side {
-  parent: number;
-  name: number;
-  nameLen: number;
-  /** Node or alias with that name; 0 when there is none. */
-  record: number;
-}
 
 export function rename(
   o: Overlay,
@@ -64,9 +48,9 @@ export function rename(
   newNameLen: number,
   flags: number,
 ): number {
-  const from: Side = { parent: nodeOf(r), name, nameLen, record: 0 };
+  const from: Side = { parent: nodeOf(o, r), name, nameLen, record: 0 };
   const to: Side = {
-    parent: slotOf(newParentLo, newParentHi),
+    parent: nodeBy(o, newParentLo, newParentHi),
     name: newName,
     nameLen: newNameLen,
     record: 0,
@@ -74,6 +58,8 @@ export function rename(
   if (from.parent === 0 || to.parent === 0) return -E.STALE;
   if (flags & ~(RENAME.NOREPLACE | RENAME.EXCHANGE | RENAME.WHITEOUT)) return -E.INVAL;
   if (hasFlag(to.parent, FLAG.ORPHAN)) return -E.NOENT;
+  const exchange = (flags & RENAME.EXCHANGE) !== 0;
+  if (r.redo && finishRename(o, from, to, exchange)) return 0;
   from.record = nameRecord(o, from.parent, name, nameLen);
   if (from.record < 0) return from.record === ABSENT ? -E.NOENT : from.record;
   to.record = nameRecord(o, to.parent, newName, newNameLen);
@@ -82,12 +68,11 @@ export function rename(
     to.record = 0;
   }
   if (flags & RENAME.NOREPLACE && to.record !== 0) return -E.EXIST;
-  const exchange = (flags & RENAME.EXCHANGE) !== 0;
   if (exchange && to.record === 0) return -E.NOENT;
   if (to.record !== 0 && resolve(from.record) === resolve(to.record)) return 0;
   const e = prepare(o, from, to, exchange);
   if (e < 0) return e;
-  return exchange ? exchangeNames(o, from, to) : moveName(o, from, to);
+  return exchange ? exchangeNames(o, from, to) : moveObject(o, from, to);
 }
 
 /** Checks, copies up and marks both sides; nothing visible changes. @returns 0, PARKED or -errno. */
@@ -140,19 +125,22 @@ function exchangeNames(o: Overlay, from: Side, to: Side): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const fromFd = upper.fd(get(from.parent, F.upper));
   const toFd = upper.fd(get(to.parent, F.upper));
+  noteExchange(from, to, fromFd);
+  publishing();
   const e = renameAt(fromFd, from.name, toFd, to.name, RENAME.EXCHANGE);
   if (e < 0) return e;
-  takeAway(o, from.record);
-  takeAway(o, to.record);
-  putBack(o, from.record, to);
-  putBack(o, to.record, from);
+  moveRecord(o, from.record, to);
+  moveRecord(o, to.record, from);
   return 0;
 }
 
-function moveName(o: Overlay, from: Side, to: Side): number {
+function moveObject(o: Overlay, from: Side, to: Side): number {
   const upper = o.upper as NonNullable<Overlay['upper']>;
   const covers = coversLower(o, from.parent, from.record, from.name, from.nameLen);
   const kept = to.record !== 0 && keepReachable(o, to.record);
+  if (to.record !== 0) keepForSuccessor(o, to.record);
+  noteLinks(o, to.record);
+  publishing();
   let fromFd = upper.fd(get(from.parent, F.upper));
   let toFd = upper.fd(get(to.parent, F.upper));
   let e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
@@ -164,6 +152,7 @@ function moveName(o: Overlay, from: Side, to: Side): number {
     if (e >= 0) e = renameInUpper(fromFd, from.name, toFd, to.name, covers);
   }
   if (e < 0) {
+    if (to.record !== 0) keepNothing(o, to.record);
     if (kept) closeKept(to.record);
     return e;
   }
@@ -171,9 +160,8 @@ function moveName(o: Overlay, from: Side, to: Side): number {
     setFlag(from.parent, FLAG.WHITEOUTS);
     noteUpperName(o, from.parent, from.name);
   }
-  takeAway(o, from.record);
   if (to.record !== 0) forgetName(o, to.record);
-  putBack(o, from.record, to);
+  moveRecord(o, from.record, to);
   return 0;
 }
 
@@ -212,21 +200,17 @@ function clearHidden(o: Overlay, to: Side, toFd: number): number {
   return e < 0 ? e : 0;
 }
 
-/** Takes the record out of its old place; a file's lower object keeps the name it has there. */
-function takeAway(o: Overlay, record: number): void {
-  listingChanged(o, get(record, F.parent));
+/** Gives the record another place; a file's lower object keeps the name it has there. */
+function moveRecord(o: Overlay, record: number, place: Side): void {
+  const left = get(record, F.parent);
+  listingChanged(o, left);
   const keeps =
     !hasFlag(record, FLAG.ALIAS) &&
     !isDir(record) &&
     get(record, F.lower) !== 0 &&
     get(record, F.lowerName) === 0;
-  const ref = removeName(record, keeps);
+  const ref = moveName(record, place.parent, place.name, place.nameLen, keeps);
   if (ref !== 0) put(record, F.lowerName, ref);
-}
-
-/** Enters the record in its new place. */
-function putBack(o: Overlay, record: number, place: Side): void {
-  insertName(record, place.parent, place.name, place.nameLen);
   noteUpperName(o, place.parent, place.name);
   clearFlag(record, FLAG.FRESH);
   if (stackLength(place.parent) === 0) setFlag(record, FLAG.FRESH);

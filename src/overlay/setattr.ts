@@ -27,12 +27,14 @@ import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropSetId } from './io.js';
+import { keepAttr } from './kept.js';
 import { attrOf, putIno, statNode } from './objects.js';
 import { storeOverrideStat } from './override-stat.js';
-import { locate, nodeOf, typeOfNode } from './places.js';
+import { isDir, locate, nodeOf, typeOfNode } from './places.js';
+import { fileOfHandle } from './reopen.js';
 
 export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   if (isUnreachable(slot)) return answerGone(o, slot, out);
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
@@ -45,7 +47,9 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   if (e >= 0 && set.valid & (SETATTR.ATIME | SETATTR.MTIME)) e = changeTimes(o, slot, set);
   if (e < 0) return e;
   e = attrOf(o, slot, out);
-  return e < 0 ? e : ATTR_SIZE;
+  if (e < 0) return e;
+  if (hasFlag(slot, FLAG.ORPHAN) && isDir(slot)) keepAttr(slot, out);
+  return ATTR_SIZE;
 }
 
 /** An upper file without a name, an open handle or a descriptor: nobody can see it any more. */
@@ -79,7 +83,7 @@ function resize(o: Overlay, slot: number, set: SetAttr, keepsTimes: boolean, gid
     handle !== 0 &&
     (handleGet(handle, H.flags) & O.ACCMODE) !== O.RDONLY &&
     (handleGet(handle, H.kind) & KIND.LOWER) === 0;
-  const fd = usable ? handleGet(handle, H.fd) - 1 : openUpper(o, slot, O.WRONLY | O.NONBLOCK);
+  const fd = usable ? fileOfHandle(o, handle) : openUpper(o, slot, O.WRONLY | O.NONBLOCK);
   if (fd < 0) return fd;
   let e = set.valid & SETATTR.KILL_SUIDGID ? dropSetId(fd, gid) : 0;
   if (e >= 0) e = keepsTimes ? truncateOpen(fd, set.size) : ftruncate(fd, set.size);

@@ -12,6 +12,8 @@ import type { Overlay } from './context.js';
 const BASE = STACKS >>> 2;
 // Header state: next unused word, then the free lists by length.
 const STATE = (HEADER + 0xc000) >>> 2;
+/** Words of it: more than a stack may have layers. */
+const LENGTHS = 1024;
 
 /** How many lower directories node `slot` merges. */
 export function stackLength(slot: number): number {
@@ -52,6 +54,11 @@ export function setStack(slot: number, dirs: readonly number[]): boolean {
   put(slot, F.lower, ref);
   clearFlag(slot, FLAG.SINGLE);
   return true;
+}
+
+/** For a successor: no list is in use. */
+export function resetStacks(): void {
+  u32.fill(0, STATE, STATE + LENGTHS);
 }
 
 /** Releases every directory of the stack and the list itself. */

@@ -22,6 +22,8 @@ const constantsEnd = constants + 4096;
 export const TEMP_NAME = piece(64);
 /** A second one, for operations that stage two objects. */
 export const TEMP_NAME_2 = piece(64);
+/** The name in the workdir of an object that has lost its own (kept.ts). */
+export const HIDDEN_NAME = piece(64);
 /** An origin or index handle: struct file_handle, then struct ovl_fb, then its name in hex. */
 export const HANDLE = piece(256);
 export const ORIGIN = piece(256);
@@ -43,9 +45,15 @@ export const PATH_2 = piece(8192);
 export const RECORD = piece(512);
 /** A copy of a struct statx, while statBuffer() is used again. */
 export const SAVED_STAT = piece(256);
+
+const written = new Map<string, number>();
+
 /** Writes an ASCII string with its NUL once; returns its arena offset. */
 export function constant(text: string): number {
+  const known = written.get(text);
+  if (known !== undefined) return known;
   const at = constants;
+  written.set(text, at);
   constants += text.length + 1;
   if (constants > constantsEnd) throw new Error('no room for another constant');
   putBytes(at, text);

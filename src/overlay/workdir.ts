@@ -66,13 +66,20 @@ export function removeTree(dirfd: number, name: string): number {
   return unlinkAt(dirfd, LONG_NAME, AT.REMOVEDIR);
 }
 
-/** Removes what an interrupted operation left in a folder of the workdir (O_PATH or other descriptor). */
-export function sweep(folder: number): void {
+/** What marks a volatile upper (stack/open.ts); the kernel's name. */
+const INCOMPATIBLE = 'incompat';
+
+/**
+ * Removes what an interrupted operation left in a folder of the workdir (O_PATH or other descriptor).
+ * @param keep says by its name (Latin-1) what is in use.
+ */
+export function sweep(folder: number, keep: (name: string) => boolean = () => false): void {
   const fd = openAt(folder, dotPath(), O.RDONLY | O.DIRECTORY);
   if (fd < 0) return;
   const names: string[] = [];
   readEntries(fd, LISTING, LISTING_SIZE, (entry, length) => {
-    names.push(getBytes(entry, length));
+    const name = getBytes(entry, length);
+    if (name !== INCOMPATIBLE && !keep(name)) names.push(name);
   });
   for (const entry of names) removeTree(fd, entry);
   close(fd);

@@ -8,6 +8,7 @@ import { chmodAt, chmodFd, emptyPath, Statx, statBuffer } from '../linux/files.j
 import { getBytes, u8, u32 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import type { Request } from '../vfs/filesystem.js';
+import { publishing } from '../vfs/journal.js';
 import { clearFlag, FLAG, hasFlag, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper } from './copy-up.js';
@@ -60,7 +61,7 @@ export function getxattr(
   size: number,
 ): number {
   if (!o.config.xattrs) return -E.NOSYS;
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   if (nameLen === CAPABILITY.length && getBytes(name, nameLen) === CAPABILITY) {
     beforePassthroughWrite(o, r, slot);
@@ -75,7 +76,7 @@ export function getxattr(
 
 export function listxattr(o: Overlay, r: Request, out: number, size: number): number {
   if (!o.config.xattrs) return -E.NOSYS;
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   const p = locate(o, slot);
   let length: number;
@@ -100,18 +101,26 @@ export function setxattr(
   flags: number,
 ): number {
   if (!o.config.xattrs) return -E.NOSYS;
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   const e = r.killPriv && isAccessAcl(name, nameLen) ? dropGroupId(o, slot, undefined) : 0;
   if (e < 0) return e;
-  return change(o, r, name, nameLen, (fd, at, attr) =>
-    setxattrAt(fd, at, attr, value, size, flags),
-  );
+  return change(o, r, name, nameLen, (fd, at, attr) => {
+    const set = setxattrAt(fd, at, attr, value, size, flags);
+    return set === -E.EXIST && r.redo && hasValue(fd, at, attr, value, size) ? 0 : set;
+  });
+}
+
+function hasValue(fd: number, at: number, attr: number, value: number, size: number): boolean {
+  const n = getxattrAt(fd, at, attr, XATTR_LIST, XATTR_SIZE_MAX);
+  if (n !== size) return false;
+  for (let i = 0; i < n; i++) if (u8[XATTR_LIST + i] !== u8[value + i]) return false;
+  return true;
 }
 
 export function removexattr(o: Overlay, r: Request, name: number, nameLen: number): number {
   if (!o.config.xattrs) return -E.NOSYS;
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   if (r.uid !== 0 && isAccessAcl(name, nameLen)) {
     const e = dropGroupId(o, slot, r.gid);
@@ -120,6 +129,7 @@ export function removexattr(o: Overlay, r: Request, name: number, nameLen: numbe
   // What is not there needs no copy-up to be refused.
   const there = getxattr(o, r, name, nameLen, XATTR_LIST, 0);
   if (there === -E.NODATA && hasFlag(slot, FLAG.UPPER) && isAcl(name, nameLen)) return 0;
+  if (there === -E.NODATA && r.redo) return 0;
   if (there < 0) return there;
   return change(o, r, name, nameLen, removexattrAt);
 }
@@ -131,12 +141,13 @@ function change(
   nameLen: number,
   apply: (fd: number, at: number, attr: number) => number,
 ): number {
-  const slot = nodeOf(r);
+  const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
   let e = ensureUpper(o, slot, 'metadata');
   if (e < 0) return e;
   clearFlag(slot, FLAG.NO_CAPABILITY);
   const attr = storedName(o, name, nameLen);
+  publishing();
   const p = locate(o, slot);
   if (p.fd >= 0) return apply(p.fd, emptyPath(), attr);
   if (p.layer === undefined || o.upper === undefined) return -E.STALE;

@@ -15,7 +15,6 @@ import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
 import { keysOf, type Space } from '../overlay/numbers.js';
-import { sweep } from '../overlay/workdir.js';
 import { inherited, isSuccessor, keep } from '../supervisor/orders.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { claimUpper } from './claim.js';
@@ -197,7 +196,7 @@ function inheritedFolders(): { work: number; index: number } | undefined {
   return work === undefined ? undefined : { work, index: inherited('index') ?? -1 };
 }
 
-/** Prepares `work` (emptied of what an interrupted operation left) and `index`. */
+/** Prepares `work` (the overlay empties it of what an interrupted operation left) and `index`. */
 function prepareWorkdir(
   spec: MountSpec,
   workdir: number,
@@ -211,7 +210,6 @@ function prepareWorkdir(
     );
   }
   const work = keep('work', () => folder(workdir, 'work', path));
-  sweep(work);
   if (spec.volatile) {
     folder(work, 'incompat', path);
     folder(work, 'incompat/volatile', path);

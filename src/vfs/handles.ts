@@ -1,9 +1,10 @@
 // The handle table: every open file and directory, as flat 64-byte records in the shared arena.
 // overlay/ opens and closes them; an fh is slot and generation, never reused, as nodeids are.
-// A node lists its handles, so that copy-up can switch them to the new file.
+// A node lists its handles, so that copy-up can switch them to the new file. For a successor the fd of each is 0: rebuild.ts.
 
 import { u32 } from '../linux/memory.js';
 import * as counters from './counters.js';
+import { requestInHand } from './journal.js';
 import { HANDLE_COUNT, HANDLES, HEADER } from './layout.js';
 import { F as N, get as nodeGet, put as nodePut } from './nodes.js';
 
@@ -20,6 +21,10 @@ export const H = {
   prev: 5,
   /** KIND bits. */
   kind: 6,
+  /** Number of the request that made it, low half. */
+  unique: 7,
+  /** Permission bits that the file must get back, and 0x10000, while the server opens it against them; else 0. */
+  mode: 8,
 } as const;
 const WORDS = 16;
 const BASE = HANDLES >>> 2;
@@ -61,16 +66,23 @@ export function allocHandle(node: number, fd: number, flags: number, kind: numbe
   }
   const k = BASE + slot * WORDS;
   const head = nodeGet(node, N.handles);
-  u32[k + H.node] = node;
   u32[k + H.flags] = flags;
   u32[k + H.fd] = fd + 1;
   u32[k + H.kind] = kind;
-  u32[k + H.next] = head;
-  u32[k + H.prev] = 0;
-  if (head !== 0) put(head, H.prev, slot);
-  nodePut(node, N.handles, slot);
+  u32[k + H.unique] = requestInHand();
+  u32[k + H.mode] = 0;
+  // Last: with a node it is in use.
+  u32[k + H.node] = node;
+  link(slot, node, head);
   counters.count(counters.Counter.handles);
   return slot;
+}
+
+function link(slot: number, node: number, head: number): void {
+  put(slot, H.next, head);
+  put(slot, H.prev, 0);
+  if (head !== 0) put(head, H.prev, slot);
+  nodePut(node, N.handles, slot);
 }
 
 /** Unlinks and frees; the caller has closed the fd. */
@@ -88,4 +100,30 @@ export function freeHandle(slot: number): void {
   u32[STATE + 1] = slot;
   const live = (HEADER + counters.Counter.handles) >>> 2;
   u32[live] = (u32[live] as number) - 1;
+}
+
+/** The first slot above all that were ever in use. */
+export function handlesEnd(): number {
+  return u32[STATE] || 1;
+}
+
+/** For a successor: no handle is on the free list. Then relinkHandle() or releaseHandle() for each. */
+export function forgetFreeHandles(): void {
+  u32[STATE + 1] = 0;
+}
+
+/** A handle of a predecessor, in the list of its node again; what it opened is lost. */
+export function relinkHandle(slot: number): void {
+  put(slot, H.fd, 0);
+  put(slot, H.kind, get(slot, H.kind) & ~KIND.LOWER);
+  const node = get(slot, H.node);
+  link(slot, node, nodeGet(node, N.handles));
+}
+
+/** Puts a record on the free list. Its next user gets a generation that nobody had, whenever the predecessor died. */
+export function releaseHandle(slot: number): void {
+  put(slot, H.node, 0);
+  put(slot, H.generation, get(slot, H.generation) + 1);
+  put(slot, H.next, u32[STATE + 1] as number);
+  u32[STATE + 1] = slot;
 }

@@ -56,6 +56,17 @@ export function publishing(): void {
   if (u32[At.state] === JOURNAL.STARTED) u32[At.state] = JOURNAL.PUBLISHING;
 }
 
+/** Whether the request in hand was not answered; of a predecessor, before inherit(). */
+export function unfinished(): boolean {
+  const state = u32[At.state] as number;
+  return state !== JOURNAL.IDLE && state !== JOURNAL.DONE;
+}
+
+/** Number of the request in hand, or of the one before, low half. */
+export function requestInHand(): number {
+  return u32[At.uniqueLo] as number;
+}
+
 /** The reply of `length` bytes lies in replyBuffer(0). */
 export function done(length: number): void {
   if (u32[At.state] === JOURNAL.IDLE) return;

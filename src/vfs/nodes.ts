@@ -1,8 +1,10 @@
 // The node table: every object the kernel holds a reference to, as flat 64-byte records in the shared arena.
 // overlay/ fills it; found by (parent, name) and, for hard links, by inode number; slots are reused, nodeids never.
 // A nodeid is slot (low 32 bits) and generation (high 32 bits); the root is slot 1, generation 0 (FUSE_ROOT_ID).
+// A server may die between any two stores: generations, references and places (parent and name) are right at each of them,
+// all else is made again (rebuild.ts).
 
-import { u32 } from '../linux/memory.js';
+import { clearMemory, f64, u32 } from '../linux/memory.js';
 import * as counters from './counters.js';
 import {
   BUCKET_COUNT,
@@ -20,7 +22,7 @@ export const F = {
   /** References the kernel holds. */
   nlookup: 0,
   generation: 1,
-  /** Slot of the parent directory; 0 for the root and for unlinked nodes. */
+  /** Slot of the parent directory; 0 for the root and for unlinked nodes. Changed together with `name`, by one store. */
   parent: 2,
   /** Name reference (names.ts); 0 when unlinked. */
   name: 3,
@@ -31,7 +33,7 @@ export const F = {
   upper: 6,
   /** file: the layer directory that holds the lower object, or 0. dir: its stack of lower directories. */
   lower: 7,
-  /** Name of the lower object when it differs from `name`; else 0. */
+  /** Name of the lower object when it differs from `name`; else 0. dir: see keptField(). */
   lowerName: 8,
   /** st_ino. */
   inoLo: 9,
@@ -41,7 +43,7 @@ export const F = {
   fd: 12,
   /** First open handle (handles.ts), or 0. */
   handles: 13,
-  /** dir: nodes whose parent this is. alias: next alias. */
+  /** dir: nodes whose parent this is. alias: next alias. file: see keptField(). */
   children: 14,
   /** Passthrough backing id shared by all opens, or 0. */
   backing: 15,
@@ -89,6 +91,12 @@ export const FLAG = {
   STORED: 0x200000,
   /** Made here and given no extended attribute since, so it has no capabilities: every first write asks for them. */
   NO_CAPABILITY: 0x400000,
+  /** Left by a predecessor: where it lies in the layers is not known yet. */
+  INHERITED: 0x10000000,
+  /** There may be a name in the workdir that leads to it; none does in the tree, or soon none will. */
+  HIDDEN: 0x20000000,
+  /** Copied up during this mount: its st_ino is the lower object's, whether or not a mark tells. */
+  COPIED: 0x40000000,
   /** Made to practise with (FileSystem.practicePlace): the kernel knows nothing of it, a successor frees it. */
   PRACTICE: 0x800000,
 } as const;
@@ -96,7 +104,7 @@ export const TYPE_MASK = 15;
 
 export const ROOT = 1;
 
-// Allocator state in the header: next unused slot, head of the free list, next generation.
+// Allocator state in the header: next unused slot, head of the free list.
 const STATE = (HEADER + 0x9000) >>> 2;
 
 /** u32 index of the record's first word. */
@@ -144,9 +152,9 @@ export function allocNode(type: number): number {
     u32[STATE] = slot + 1;
   }
   const k = BASE + slot * WORDS;
-  const generation = u32[k + F.generation] as number;
-  u32.fill(0, k, k + WORDS);
-  u32[k + F.generation] = generation;
+  u32[k + F.nlookup] = 0;
+  // The generation stays at every moment.
+  u32.fill(0, k + F.parent, k + WORDS);
   u32[k + F.flags] = type;
   counters.count(counters.Counter.nodes);
   return slot;
@@ -182,19 +190,72 @@ export function findName(parent: number, name: number, length: number): number {
   return 0;
 }
 
+const pair = new Float64Array(1);
+const halves = new Uint32Array(pair.buffer);
+
+/** Parent and name by one store: a node is never between two places. */
+function setPlace(k: number, parent: number, ref: number): void {
+  halves[0] = parent;
+  halves[1] = ref;
+  f64[(k + F.parent) >>> 1] = pair[0] as number;
+}
+
 /** Gives a node its place; `parent` gains a child. @returns false when the name arena is full. */
 export function insertName(slot: number, parent: number, name: number, length: number): boolean {
   const ref = allocName(name, length);
   if (ref === 0) return false;
+  setPlace(BASE + slot * WORDS, parent, ref);
+  linkName(slot);
+  return true;
+}
+
+/** Makes a node findable in its place, and counts it there. */
+function linkName(slot: number): void {
   const k = BASE + slot * WORDS;
-  const bucket = nameBucket(parent, name, length);
-  u32[k + F.parent] = parent;
-  u32[k + F.name] = ref;
+  const parent = u32[k + F.parent] as number;
+  const ref = u32[k + F.name] as number;
+  const bucket = nameBucket(parent, nameAt(ref), nameLength(ref));
   u32[k + F.nameNext] = u32[bucket] as number;
   u32[bucket] = slot;
   const c = BASE + parent * WORDS + F.children;
   u32[c] = (u32[c] as number) + 1;
-  return true;
+}
+
+function unlinkName(slot: number): void {
+  const k = BASE + slot * WORDS;
+  const parent = u32[k + F.parent] as number;
+  const ref = u32[k + F.name] as number;
+  const bucket = nameBucket(parent, nameAt(ref), nameLength(ref));
+  let at = bucket;
+  while (u32[at] !== slot && u32[at] !== 0) {
+    at = BASE + (u32[at] as number) * WORDS + F.nameNext;
+  }
+  if (u32[at] === slot) u32[at] = u32[k + F.nameNext] as number;
+  u32[k + F.nameNext] = 0;
+  const c = BASE + parent * WORDS + F.children;
+  u32[c] = (u32[c] as number) - 1;
+}
+
+/**
+ * Gives a node that has a place another one, in one step. Its old name's reference is freed, unless `keep`: then it is
+ * returned and the caller owns it. When the name arena is full, the node is left without a place.
+ */
+export function moveName(
+  slot: number,
+  parent: number,
+  name: number,
+  length: number,
+  keep = false,
+): number {
+  const ref = allocName(name, length);
+  if (ref === 0) return removeName(slot, keep);
+  unlinkName(slot);
+  const old = get(slot, F.name);
+  setPlace(BASE + slot * WORDS, parent, ref);
+  linkName(slot);
+  if (keep) return old;
+  freeName(old);
+  return 0;
 }
 
 /**
@@ -204,18 +265,8 @@ export function removeName(slot: number, keep = false): number {
   const k = BASE + slot * WORDS;
   const ref = u32[k + F.name] as number;
   if (ref === 0) return 0;
-  const parent = u32[k + F.parent] as number;
-  const bucket = nameBucket(parent, nameAt(ref), nameLength(ref));
-  let at = bucket;
-  while (u32[at] !== slot && u32[at] !== 0) {
-    at = BASE + (u32[at] as number) * WORDS + F.nameNext;
-  }
-  if (u32[at] === slot) u32[at] = u32[k + F.nameNext] as number;
-  const c = BASE + parent * WORDS + F.children;
-  u32[c] = (u32[c] as number) - 1;
-  u32[k + F.parent] = 0;
-  u32[k + F.name] = 0;
-  u32[k + F.nameNext] = 0;
+  unlinkName(slot);
+  setPlace(k, 0, 0);
   if (keep) return ref;
   freeName(ref);
   return 0;
@@ -254,4 +305,38 @@ export function removeIno(slot: number): void {
   if (u32[at] === slot) u32[at] = u32[k + F.inoNext] as number;
   u32[k + F.inoNext] = 0;
   clearFlag(slot, FLAG.HASHED_INO);
+}
+
+/** The field in which a node without a name keeps what a successor needs to know of it: a text (names.ts), or 0. */
+export function keptField(slot: number): number {
+  return (get(slot, F.flags) & TYPE_MASK) === DIR ? F.lowerName : F.children;
+}
+
+/** DT_DIR. */
+const DIR = 4;
+
+/** The first slot above all that were ever in use. */
+export function nodesEnd(): number {
+  return u32[STATE] || ROOT;
+}
+
+/** For a successor: nothing is findable, and nothing free. Then relinkNode() or releaseSlot() for each record. */
+export function forgetLinks(): void {
+  clearMemory(NAME_BUCKETS, 4 * BUCKET_COUNT);
+  clearMemory(INO_BUCKETS, 4 * INO_BUCKET_COUNT);
+  u32[STATE + 1] = 0;
+}
+
+/** Makes a node findable again that has a place, a number under which it was entered, or both. */
+export function relinkNode(slot: number): void {
+  if (get(slot, F.name) !== 0) linkName(slot);
+  if (!hasFlag(slot, FLAG.HASHED_INO)) return;
+  clearFlag(slot, FLAG.HASHED_INO);
+  insertIno(slot);
+}
+
+/** Puts an empty record on the free list. */
+export function releaseSlot(slot: number): void {
+  put(slot, F.nameNext, u32[STATE + 1] as number);
+  u32[STATE + 1] = slot;
 }
