@@ -55,6 +55,8 @@ export interface ServeOptions {
   readonly session?: Session;
   /** Default false: with `session`, this process takes over from the one that negotiated it and whose arena it has. */
   readonly successor?: boolean;
+  /** Default false: of a successor, its predecessor has not ended by itself. */
+  readonly killed?: boolean;
   /** Called once the session is agreed and the filesystem started. */
   readonly onReady?: (session: Session, recovery: Recovery) => void;
   /** Another program for worker threads, that does more kinds of jobs; it calls workUntilStopped(perform). */
@@ -238,7 +240,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
 
   if (options.session !== undefined) {
     dispatcher.begin(options.session, options.successor);
-    succession?.begin(redo);
+    succession?.begin(options.killed ?? false, redo);
     announce(options.session);
   }
   while (reason === undefined) {

@@ -11,9 +11,6 @@ import { FuseInHeader, FuseOutHeader } from './abi.js';
 import { KeptReplies } from './kept-replies.js';
 import { OP, opName } from './opcodes.js';
 
-/** Servers that may die of one request before it is answered EIO. */
-export const POISON_LIMIT = 3;
-
 const REQ = requestBuffer(0) >>> 2;
 const OPCODE = REQ + FuseInHeader.at.opcode / 4;
 const UNIQUE = REQ + FuseInHeader.at.unique / 4;
@@ -29,11 +26,11 @@ export class Succession {
 
   /**
    * Brings the request that the predecessor had in hand to a state from which the kernel may send it again.
-   * @param redo handles the request in requestBuffer(0) once more, to its end. @returns bytes of its reply in
+   * @param killed the predecessor has not ended by itself. @param redo handles the request in requestBuffer(0) once more, to its end. @returns bytes of its reply in
    * replyBuffer(0), 0 when it is answered elsewhere.
    */
-  begin(redo: () => number): void {
-    const left = journal.inherit();
+  begin(killed: boolean, redo: () => number): void {
+    const left = journal.inherit(killed);
     const { state, lo, hi } = left;
     if (state === journal.JOURNAL.DONE) this.#kept.keep(lo, hi, left.length);
     else if (isPoison(left)) this.#refuse(left);
@@ -49,11 +46,11 @@ export class Succession {
   }
 
   /** EIO, and a line for whoever looks for the reason. */
-  #refuse({ lo, hi, deaths }: Inheritance): void {
+  #refuse({ lo, hi }: Inheritance): void {
     const opcode = u32[OPCODE] as number;
     const unique = hi * 0x1_0000_0000 + lo;
     this.#log(
-      `request ${unique} (${opName(opcode)}) has ended ${deaths} servers: answered ${errnoName(E.IO)}`,
+      `request ${unique} (${opName(opcode)}) has ended one server after the other: answered ${errnoName(E.IO)}`,
     );
     u32[REPLY] = FuseOutHeader.size;
     u32[REPLY + 1] = -E.IO;
@@ -90,5 +87,5 @@ export class Succession {
 
 function isPoison({ state, deaths }: Inheritance): boolean {
   const inHand = state === journal.JOURNAL.STARTED || state === journal.JOURNAL.INHERITED;
-  return inHand && deaths >= POISON_LIMIT;
+  return inHand && deaths >= journal.POISON;
 }

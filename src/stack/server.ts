@@ -67,6 +67,7 @@ function main(): number {
     succeeded: filesystem.succeed !== undefined,
     session: orders.successor?.session as Session | undefined,
     successor,
+    killed: orders.successor?.killed,
     wakeFd: SERVER_FDS.orders,
     onWake: hearOrders,
     onReady: (session, recovery) => {

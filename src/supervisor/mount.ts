@@ -119,6 +119,8 @@ export class Mount {
   #lastRestart: LastRestart | undefined;
   /** performance.now() of the last server's end. */
   #diedAt = 0;
+  /** The last server has not ended by itself. */
+  #killed = false;
   #limit: NodeJS.Timeout | undefined;
   #settle: (refusal: RefusedError | undefined) => void = () => {};
   #leave: (why: string | undefined) => void = () => {};
@@ -290,6 +292,7 @@ export class Mount {
   #serverGone(ending: Ending): void {
     clearTimeout(this.#limit);
     this.#diedAt = performance.now();
+    this.#killed = ending.killed;
     const where = this.mountpoint;
     const reload = this.#reload;
     // The log tells why, where the server itself has not.
@@ -345,6 +348,7 @@ export class Mount {
         session: this.#session,
         arena: `/proc/${process.pid}/fd/${this.#arena}`,
         kept: [...this.#kept.keys()],
+        killed: this.#killed,
         log: this.#log,
       },
     } satisfies ServerOrders);

@@ -140,6 +140,8 @@ export interface SuccessorOrders {
   /** The arena, as a path of /proc: it must be mapped before a descriptor can be received. */
   readonly arena: string;
   readonly kept: readonly string[];
+  /** The last server has not ended by itself: what it had in hand is hardly to blame. */
+  readonly killed: boolean;
   /** Where it prints from now on. */
   readonly log: string;
 }

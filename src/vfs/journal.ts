@@ -89,6 +89,12 @@ export function noted(k: number): number {
   return u32[At.note + k] as number;
 }
 
+/** What an end of a server tells about the request that it had in hand: killed from outside, nearly nothing. */
+const DEATH = { byItself: 4, killed: 1 } as const;
+
+/** From here on the request is to blame: three servers that crashed, or twelve that were killed. */
+export const POISON = 12;
+
 /** What a predecessor left. */
 export interface Inheritance {
   /** IDLE, STARTED, INHERITED (it lies in requestBuffer(0)) or DONE (its reply lies in replyBuffer(0)). */
@@ -98,22 +104,24 @@ export interface Inheritance {
   readonly hi: number;
   /** DONE: bytes of the reply. */
   readonly length: number;
-  /** STARTED, INHERITED: how many servers in a row have died of this very request. */
+  /** STARTED, INHERITED: what the deaths of servers in a row with this very request in hand add up to, in DEATH. */
   readonly deaths: number;
 }
 
 /**
  * Reads the journal of a predecessor, and counts a death of its request. To be called once by each successor, before
  * begin(). A successor that dies before it comes to the request again is not counted.
+ * @param killed the predecessor has not ended by itself.
  */
-export function inherit(): Inheritance {
+export function inherit(killed = false): Inheritance {
   const state = u32[At.state] as number;
   const lo = u32[At.uniqueLo] as number;
   const hi = u32[At.uniqueHi] as number;
   const length = u32[At.length] as number;
   if (state === JOURNAL.STARTED || state === JOURNAL.PUBLISHING) {
     const again = u32[At.victimLo] === lo && u32[At.victimHi] === hi;
-    u32[At.deaths] = again ? (u32[At.deaths] as number) + 1 : 1;
+    const death = killed ? DEATH.killed : DEATH.byItself;
+    u32[At.deaths] = (again ? (u32[At.deaths] as number) : 0) + death;
     u32[At.victimLo] = lo;
     u32[At.victimHi] = hi;
     u32[At.state] = state === JOURNAL.STARTED ? JOURNAL.IDLE : JOURNAL.INHERITED;

@@ -35,6 +35,8 @@ export interface Outcome {
   readonly rounds: Readonly<Record<string, number>>;
   /** Milliseconds of the longest single call that the load `stalls` made. */
   readonly longest: number;
+  /** Milliseconds from the end of a server to the moment at which its successor took requests, at most. */
+  readonly longestStart: number;
   readonly restarts: number;
   readonly killedClients: number;
   /** Bytes of both processes after the first tenth of the kills, and at the end. */
@@ -64,6 +66,7 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
   assert.ok(supervisor !== undefined);
   const clients: Promise<void>[] = [];
   let firstMemory = 0;
+  let longestStart = 0;
   let last: MountStatus | undefined;
   try {
     await pause(500);
@@ -71,7 +74,9 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
       await pause(20 + random.below(random.oneIn(4) ? 600 : 150));
       if (plan.victims !== undefined && random.oneIn(3)) clients.push(victim(plan.victims, random));
       assert.equal(early, undefined);
-      last = await serving(supervisor, plan.mountpoint, last?.pid);
+      // Now and then one that has just been started, and has not answered yet.
+      last = await serving(supervisor, plan.mountpoint, last?.pid, random.oneIn(8));
+      longestStart = Math.max(longestStart, last.lastRestart?.stallMilliseconds ?? 0);
       process.kill(last.pid, 'SIGKILL');
       if (kill === Math.floor(plan.kills / 10))
         firstMemory = await memory(supervisor, plan, last.pid);
@@ -88,16 +93,18 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
       longest = Math.max(longest, result.longest);
     }
     await within(Promise.all(clients), 'a killed client is left waiting');
-    const { restarts } = (await serving(supervisor, plan.mountpoint, undefined)) as {
-      restarts?: number;
-    };
+    const { restarts } = await serving(supervisor, plan.mountpoint, undefined);
     return {
       rounds,
       longest,
-      restarts: restarts ?? 0,
+      longestStart,
+      restarts,
       killedClients: clients.length,
       memory: [firstMemory, late],
     };
+  } catch (error) {
+    const log = last === undefined ? '' : readFileSync(last.log, 'utf8').slice(-3000);
+    throw new Error(`${error instanceof Error ? error.message : error}\nlog: ${log}`);
   } finally {
     writeFileSync(stop, '');
     for (const { child } of running) if (child.exitCode === null) child.kill('SIGKILL');
@@ -127,10 +134,13 @@ function start(load: Load, stop: string, plan: Plan): Running {
 function victim(command: readonly string[], random: Random): Promise<void> {
   const [program, ...args] = command as [string, ...string[]];
   const child = spawn(program, args, { stdio: 'ignore', detached: true });
-  setTimeout(
-    () => child.pid !== undefined && process.kill(-child.pid, 'SIGKILL'),
-    random.below(80),
-  );
+  setTimeout(() => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+    } catch {
+      // It was faster.
+    }
+  }, random.below(80));
   return new Promise((resolve) => child.once('exit', () => resolve()));
 }
 
@@ -139,13 +149,16 @@ async function serving(
   supervisor: Supervisor,
   mountpoint: string,
   before: number | undefined,
+  unready = false,
 ): Promise<MountStatus> {
   for (const until = Date.now() + PATIENCE; Date.now() < until; await pause(2)) {
     const { mounts, error } = await supervisor.ask({ op: 'status', mountpoint });
     assert.equal(error, undefined, error?.message);
     const status = mounts?.[0] as MountStatus;
     assert.notEqual(status.state, 'failed', status.why);
-    if (status.state === 'mounted' && status.pid !== before && status.pid > 0) return status;
+    const ready = status.restarts === 0 || status.lastRestart?.stallMilliseconds !== undefined;
+    const there = status.state === 'mounted' && status.pid !== before && status.pid > 0;
+    if (there && (ready || unready)) return status;
   }
   assert.fail('no successor came up');
 }

@@ -282,10 +282,10 @@ if (kind === 'file') for (let i = 0; i < 4; i++) files.push(new File(join(folder
 // Programs keep their own temporary files off the mount.
 process.chdir(mkdtempSync(join(tmpdir(), 'varve-load-')));
 try {
-  while (!existsSync(stop)) {
+  do {
     work();
     rounds++;
-  }
+  } while (!existsSync(stop));
   for (const file of files) file.close();
   console.log(JSON.stringify({ rounds, longest }));
 } catch (error) {
