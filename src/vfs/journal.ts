@@ -90,10 +90,10 @@ export function noted(k: number): number {
 }
 
 /** What an end of a server tells about the request that it had in hand: killed from outside, nearly nothing. */
-const DEATH = { byItself: 4, killed: 1 } as const;
+const DEATH = { byItself: 34, killed: 1 } as const;
 
-/** From here on the request is to blame: three servers that crashed, or twelve that were killed. */
-export const POISON = 12;
+/** From here on the request is to blame: three servers that crashed, or a hundred that were killed. */
+export const POISON = 100;
 
 /** What a predecessor left. */
 export interface Inheritance {
