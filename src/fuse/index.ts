@@ -54,6 +54,7 @@ export {
   SETATTR,
   type SetAttr,
 } from '../vfs/filesystem.js';
+export { publishing } from '../vfs/journal.js';
 export { MAX_IO, WORK, WORK_SIZE } from '../vfs/layout.js';
 export { OP, OPCODES, type Opcode, opName } from './opcodes.js';
 export {

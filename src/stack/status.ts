@@ -95,7 +95,8 @@ export function readCounters(pid: number): Counters | undefined {
   try {
     const fd = openSync(`/proc/${pid}/fd/${SERVER_FDS.arena}`, 'r');
     try {
-      readSync(fd, bytes, 0, SIZE, HEADER);
+      // A successor has no arena yet when it starts.
+      if (readSync(fd, bytes, 0, SIZE, HEADER) < SIZE) return undefined;
     } finally {
       closeSync(fd);
     }

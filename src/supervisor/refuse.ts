@@ -27,6 +27,8 @@ const ATTR = (REPLY + HEADER_SIZE + 16) >>> 2;
 
 const GETATTR = 3;
 const ROOT = 1;
+/** The kernel then asks by GETATTR. */
+const STATX = 52;
 /** FORGET, INTERRUPT, NOTIFY_REPLY, BATCH_FORGET: nobody waits for an answer. */
 const UNANSWERED: readonly number[] = [2, 36, 41, 42];
 
@@ -40,7 +42,7 @@ function reply(): number {
   const length = isRoot ? HEADER_SIZE + ATTR_OUT_SIZE : HEADER_SIZE;
   u32.fill(0, k, k + length / 4);
   u32[k] = length;
-  u32[k + 1] = isRoot ? 0 : -E.IO;
+  u32[k + 1] = isRoot ? 0 : opcode === STATX ? -E.NOSYS : -E.IO;
   u32[k + 2] = u32[UNIQUE] as number;
   u32[k + 3] = u32[UNIQUE + 1] as number;
   if (isRoot) {

@@ -11,6 +11,9 @@ import { lineReader, type ServerReport, toLine } from './protocol.js';
 const LOOK = 5;
 const LOOKS = 1000;
 
+/** Signals that somebody sends; the others are a crash. */
+const SENT: readonly (NodeJS.Signals | null)[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
+
 /** How a process ended. */
 export interface Ending {
   /** In words: `it was ended by SIGKILL`. */
@@ -61,6 +64,7 @@ export class ServerProcess {
   readonly loaded: Promise<number | undefined>;
   #heard: (report: ServerReport) => void = () => {};
   #nonsense: string | undefined;
+  #over = false;
 
   /** @param ended settles when the process is gone; the end of its socket is waited for, too. */
   constructor(pid: number, orders: Socket, ended: Promise<Ending>) {
@@ -77,6 +81,9 @@ export class ServerProcess {
       loaded = resolve;
     });
     void closed.then(() => loaded(undefined));
+    void ended.then(() => {
+      this.#over = true;
+    });
     orders.on('error', () => {});
     orders.on(
       'data',
@@ -103,10 +110,10 @@ export class ServerProcess {
     this.orders.write(toLine(orders));
   }
 
-  /** Ends it at once; it may be gone already. */
+  /** Ends it at once; it may be gone already, and its number somebody else's. */
   kill(): void {
     try {
-      if (this.pid > 0) process.kill(this.pid, 'SIGKILL');
+      if (this.pid > 0 && !this.#over) process.kill(this.pid, 'SIGKILL');
     } catch {
       // It ended meanwhile.
     }
@@ -122,7 +129,7 @@ export function childServer(child: ChildProcess, orders: Socket): ServerProcess 
     });
     child.once('exit', (code, signal) => {
       const how = signal === null ? `it exited with ${code}` : `it was ended by ${signal}`;
-      resolve({ how, killed: signal === 'SIGKILL' });
+      resolve({ how, killed: SENT.includes(signal) });
     });
   });
   return new ServerProcess(child.pid ?? 0, orders, ended);

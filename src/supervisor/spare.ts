@@ -5,7 +5,7 @@
 import { childServer, type ServerProcess, startServer } from './server-process.js';
 
 /** Milliseconds after a succession: the programs that have waited go first. */
-const DELAY = 250;
+const DELAY = 100;
 
 export class Spare {
   readonly #log: string;

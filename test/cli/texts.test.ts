@@ -33,6 +33,7 @@ COMMANDS
   run         run a command that sees a composefs image.
   umount      unmount, when everything is safely stored.
   status      show the mounts, their layers, requests and memory.
+  reload      replace the server of a mount, without unmounting.
   why         tell which layer owns a path, and what it hides.
   image       build EROFS images, look into them, check and mount them.
   store       keep the content of many images once, by digest.

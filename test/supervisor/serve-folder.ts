@@ -1,8 +1,8 @@
 // A server for tests of succession: a folder on disk, served as stack/server.ts serves a stack.
-// Spawned by the supervisor under test; may be told to misbehave when it is a successor.
-// Protocol: src/supervisor/orders.ts.
+// Spawned by the supervisor under test. A successor ends before it is ready where a file `FOLDER.exit` is beside the
+// folder, and says that no other could do better where there is `FOLDER.refuse`.
 
-import { fstatSync, openSync } from 'node:fs';
+import { existsSync, fstatSync, openSync } from 'node:fs';
 import { type Recovery, serve } from '../../src/fuse/server.js';
 import type { Session } from '../../src/fuse/session.js';
 import {
@@ -21,24 +21,24 @@ import { FolderFileSystem } from './folderfs.js';
 
 export interface FolderSpec {
   readonly folder: string;
-  /** exit: every successor ends before it is ready. refuse: it says that no other could do better. */
-  readonly successor?: 'exit' | 'refuse';
   /** clone: requests cannot be sent again. none: it cannot be succeeded. Absent: as the kernel can. */
   readonly recovery?: Recovery;
   /** Seconds that the kernel may keep names and attributes. */
   readonly timeout?: number;
 }
 
-/** Arguments after the script: the layout of the arena that it claims to know. */
+/** Arguments: the layout of the arena that it claims to know; `refuse` as if there were that file. */
 const layout = Number(process.argv[2] ?? LAYOUT_VERSION);
 const orders = takeOrders(layout);
 if (orders === undefined) process.exit(1);
 const spec = orders.spec as FolderSpec;
-if (orders.successor !== undefined && spec.successor === 'refuse') {
-  reportError({ kind: 'server', message: 'no successor of this kind can serve' }, true);
-  process.exit(1);
+if (orders.successor !== undefined) {
+  if (process.argv[3] === 'refuse' || existsSync(`${spec.folder}.refuse`)) {
+    reportError({ kind: 'server', message: 'no successor of this kind can serve' }, true);
+    process.exit(1);
+  }
+  if (existsSync(`${spec.folder}.exit`)) process.exit(3);
 }
-if (orders.successor !== undefined && spec.successor === 'exit') process.exit(3);
 const held = keep('folder', () => openSync(spec.folder, 'r'));
 if (!fstatSync(held).isDirectory()) throw new Error('what was kept is something else');
 const fs = new FolderFileSystem(spec.folder);

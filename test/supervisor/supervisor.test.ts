@@ -3,78 +3,18 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import {
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { mountAt } from '../../src/linux/mountinfo.js';
-import { askSupervisor, findSupervisor, type Supervisor } from '../../src/supervisor/client.js';
+import { findSupervisor, type Supervisor } from '../../src/supervisor/client.js';
 import type { MountStatus, Reply, Request } from '../../src/supervisor/protocol.js';
 import { requires } from '../support/requires.js';
-import { tempDir } from '../support/temp.js';
+import { gone, type Place, place, unmount, until } from './place.js';
 import type { FakeSpec } from './serve-memfs.js';
 
 const skip = requires({ features: ['fuse'] });
-const SERVER = fileURLToPath(new URL('./serve-memfs.js', import.meta.url));
-
-interface Place {
-  readonly env: NodeJS.ProcessEnv;
-  readonly runtime: string;
-  /** Makes a mount point and the request that mounts there. */
-  request(name: string, spec?: FakeSpec): Request & { op: 'mount' };
-  /** As askSupervisor(); the connection is closed when the test ends. */
-  ask(request: Request): Promise<{ reply: Reply; supervisor: Supervisor }>;
-}
-
-function place(t: { after(fn: () => void): void }): Place {
-  const folder = tempDir(t);
-  const runtime = join(folder, 'run');
-  const env = { ...process.env, VARVE_RUNTIME_DIR: runtime, VARVE_SUPERVISOR_IDLE: '300' };
-  return {
-    runtime,
-    env,
-    ask: async (request) => {
-      const asked = await askSupervisor(request, env);
-      t.after(() => asked.supervisor.close());
-      return asked;
-    },
-    request: (name, spec = {}) => {
-      const mountpoint = join(folder, name);
-      mkdirSync(mountpoint, { recursive: true });
-      return {
-        op: 'mount',
-        mount: { mountpoint, fsname: 'memfs', subtype: 'varve-test' },
-        program: [SERVER],
-        spec,
-      };
-    },
-  };
-}
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (await holds()) return;
-    await sleep(25);
-  }
-  assert.fail(`never: ${what}`);
-}
-
-const unmount = (mountpoint: string): void => {
-  const command =
-    process.geteuid?.() === 0 ? ['umount', mountpoint] : ['fusermount3', '-u', mountpoint];
-  assert.equal(spawnSync(command[0] as string, command.slice(1)).status, 0);
-};
-
-const gone = (pid: number): boolean => !existsSync(`/proc/${pid}/fd/0`);
 
 async function mountOne(
   { ask, request }: Place,
@@ -87,7 +27,7 @@ async function mountOne(
 }
 
 test('mounts, serves, and ends by itself when the last mount is gone', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor, reply } = await mountOne(at, 'm');
   assert.equal(status.state, 'mounted');
   assert.equal(mountAt(status.mountpoint)?.type, 'fuse.varve-test');
@@ -113,7 +53,7 @@ test('mounts, serves, and ends by itself when the last mount is gone', { skip },
 test('several mounts share one supervisor, also when they begin at the same moment', {
   skip,
 }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const results = await Promise.all(['m1', 'm2', 'm3'].map((name) => mountOne(at, name)));
   const supervisors = new Set(results.map(({ reply }) => reply.supervisor));
   assert.equal(supervisors.size, 1);
@@ -128,7 +68,7 @@ test('several mounts share one supervisor, also when they begin at the same mome
 test('the same mount point twice is refused, until the first mount is gone', {
   skip,
 }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor } = await mountOne(at, 'm');
   const again = await supervisor.ask(at.request('m'));
   assert.equal(again.error?.kind, 'busy');
@@ -141,7 +81,7 @@ test('the same mount point twice is refused, until the first mount is gone', {
 });
 
 test('a server that refuses its layers leaves nothing mounted', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const request = at.request('m', { fail: 'refuse' });
   for (const running of [false, true]) {
     const { reply, supervisor } = await at.ask(request);
@@ -157,7 +97,7 @@ test('a server that refuses its layers leaves nothing mounted', { skip }, async 
 test('a server that crashes before the mount is reported with the end of its log', {
   skip,
 }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { reply, supervisor } = await at.ask(at.request('m', { fail: 'crash-before' }));
   assert.equal(reply.error?.kind, 'server');
   assert.match(
@@ -168,7 +108,7 @@ test('a server that crashes before the mount is reported with the end of its log
 });
 
 test('a server that cannot be started is reported', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const request = { ...at.request('m'), program: [join(at.runtime, 'none.js')] };
   const { reply, supervisor } = await at.ask(request);
   assert.equal(reply.error?.kind, 'server');
@@ -176,7 +116,7 @@ test('a server that cannot be started is reported', { skip }, async (t) => {
 });
 
 test('a missing mount point is an error of the layers', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const request = at.request('m');
   const mount = { ...request.mount, mountpoint: `${request.mount.mountpoint}/none` };
   const { reply, supervisor } = await at.ask({ ...request, mount });
@@ -187,7 +127,7 @@ test('a missing mount point is an error of the layers', { skip }, async (t) => {
 test('when a server dies its mount is detached, nobody hangs, and status says why', {
   skip,
 }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor } = await mountOne(at, 'm');
   const waiting = supervisor.ask({ op: 'wait', mountpoint: status.mountpoint });
   process.kill(status.pid, 'SIGKILL');
@@ -204,7 +144,7 @@ test('when a server dies its mount is detached, nobody hangs, and status says wh
 });
 
 test('umount with force ends the server at once', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor } = await mountOne(at, 'm');
   const waiting = supervisor.ask({ op: 'wait', mountpoint: status.mountpoint });
   const reply = await supervisor.ask({ op: 'umount', mountpoint: status.mountpoint, force: true });
@@ -216,7 +156,7 @@ test('umount with force ends the server at once', { skip }, async (t) => {
 });
 
 test('SIGTERM to the supervisor detaches every mount', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor, reply } = await mountOne(at, 'm');
   process.kill(reply.supervisor as number, 'SIGTERM');
   await until('the supervisor ends', () => gone(reply.supervisor as number));
@@ -225,7 +165,7 @@ test('SIGTERM to the supervisor detaches every mount', { skip }, async (t) => {
 });
 
 test('a mount outlives a supervisor that is killed', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor, reply } = await mountOne(at, 'm');
   process.kill(reply.supervisor as number, 'SIGKILL');
   await until('the supervisor ends', () => gone(reply.supervisor as number));
@@ -241,7 +181,7 @@ test('a mount outlives a supervisor that is killed', { skip }, async (t) => {
 });
 
 test('unknown mounts, requests and versions are refused in words', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor } = await mountOne(at, 'm');
   const none = await supervisor.ask({ op: 'status', mountpoint: '/none' });
   assert.deepEqual(none.error, {
@@ -257,7 +197,7 @@ test('unknown mounts, requests and versions are refused in words', { skip }, asy
 });
 
 test('nonsense closes the connection and nothing else', { skip }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const { status, supervisor } = await mountOne(at, 'm');
   const socket = readdirSync(at.runtime).find((name) => name.endsWith('.sock')) as string;
   const raw = connect(join(at.runtime, socket));
@@ -273,7 +213,7 @@ test('nonsense closes the connection and nothing else', { skip }, async (t) => {
 test('another user is not answered, not even root', {
   skip: requires({ root: true, features: ['fuse', 'plain-user'] }),
 }, async (t) => {
-  const at = place(t);
+  const at = place(t, 'serve-memfs');
   const nobody = 65534;
   mkdirSync(at.runtime, { mode: 0o700 });
   chownSync(at.runtime, nobody, nobody);

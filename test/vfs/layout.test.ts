@@ -25,6 +25,7 @@ const regions: [string, number, number][] = [
   ['stacks', layout.STACKS, layout.STACKS_SIZE],
   ['objects', layout.OBJECTS, layout.OBJECT_SIZE * layout.OBJECT_COUNT],
   ['given', layout.GIVEN, layout.GIVEN_SIZE],
+  ['kept replies', layout.KEPT, layout.KEPT_SIZE * layout.KEPT_COUNT],
 ];
 
 test('regions are page aligned, apart from each other and inside the arena', () => {
