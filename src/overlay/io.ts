@@ -280,8 +280,11 @@ export function fsync(o: Overlay, fhLo: number, fhHi: number, dataOnly: boolean)
   const fd = fdOf(o, fhLo, fhHi);
   if (fd < 0) return fd;
   const handle = handleOf(fhLo, fhHi);
-  // Nothing was written through a lower's descriptor.
-  if (handleGet(handle, H.kind) & KIND.LOWER) return 0;
+  if (handleGet(handle, H.kind) & KIND.LOWER) {
+    // Nothing was written through a lower's descriptor; but its metadata may have changed, and lie in the upper.
+    const changed = !dataOnly && hasFlag(handleGet(handle, H.node), FLAG.UPPER);
+    return changed ? syncfs(o) : 0;
+  }
   return o.host.jobs.parkReply(JOB.FSYNC, fd, dataOnly ? 1 : 0, 0, 0, 0);
 }
 

@@ -7,6 +7,7 @@ import { DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { emptyPath, openAt, Statx, statAt, statBuffer } from '../linux/files.js';
 import { getBytes, putBytes, u8, u32 } from '../linux/memory.js';
+import { getxattrAt } from '../linux/xattr.js';
 import { attrFromStat, ENTRY_SIZE, Entry } from '../vfs/attr.js';
 import { ABSENT } from '../vfs/filesystem.js';
 import { allocName } from '../vfs/names.js';
@@ -633,7 +634,12 @@ function foundLowerFile(
     if (o.config.indexFd >= 0) {
       setFlag(slot, FLAG.LOWER_LINKS);
       o.links.set(slot, links);
-      if (findIndexed(o, slot, layer, dir, name)) {
+      const indexed = findIndexed(o, slot, layer, dir, name);
+      if (indexed < 0) {
+        dropNode(o, slot);
+        return indexed;
+      }
+      if (indexed > 0) {
         const r = statNode(o, slot);
         if (r < 0) return r;
         attrFromStat(attr);
@@ -661,18 +667,26 @@ function mayLackData(o: Overlay, layer: Layer): boolean {
   return dataLayers.length > 0 || (metacopy && layer.index < o.bottom) || layer.metadataOnly;
 }
 
-/** A lower object with several names may have been copied up under another one: the index tells. */
-function findIndexed(o: Overlay, slot: number, layer: Layer, dir: number, name: number): boolean {
+/**
+ * A lower object with several names may have been copied up under another one: the index tells.
+ * @returns 1 when it was, 0 or -errno.
+ */
+function findIndexed(o: Overlay, slot: number, layer: Layer, dir: number, name: number): number {
   const length = encodeOrigin(layer, dir, name);
-  if (length < 0) return false;
+  if (length < 0) return 0;
   indexName(length);
   const mode = statAt(o.config.indexFd, INDEX_NAME);
-  if (mode < 0 || isWhiteout(mode)) return false;
+  if (mode < 0 || isWhiteout(mode)) return 0;
   const fd = openAt(o.config.indexFd, INDEX_NAME, O.PATH | O.NOFOLLOW);
-  if (fd < 0) return false;
+  if (fd < 0) return 0;
   put(slot, F.fd, fd + 1);
   setFlag(slot, FLAG.UPPER | FLAG.INDEXED);
-  return true;
+  // Its data is still the lower object's, which this name leads to.
+  const metacopy = getxattrAt(fd, emptyPath(), o.marks.metacopy, XATTR_VALUE, 256) >= 0;
+  if (!metacopy) return 1;
+  if (!o.config.metacopy && o.config.dataLayers.length === 0) return -E.PERM;
+  setFlag(slot, FLAG.METACOPY);
+  return 1;
 }
 
 /**

@@ -9,7 +9,16 @@ import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
 import { O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
-import { close, mkdirAt, openAt, Statx, statAt, statBuffer, statFd } from '../linux/files.js';
+import {
+  close,
+  fsync,
+  mkdirAt,
+  openAt,
+  Statx,
+  statAt,
+  statBuffer,
+  statFd,
+} from '../linux/files.js';
 import { scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
@@ -212,7 +221,10 @@ function prepareWorkdir(
   const work = keep('work', () => folder(workdir, 'work', path));
   if (spec.volatile) {
     folder(work, 'incompat', path);
-    folder(work, 'incompat/volatile', path);
+    // On disk before anything else is: what a crash takes away includes what programs believe to be synced.
+    const mark = folder(work, 'incompat/volatile', path);
+    check(fsync(mark), 'fsync', `${path}/work/incompat/volatile`);
+    close(mark);
   }
   const indexed = spec.index && lowers.length > 0 && lowers.every(hasHandles);
   const index = indexed ? keep('index', () => folder(workdir, 'index', path)) : -1;

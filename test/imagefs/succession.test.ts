@@ -11,11 +11,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { type TestContext, test } from 'node:test';
+import { ErofsImage } from '../../src/erofs/image.js';
+import { FollowFileSystem } from '../../src/imagefs/follow-filesystem.js';
+import { MetadataFileSystem } from '../../src/imagefs/metadata-filesystem.js';
 import { performVerify } from '../../src/imagefs/verify-job.js';
 import { E } from '../../src/linux/errno.js';
+import { FileSource } from '../../src/linux/file-source.js';
 import { getBytes, mapMemory, putBytes, u8, u32 } from '../../src/linux/memory.js';
-import { openFileSystem } from '../../src/stack/open.js';
-import type { ComposefsSpec, MountSpec } from '../../src/stack/spec.js';
+import { Objects } from '../../src/store/objects.js';
 import {
   type DirSink,
   type FileSystem,
@@ -65,10 +68,10 @@ class Life {
     ...{ uid: 0, gid: 0, pid: 1, umask: 0, killPriv: false, redo: false },
   };
 
-  constructor(kernel: Kernel, spec: MountSpec, successor: boolean) {
+  constructor(kernel: Kernel, open: () => FileSystem, successor: boolean) {
     this.#kernel = kernel;
     this.#before = descriptors();
-    this.fs = openFileSystem(spec);
+    this.fs = open();
     const host = {
       passthrough: kernel.passthrough,
       noOpendir: true,
@@ -204,25 +207,36 @@ interface World {
   life(): Life;
 }
 
-function world(t: TestContext, more: Partial<ComposefsSpec> = {}, passthrough = false): World {
+interface Served {
+  readonly serve?: 'follow' | 'metadata';
+  readonly verify?: boolean;
+}
+
+function openSample({ image, objects }: Sample, { serve, verify }: Served): FileSystem {
+  const source = FileSource.open(image);
+  const options = {
+    image: ErofsImage.open(source),
+    label: image,
+    log: () => {},
+    close: () => source.close(),
+    trusted: true,
+  };
+  if (serve === 'metadata') return new MetadataFileSystem(options);
+  const folders = [new Objects(objects)];
+  return new FollowFileSystem({ ...options, folders, verify: verify ?? true });
+}
+
+function world(t: TestContext, served: Served = {}, passthrough = false): World {
   u32.fill(0, OBJECTS >>> 2, (OBJECTS >>> 2) + 32 * 4096);
   u8.fill(0, GIVEN, GIVEN + GIVEN_SIZE / 64);
   const sample = makeSample(tempDir(t));
-  const { image, objects } = sample;
-  const composefs: ComposefsSpec = {
-    image,
-    objects: [objects],
-    serve: 'follow',
-    verify: true,
-    ...more,
-  };
   const kernel = new Kernel();
   kernel.passthrough = passthrough;
   let lives = 0;
   return {
     kernel,
     sample,
-    life: () => new Life(kernel, { composefs, acl: true } as MountSpec, lives++ > 0),
+    life: () => new Life(kernel, () => openSample(sample, served), lives++ > 0),
   };
 }
 

@@ -190,6 +190,38 @@ test('an upper that the kernel wrote with metacopy=on reads right, and the rever
   s.kernelUnmount();
 });
 
+for (const known of [false, true]) {
+  test(`metacopy=on: a lower file keeps its content under the name that is left, looked up ${known ? 'before' : 'after'}`, {
+    skip,
+  }, async (t) => {
+    const content = 'c'.repeat(5000);
+    const options = 'metacopy=on,redirect_dir=on,index=on';
+    const lower: Tree = {
+      one: file(content),
+      'd/two': { type: 'link', data: 'one' },
+      three: file(content),
+      'd/four': { type: 'link', data: 'three' },
+    };
+    const s = await stack(t, { lowers: [lower, {}], options });
+    if (known) assert.equal(s.read('d/two') + s.read('d/four'), content.repeat(2));
+    s.write('new', 'new');
+    s.at((root) => {
+      must(sys.rename(root, 'new', 'one'));
+      must(sys.unlink(root, 'three'));
+    });
+    assert.equal(s.read('d/two'), content);
+    await s.remount();
+    for (const name of ['d/two', 'd/four']) assert.equal(s.read(name), content, name);
+    await s.remount('metacopy=off');
+    s.at((root) => assert.equal(show(sys.open(root, 'd/two', O.RDONLY)), 'EPERM'));
+    await s.remount();
+    s.write('d/two', 'changed');
+    assert.equal(s.read('d/two'), 'changed');
+    assert.equal(s.read('d/four'), content);
+    await s.sameToKernel(options);
+  });
+}
+
 test('a metacopy file without its data is EIO, and refused without metacopy=on', {
   skip,
 }, async (t) => {
