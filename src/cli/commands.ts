@@ -172,6 +172,28 @@ export const COMMANDS: readonly CommandRecord[] = [
     examples: [['varve why /mnt/etc/hosts', 'upper or lower?']],
     completes: 'path',
   },
+  {
+    name: 'check',
+    summary: 'list what of an upper no longer fits the layers below it',
+    operands: '[MOUNTPOINT]',
+    count: [0, 1],
+    description: [
+      'Lower layers may be changed while nothing is mounted; what the upper says about them may then be wrong. Looks at every object of the upper, never at all of the lowers, and lists with its path what does not fit: origin (the lower object that it was copied from is gone, or another directory is merged), redirect (a renamed directory whose lower part is gone), metacopy (a file whose data is gone, or has another size), index (a hard link whose lower file is gone). Whiteouts, opaque directories and index entries that concern nothing are harmless, and are only counted unless --all is given.',
+      'The stack is that of a mount, or is described by the options that would mount it. Nothing is changed. Where an origin cannot be looked for (without root, or on a filesystem without file handles) and its place has something else, the object is counted as one whose origin nobody can look for.',
+      'Exit code 3 where something does not fit.',
+    ],
+    flags: [
+      OPTIONS_FLAG,
+      { name: 'all', short: 'a', help: 'List what is harmless, too.' },
+      { name: 'quiet', short: 'q', help: 'Print nothing: the exit code tells.' },
+      JSON_FLAG,
+    ],
+    examples: [
+      ['varve check /mnt', 'a mount, while it is in use'],
+      ['varve check -o lowerdir=/b:/a,upperdir=/u,workdir=/w', 'before it is mounted again'],
+    ],
+    completes: 'mount',
+  },
   ...IMAGE_COMMANDS,
   ...STORE_COMMANDS,
   {

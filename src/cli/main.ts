@@ -19,6 +19,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   status: () => import('./status.js'),
   reload: () => import('./reload.js'),
   why: () => import('./why.js'),
+  check: () => import('./check.js'),
   'image build': () => import('./image-build.js'),
   'image info': () => import('./image-info.js'),
   'image ls': () => import('./image-ls.js'),

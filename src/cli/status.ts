@@ -98,6 +98,11 @@ export function statusText(r: MountReport): string {
       `  ${counted(c.requests, 'request')}, ${c.lookupsCached} lookups answered from memory, ${counted(c.errors, 'error')}`,
       `  ${counted(c.copyUps, 'copy-up')} (${size(c.copyUpBytes)}), ${counted(c.nodes, 'node')}, ${counted(c.handles, 'open file')}, ${c.parked} handed to other threads`,
     );
+    if (c.misfits > 0) {
+      const times = counted(c.misfits, 'lookup');
+      const what = 'met what no longer fits the layers below';
+      lines.push(`  ${times} ${what}: \`varve check ${r.mountpoint}\` lists it`);
+    }
     const names = Object.entries(c.opcodes).sort(([, a], [, b]) => b - a);
     if (names.length > 0) lines.push(`  ${names.map(([name, n]) => `${name} ${n}`).join(', ')}`);
   }

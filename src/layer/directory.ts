@@ -5,8 +5,19 @@
 import { MAGIC, O } from '../linux/constants.js';
 import { type EntryCallback, readEntries } from '../linux/dirents.js';
 import { E } from '../linux/errno.js';
-import { close, dotPath, fstatfs, openAt, readlinkAt, statAt, statFd } from '../linux/files.js';
-import { nameToHandle } from '../linux/handles.js';
+import {
+  close,
+  dotPath,
+  fstatfs,
+  openAt,
+  readlinkAt,
+  Statx,
+  statAt,
+  statBuffer,
+  statFd,
+} from '../linux/files.js';
+import { nameToHandle, openByHandle } from '../linux/handles.js';
+import { u32 } from '../linux/memory.js';
 import { getxattrAt, listxattrAt } from '../linux/xattr.js';
 import * as counters from '../vfs/counters.js';
 import { LISTING, LISTING_SIZE } from '../vfs/layout.js';
@@ -204,6 +215,18 @@ export class DirectoryLayer implements UpperLayer {
   handle(dir: number, name: number, out: number): number {
     const fd = this.fd(dir);
     return fd < 0 ? fd : nameToHandle(fd, name, out);
+  }
+
+  hasHandle(handle: number): number {
+    const mount = openAt(this.rootFd, dotPath(), O.RDONLY | O.DIRECTORY | O.NOATIME);
+    if (mount < 0) return mount;
+    const fd = openByHandle(mount, handle, O.PATH | O.NOFOLLOW);
+    close(mount);
+    if (fd < 0) return fd === -E.STALE || fd === -E.NOENT ? 0 : fd;
+    // Deleted, and still open somewhere: its last name went.
+    const links = statFd(fd) < 0 ? 0 : (u32[(statBuffer() + Statx.nlink) >>> 2] as number);
+    close(fd);
+    return links > 0 ? 1 : 0;
   }
 
   statfs(out: number): number {

@@ -151,6 +151,18 @@ export class ErofsLayer implements Layer {
     });
   }
 
+  hasHandle(handle: number): number {
+    const k = handle >>> 2;
+    if (u32[k + 1] !== FILEID_INO64_GEN || u32[k] !== HANDLE_SIZE) return 0;
+    const nid = (u32[k + 2] as number) * HI + (u32[k + 3] as number);
+    // Where no inode lies is not to be told from where one does: only one that cannot be read is none.
+    try {
+      return this.#served.inode(nid).mode & S.IFMT ? 1 : 0;
+    } catch {
+      return 0;
+    }
+  }
+
   statfs(out: number): number {
     const { blockSize, blocks, inodes } = this.#served.image;
     u8.fill(0, out, out + 120);

@@ -50,6 +50,11 @@ export interface Layer {
   list(dir: number, entry: EntryCallback): number;
   /** A file handle as in overlayfs: type and bytes at `out` (struct file_handle). @returns handle_bytes, or -errno. */
   handle(dir: number, name: number, out: number): number;
+  /**
+   * Whether the filesystem still has what the struct file_handle at `handle` names.
+   * @returns 1, 0, or -errno where nobody can tell (EPERM: not this process).
+   */
+  hasHandle(handle: number): number;
   /** Disk space, as fstatfs(2) to `out`. */
   statfs(out: number): number;
   close(): void;

@@ -2,7 +2,7 @@
 // Used by layer/ for origin marks and the index directory.
 // Follows: name_to_handle_at(2), open_by_handle_at(2); include/uapi/linux/{fs,btrfs}.h, fs/ext4/ext4.h, fs/xfs/libxfs/xfs_fs.h.
 
-import { AT } from './constants.js';
+import { AT, O } from './constants.js';
 import { ioctlAt } from './files.js';
 import { func, ret } from './libc.js';
 import { base, scratch, u8, u32 } from './memory.js';
@@ -10,6 +10,7 @@ import { base, scratch, u8, u32 } from './memory.js';
 const nameToHandleAt = func(
   'int name_to_handle_at(int dirfd, uint64_t path, uint64_t handle, uint64_t mountid, int flags)',
 );
+const openByHandleAt = func('int open_by_handle_at(int mountdirfd, uint64_t handle, int flags)');
 
 /** Largest handle, bytes (MAX_HANDLE_SZ). */
 export const MAX_HANDLE = 128;
@@ -20,6 +21,15 @@ export function nameToHandle(dirfd: number, name: number, out: number): number {
   u32[k] = MAX_HANDLE;
   const r = ret(nameToHandleAt(dirfd, base + name, base + out, base + scratch + 88, AT.EMPTY_PATH));
   return r < 0 ? r : (u32[k] as number);
+}
+
+/**
+ * Opens what the struct file_handle at `handle` names. Needs CAP_DAC_READ_SEARCH in the initial user namespace.
+ * @param mountFd a real (not O_PATH) descriptor on the mount through which it is opened.
+ * @returns a descriptor or -errno (ESTALE: there is no such object).
+ */
+export function openByHandle(mountFd: number, handle: number, flags: number): number {
+  return ret(openByHandleAt(mountFd, base + handle, flags | O.CLOEXEC));
 }
 
 /** How filesystems tell their UUID: ioctl, where it lies in the answer, and the u32 that the question begins with. */

@@ -553,7 +553,7 @@ function copyUpData(o: Overlay, slot: number, need: Need): number {
   };
   if (need === 'nothing' || size === 0) return then(0);
   const place = locateLower(o, slot);
-  const from = (place.layer as Layer).open(place.dir, place.name);
+  const from = place.layer === undefined ? -E.IO : place.layer.open(place.dir, place.name);
   if (from < 0) {
     close(to);
     return from;

@@ -2,8 +2,6 @@
 // Made by stack/open.ts, driven by fuse/ through the waist.
 // Operation rules: vfs/filesystem.ts.
 
-import { retainDir } from '../layer/layer.js';
-import { DT } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { readlinkAt } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
@@ -17,24 +15,22 @@ import type {
   Request,
   SetAttr,
 } from '../vfs/filesystem.js';
-import { allocNode, F, FLAG, get, put, ROOT, setFlag, slotOf } from '../vfs/nodes.js';
+import { F, get, ROOT, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
 import { forget } from './forget.js';
 import { unhideAll } from './hide.js';
 import * as io from './io.js';
-import { lookup, noteRootMarks } from './lookup.js';
-import { MARK } from './marks.js';
-import { ROOT_INO } from './numbers.js';
+import { lookup } from './lookup.js';
 import { attrOf } from './objects.js';
 import { locate, nodeBy, nodeOf } from './places.js';
 import { practicePlace } from './practice.js';
 import { opendir, readdir, releasedir } from './readdir.js';
 import { rmdir, unlink } from './remove.js';
 import { rename } from './rename.js';
+import { giveLayers, makeRoot } from './root.js';
 import { setattr } from './setattr.js';
-import { setStack } from './stacks.js';
 import { settleHandles, takeTables } from './succession.js';
 import { RECORD } from './work.js';
 import { sweep } from './workdir.js';
@@ -48,51 +44,21 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   start(host: Host): void {
-    const root = allocNode(DT.DIR);
-    if (root !== ROOT) throw new Error('the node table was not empty');
-    put(root, F.nlookup, 1);
     if (this.o.upper !== undefined) sweep(this.o.config.workFd);
-    this.begin(host, root);
+    this.o.host = host;
+    makeRoot(this.o);
   }
 
   succeed(host: Host): void {
     takeTables(this.o);
     // A predecessor that was killed at once.
-    if (get(ROOT, F.flags) === 0) this.start(host);
-    else this.begin(host, ROOT);
+    if (get(ROOT, F.flags) === 0) {
+      this.start(host);
+    } else {
+      this.o.host = host;
+      giveLayers(this.o);
+    }
     settleHandles(this.o);
-  }
-
-  /** Gives the root its layers. */
-  private begin(host: Host, root: number): void {
-    const { o } = this;
-    o.host = host;
-    const { upper, lowers } = o.config;
-    if (upper !== undefined) {
-      put(root, F.upper, upper.root);
-      setFlag(root, FLAG.UPPER);
-      const marks = noteRootMarks(o, upper);
-      if (marks > 0 && marks & MARK.IMPURE) setFlag(root, FLAG.IMPURE);
-      if (marks > 0 && marks & MARK.DEFAULT_ACL) setFlag(root, FLAG.DEFAULT_ACL);
-      o.ownNumbers = marks > 0 && (marks & MARK.NUMBER) !== 0;
-    }
-    if (lowers.length > 0 && upper !== undefined) setFlag(root, FLAG.IMPURE);
-    for (const layer of lowers) {
-      noteRootMarks(o, layer);
-      retainDir(layer.root);
-    }
-    if (
-      !setStack(
-        root,
-        lowers.map((layer) => layer.root),
-      )
-    )
-      throw new Error('too many layers');
-    const top = upper ?? lowers[0];
-    if (top === undefined) throw new Error('an overlay needs a layer');
-    const mode = top.statDir(top.root);
-    if (mode < 0) throw new Error(`${top.label}: cannot be read (errno ${-mode})`);
-    put(root, F.inoLo, ROOT_INO);
   }
 
   stop(): void {

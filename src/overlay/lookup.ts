@@ -8,7 +8,8 @@ import { E } from '../linux/errno.js';
 import { emptyPath, openAt, Statx, statAt, statBuffer } from '../linux/files.js';
 import { getBytes, putBytes, u8, u32 } from '../linux/memory.js';
 import { getxattrAt } from '../linux/xattr.js';
-import { attrFromStat, ENTRY_SIZE, Entry } from '../vfs/attr.js';
+import { Attr, attrFromStat, ENTRY_SIZE, Entry } from '../vfs/attr.js';
+import { Counter, count } from '../vfs/counters.js';
 import { ABSENT } from '../vfs/filesystem.js';
 import { allocName } from '../vfs/names.js';
 import {
@@ -159,6 +160,10 @@ const search = {
   path: undefined as string | undefined,
   /** An opaque directory or a whiteout on the way hides the layers below this one. */
   stop: false,
+  /** The number of the directory that an upper one was copied from, and whether one with it was found below. */
+  originLo: 0,
+  originHi: 0,
+  originMet: false,
 };
 
 /** Lower directories found for a merged directory. */
@@ -334,6 +339,15 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
   if (marks & MARK.DEFAULT_ACL) setFlag(slot, FLAG.DEFAULT_ACL);
   if (marks & MARK.XWHITEOUTS) markHiding(upperDir);
   const aufsOpaque = o.config.aufsWhiteouts && hasAufsOpaque(upper, upperDir);
+  if (readNumber(o, upper, upperDir, emptyPath(), marks)) {
+    put(slot, F.inoLo, shown.lo);
+    put(slot, F.inoHi, shown.hi);
+    search.originLo = shown.lo;
+    search.originHi = shown.hi;
+    search.originMet = false;
+  } else {
+    search.originMet = true;
+  }
   if (marks & MARK.OPAQUE || aufsOpaque) {
     setFlag(slot, FLAG.OPAQUE);
   } else {
@@ -346,8 +360,9 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
     if (r < 0) return r;
     if (merged.length > 0) setFlag(slot, FLAG.IMPURE);
     if (!setStack(slot, merged)) return -E.NOMEM;
+    const lost = marks & MARK.REDIRECT && merged.length === 0;
+    if (lost || !search.originMet) count(Counter.misfits);
   }
-  setInoFromMarks(o, slot, upper, upperDir, emptyPath(), marks);
   return 0;
 }
 
@@ -398,6 +413,8 @@ function mergeLowerDir(
     return o.config.aufsWhiteouts && hasAufsWhiteout(layer, dir, name, nameLen) ? STOP : 0;
   }
   if ((mode & S.IFMT) !== S.IFDIR) return STOP;
+  numberFromStat(layer);
+  if (shown.lo === search.originLo && shown.hi === search.originHi) search.originMet = true;
   const child = layer.enter(dir, name, nameLen);
   if (child === 0) return -E.NOMEM;
   merged.push(child);
@@ -535,6 +552,8 @@ function foundUpperFile(
     if (readNumber(o, upper, upperDir, name, marks)) {
       inoLo = shown.lo;
       inoHi = shown.hi;
+    } else {
+      marks &= ~MARK.ORIGIN;
     }
   }
   const known = links > 1 ? nodeByIno(o, inoLo, inoHi) : 0;
@@ -551,13 +570,30 @@ function foundUpperFile(
   }
   if (marks & MARK.METACOPY) {
     const r = findMetacopyData(o, parent, slot, upper, upperDir, name, nameLen, marks);
-    if (r < 0) {
+    if (r < 0 && r !== -E.IO) {
       dropNode(o, slot);
       return r;
     }
+    if (r < 0 || !isDataSize(attr)) withoutData(o, slot);
   }
   finishAttr(o, slot, attr);
   return slot;
+}
+
+/** Whether the data in statBuffer() has the size that the metadata at `attr` tells. */
+function isDataSize(attr: number): boolean {
+  const data = (statBuffer() + Statx.size) >>> 2;
+  const size = (attr + Attr.size) >>> 2;
+  return u32[data] === u32[size] && u32[data + 1] === u32[size + 1];
+}
+
+/** The data of a metacopy file is gone, or is that of another file: there is no opening it, but it can be seen and removed. */
+function withoutData(o: Overlay, slot: number): void {
+  const dir = get(slot, F.lower);
+  put(slot, F.lower, 0);
+  if (dir !== 0) layerFor(o, dir).release(dir);
+  setFlag(slot, FLAG.METACOPY);
+  count(Counter.misfits);
 }
 
 /** Number of a copied-up object: its own mark's, or its origin's. Sets `shown`. @returns false when they do not tell. */
@@ -566,19 +602,6 @@ function readNumber(o: Overlay, layer: Layer, dir: number, name: number, marks: 
   if ((marks & MARK.ORIGIN) === 0) return false;
   const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
   return n > 0 && originNumber(o.config.lowers, ORIGIN, n);
-}
-
-function setInoFromMarks(
-  o: Overlay,
-  slot: number,
-  layer: Layer,
-  dir: number,
-  name: number,
-  marks: number,
-): void {
-  if (!readNumber(o, layer, dir, name, marks)) return;
-  put(slot, F.inoLo, shown.lo);
-  put(slot, F.inoHi, shown.hi);
 }
 
 /** Another name of a node that is already known. */
@@ -720,6 +743,10 @@ function findMetacopyData(
     const below = nextBelow(o, parent, at.index);
     if (below < 0) return below;
     const next = dataPlace.layer as Layer;
+    if (at.index === 0 && marks & MARK.ORIGIN && !isOrigin(o, slot)) {
+      next.release(dataPlace.dir);
+      return -E.IO;
+    }
     mark = next.index > o.bottom ? 0 : o.marks.read(next, dataPlace.dir, search.name);
     if (mark > 0 && mark & MARK.METACOPY) {
       at = next;
@@ -741,6 +768,14 @@ function findMetacopyData(
   put(slot, F.lowerName, allocName(search.name, search.nameLen));
   setFlag(slot, FLAG.METACOPY);
   return 0;
+}
+
+/**
+ * Whether the object in statBuffer() is what a metacopy file was copied from, as the kernel asks with `index=on`. Of the
+ * numbers the part that no key is in is compared: what a key depends on may have changed, and nothing else.
+ */
+function isOrigin(o: Overlay, slot: number): boolean {
+  return o.config.indexFd < 0 || u32[(statBuffer() + Statx.ino) >>> 2] === get(slot, F.inoLo);
 }
 
 const dataPlace = { layer: undefined as Layer | undefined, dir: 0 };

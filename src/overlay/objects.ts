@@ -99,7 +99,7 @@ export function finishAttr(o: Overlay, slot: number, out: number): void {
 /** Blocks of a metacopy file are those of its data. */
 function showDataBlocks(o: Overlay, slot: number, out: number): void {
   const p = locateLower(o, slot);
-  if ((p.layer as Layer).stat(p.dir, p.name) < 0) return;
+  if (p.layer === undefined || p.layer.stat(p.dir, p.name) < 0) return;
   const s = (statBuffer() + Statx.blocks) >>> 2;
   u32[(out + Attr.blocks) >>> 2] = u32[s] as number;
   u32[((out + Attr.blocks) >>> 2) + 1] = u32[s + 1] as number;

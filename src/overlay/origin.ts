@@ -12,7 +12,7 @@ import { HANDLE, INDEX_NAME, ORIGIN } from './work.js';
 const FB_VERSION = 0;
 const FB_MAGIC = 0xfb;
 /** Bytes of struct ovl_fb before the handle: version, magic, len, flags, type, uuid[16]. */
-const FB_HEADER = 21;
+export const ORIGIN_HEADER = 21;
 const FB_FLAG_BIG_ENDIAN = 1;
 
 const HEX = '0123456789abcdef';
@@ -24,14 +24,14 @@ const HEX = '0123456789abcdef';
 export function encodeOrigin(layer: Layer, dir: number, name: number): number {
   const size = layer.handle(dir, name, HANDLE);
   if (size < 0) return size;
-  const length = FB_HEADER + size;
+  const length = ORIGIN_HEADER + size;
   u8[ORIGIN] = FB_VERSION;
   u8[ORIGIN + 1] = FB_MAGIC;
   u8[ORIGIN + 2] = length;
   u8[ORIGIN + 3] = 0;
   u8[ORIGIN + 4] = u8[HANDLE + 4] as number;
   u8.set(layer.uuid, ORIGIN + 5);
-  u8.copyWithin(ORIGIN + FB_HEADER, HANDLE + 8, HANDLE + 8 + size);
+  u8.copyWithin(ORIGIN + ORIGIN_HEADER, HANDLE + 8, HANDLE + 8 + size);
   return length;
 }
 
@@ -70,9 +70,16 @@ const FILEID = {
  * layer need not be in the stack any more. @returns false when it does not tell (an empty mark, an unknown filesystem).
  */
 export function originNumber(lowers: readonly Layer[], at: number, length: number): boolean {
-  if (length <= FB_HEADER || u8[at + 1] !== FB_MAGIC || u8[at] !== FB_VERSION) return false;
+  if (length <= ORIGIN_HEADER || u8[at + 1] !== FB_MAGIC || u8[at] !== FB_VERSION) return false;
   if ((u8[at + 3] as number) & FB_FLAG_BIG_ENDIAN) return false;
-  if (!readHandle(magicOf(lowers, at), u8[at + 4] as number, at + FB_HEADER, length - FB_HEADER)) {
+  if (
+    !readHandle(
+      magicOf(lowers, at),
+      u8[at + 4] as number,
+      at + ORIGIN_HEADER,
+      length - ORIGIN_HEADER,
+    )
+  ) {
     return false;
   }
   number(keyOfUuid(at + 5, found.subvolumeLo, found.subvolumeHi), found.lo, found.hi);

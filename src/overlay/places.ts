@@ -99,11 +99,11 @@ export function locateMetadata(o: Overlay, slot: number): Place {
   return place;
 }
 
-/** As locate(), for the lower object of a file (the data of a metacopy file, the source of a copy-up). */
+/** As locate(), for the lower object of a file (the data of a metacopy file: no layer where it is gone; the source of a copy-up). */
 export function locateLower(o: Overlay, slot: number): Place {
   place.fd = -1;
   place.dir = get(slot, F.lower);
-  place.layer = layerFor(o, place.dir);
+  place.layer = place.dir === 0 ? undefined : layerFor(o, place.dir);
   place.name = nameAt(get(slot, F.lowerName) || get(slot, F.name));
   return place;
 }

@@ -2,7 +2,6 @@
 // Called for everything that is done through a handle; a server opens what it has inherited when it is first used.
 // Flags follow OPEN (io.ts): nothing is created, truncated or appended to.
 
-import type { Layer } from '../layer/layer.js';
 import { O } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { chmodFd, close, reopenFd, statFd } from '../linux/files.js';
@@ -22,7 +21,8 @@ export function serverFlags(o: Overlay, flags: number): number {
 
 export function openLower(o: Overlay, slot: number): number {
   const p = locateLower(o, slot);
-  return (p.layer as Layer).open(p.dir, p.name);
+  // A metacopy file whose data is gone: anything but zeros.
+  return p.layer === undefined ? -E.IO : p.layer.open(p.dir, p.name);
 }
 
 /** The descriptor or content of an open file, or -errno. */

@@ -7,7 +7,7 @@ import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
-import { O } from '../linux/constants.js';
+import { AT, O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import {
   close,
@@ -19,13 +19,14 @@ import {
   statBuffer,
   statFd,
 } from '../linux/files.js';
-import { scratch, u32 } from '../linux/memory.js';
+import { mapMemory, scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
 import { keysOf, type Space } from '../overlay/numbers.js';
 import { inherited, isSuccessor, keep } from '../supervisor/orders.js';
 import type { FileSystem } from '../vfs/filesystem.js';
+import { LAYER_KEYS } from '../vfs/layout.js';
 import { claimUpper } from './claim.js';
 import { openComposefs } from './composefs-open.js';
 import { MountError } from './errors.js';
@@ -103,18 +104,48 @@ function openOverlay(spec: MountSpec): FileSystem {
     folders = inheritedFolders() ?? prepareWorkdir(spec, side.workdir, lowers);
   }
   setKeys(numbered);
-  const config: OverlayConfig = {
-    upper,
-    lowers,
-    dataLayers,
-    workFd: folders?.work ?? -1,
-    indexFd: folders?.index ?? -1,
+  const work = { workFd: folders?.work ?? -1, indexFd: folders?.index ?? -1 };
+  return new OverlayFileSystem(configOf(spec, { upper, lowers, dataLayers, ...work }));
+}
+
+/**
+ * The overlay of a spec for looking at it, while it is mounted or not: nothing is claimed, prepared or written.
+ * @throws MountError of kind `layer` when a layer cannot be opened.
+ */
+export function openToRead(spec: MountSpec): OverlayConfig {
+  mapMemory();
+  const full = hasCapability(CAP.SYS_ADMIN);
+  const numbered: Numbered[] = [];
+  const devices = devicesOfImages(spec);
+  const open = (path: string, index: number): Layer =>
+    isImage(path)
+      ? imageLayer(path, devices.get(path), index, numbered, spec.userxattr)
+      : layerOf(path, index, openLower(path, full), numbered);
+  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
+  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
+  const upperPath = spec.upperdir as string;
+  const upper = layerOf(upperPath, 0, openLower(upperPath, full), numbered);
+  setKeys(numbered);
+  const index = `${spec.workdir}/index`;
+  const indexed = spec.index && lowers.every(hasHandles);
+  const fd = indexed ? openAt(AT.FDCWD, putPath(index), O.RDONLY | O.DIRECTORY) : -1;
+  if (fd < 0 && indexed && fd !== -E.NOENT) {
+    throw new MountError('layer', `workdir: ${index}: cannot be opened (${errnoName(fd)})`);
+  }
+  return configOf(spec, { upper, lowers, dataLayers, workFd: -1, indexFd: Math.max(fd, -1) });
+}
+
+type Parts = Pick<OverlayConfig, 'upper' | 'lowers' | 'dataLayers' | 'workFd' | 'indexFd'>;
+
+function configOf(spec: MountSpec, parts: Parts): OverlayConfig {
+  return {
+    ...parts,
     redirectFollow: spec.redirectDir !== 'nofollow',
     redirectCreate: spec.redirectDir === 'on',
     metacopy: spec.metacopy,
     userxattr: spec.userxattr,
     aufsWhiteouts: spec.whiteouts === 'aufs',
-    sync: !spec.volatile && spec.fsync && syncMatters(upper),
+    sync: !spec.volatile && spec.fsync && syncMatters(parts.upper),
     fsync: !spec.volatile && spec.fsync,
     xattrs: spec.xattrs,
     staticNlink: spec.staticNlink,
@@ -132,13 +163,12 @@ function openOverlay(spec: MountSpec): FileSystem {
           ? 'user.fuseoverlayfs.override_stat'
           : undefined,
   };
-  return new OverlayFileSystem(config);
 }
 
 const TMPFS_MAGIC = 0x01021994;
 
 /** On tmpfs nothing survives a crash, so nothing has to be synced before it is published. */
-function syncMatters(upper: DirectoryLayer | undefined): boolean {
+function syncMatters(upper: Layer | undefined): boolean {
   return upper !== undefined && upper.magic !== TMPFS_MAGIC;
 }
 
@@ -153,7 +183,12 @@ function setKeys(numbered: readonly Numbered[]): void {
   const rank = ({ layer }: Numbered): number => (layer.index === 0 ? Infinity : layer.index);
   const inOrder = [...numbered].sort((a, b) => rank(b) - rank(a));
   const keys = keysOf(inOrder.map(({ space }) => space));
-  for (const [i, { layer }] of inOrder.entries()) layer.key = keys[i] as number;
+  for (const [i, { layer }] of inOrder.entries()) {
+    // A predecessor's keys stay: what a filesystem is called may not be found out any more, when it was unmounted meanwhile.
+    const at = (LAYER_KEYS >>> 2) + layer.index;
+    if (u32[at] === 0) u32[at] = keys[i] as number;
+    layer.key = u32[at] as number;
+  }
 }
 
 /** Makes a layer of an opened directory. */

@@ -24,6 +24,8 @@ export interface Counters {
   readonly layerDirFds: number;
   /** Requests handed to another thread. */
   readonly parked: number;
+  /** Lookups that met an object of the upper which no longer fits the layers below: `varve check` lists them. */
+  readonly misfits: number;
   /** Requests by name, those that occurred. */
   readonly opcodes: Readonly<Record<string, number>>;
 }
@@ -119,6 +121,7 @@ export function readCounters(pid: number): Counters | undefined {
     handles: at(Counter.handles),
     layerDirFds: at(Counter.layerDirFds),
     parked: at(Counter.parked),
+    misfits: at(Counter.misfits),
     opcodes,
   };
 }

@@ -20,6 +20,8 @@ export const Counter = {
   parked: 72,
   /** LAYOUT_VERSION of the program that made the arena. */
   layout: 80,
+  /** Lookups that met an object of the upper which no longer fits the layers below. */
+  misfits: 88,
   opcodes: 512,
 } as const;
 

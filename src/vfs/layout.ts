@@ -85,3 +85,6 @@ export const GIVEN = region(GIVEN_SIZE);
 export const KEPT_SIZE = 64 * KiB;
 export const KEPT_COUNT = 16;
 export const KEPT = region(KEPT_SIZE * KEPT_COUNT);
+
+/** The key of each layer's inode numbers, u32 by the layer's index: a successor shows what its predecessor showed. */
+export const LAYER_KEYS = region(4096);

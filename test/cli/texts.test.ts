@@ -35,6 +35,7 @@ COMMANDS
   status      show the mounts, their layers, requests and memory.
   reload      replace the server of a mount, without unmounting.
   why         tell which layer owns a path, and what it hides.
+  check       list what of an upper no longer fits the layers below it.
   image       build EROFS images, look into them, check and mount them.
   store       keep the content of many images once, by digest.
   demo        show everything once, on layers made in a temporary folder.
