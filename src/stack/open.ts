@@ -74,10 +74,10 @@ function openOverlay(spec: MountSpec): FileSystem {
   const numbered: Numbered[] = [];
   const devices = isSuccessor() ? undefined : devicesOfImages(spec);
   const open = (path: string, index: number): Layer =>
-    (isSuccessor() ? inherited(`layer ${index}`) === undefined : isImage(path))
+    (isSuccessor() ? wasImage(index) : isImage(path))
       ? imageLayer(
           path,
-          devices === undefined ? inheritedDevices(path, index) : devices.get(path),
+          devices?.get(path) ?? inheritedDevices(index),
           index,
           numbered,
           spec.userxattr,
@@ -221,11 +221,18 @@ function imageLayer(
   return layer;
 }
 
-/** A path for each further device that a predecessor opened: what it is called does not matter any more. */
-function inheritedDevices(path: string, index: number): string[] {
-  const devices: string[] = [];
-  while (inherited(`layer ${index} file ${devices.length + 1}`) !== undefined) devices.push(path);
-  return devices;
+/** Whether a predecessor's layer was an image. Looking at its path might be a request to this very server. */
+function wasImage(index: number): boolean {
+  return inherited(`layer ${index} file 0`) !== undefined;
+}
+
+/** The further devices that a predecessor's image had, by name; their descriptors are there. */
+function inheritedDevices(index: number): string[] {
+  const names: string[] = [];
+  while (inherited(`layer ${index} file ${names.length + 1}`) !== undefined) {
+    names.push(`further device ${names.length + 1}`);
+  }
+  return names;
 }
 
 /** What a predecessor opened; its work directory itself is not needed any more. */

@@ -216,20 +216,6 @@ test('umount -f ends a server that does not answer', { skip }, (t) => {
   assert.equal(mountAt(p.at('m')), undefined);
 });
 
-test('status says why a server is gone', { skip }, async (t) => {
-  const p = place(t);
-  p.mount('-q', '-o', STACK, 'm');
-  const { pid } = json<MountReport>(p, 'status', 'm');
-  process.kill(pid as number, 'SIGKILL');
-  for (let i = 0; i < 200 && mountAt(p.at('m')) !== undefined; i++) await sleep(25);
-  assert.equal(mountAt(p.at('m')), undefined);
-  const report = json<MountReport>(p, 'status', 'm');
-  assert.equal(report.state, 'failed');
-  assert.match(report.why ?? '', /the server of .* failed: it/);
-  p.mount('-q', '-o', STACK, 'm');
-  p.umount('-q', 'm');
-});
-
 test('options reach the mount table', { skip: skipRoot }, (t) => {
   const p = place(t);
   p.mount('-q', '-o', `${STACK},fsname=a b,subtype=quarry,suid,dev,noexec,noatime,ro`, 'm');
