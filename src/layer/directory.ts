@@ -31,9 +31,15 @@ let fdLimit = 4096;
 /** Descriptors that a caller may hold at the same time: an operation names four directories at most. */
 const HELD = 8;
 
-/** @param limit at least four times what callers hold, so that the clock always finds one to close. */
+/**
+ * Called before the layers of a mount are opened: no directory has a descriptor yet.
+ * @param limit at least four times what callers hold, so that the clock always finds one to close.
+ */
 export function setFdLimit(limit: number): void {
   fdLimit = Math.max(limit, 4 * HELD);
+  clockLength = 0;
+  hand = 0;
+  held.fill(0);
 }
 
 // Records whose descriptors were handed out last: the clock passes them by, for their callers still use them.

@@ -39,7 +39,7 @@ import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
 import { dropMetadata } from './forget.js';
 import { hiddenName } from './kept.js';
-import { storeUnionLinks } from './links.js';
+import { markLowerLinks, storeUnionLinks } from './links.js';
 import { shown } from './numbers.js';
 import { statNode } from './objects.js';
 import { encodeOrigin, indexName, originNumber } from './origin.js';
@@ -410,7 +410,10 @@ function finish(o: Overlay, staged: Staged): number {
   // Before it is there: whoever finds it must not take its number for another object's.
   setFlag(slot, FLAG.COPIED);
   if (orphan) return finishOrphan(o, staged);
-  if (indexed) indexLink(o, slot, layer, dir, name);
+  if (indexed) {
+    markLowerLinks(o, slot, workFd, TEMP_NAME, links);
+    indexLink(o, slot, layer, dir, name);
+  }
   const parent = get(slot, F.parent);
   r = ensureUpperDir(o, parent);
   if (r >= 0) r = publish(o, parent, TEMP_NAME, nameAt(get(slot, F.name)), false);

@@ -127,8 +127,9 @@ export function dropNode(o: Overlay, slot: number): void {
     return;
   }
   const parent = get(slot, F.parent);
-  removeName(slot);
+  // In this order: without a place and without the flag it would be half made to a successor.
   setFlag(slot, FLAG.ORPHAN);
+  removeName(slot);
   freeUnused(o, slot);
   if (parent !== 0) freeUnused(o, parent);
 }

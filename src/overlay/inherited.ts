@@ -172,14 +172,15 @@ function settleOrphan(o: Overlay, slot: number): number {
   }
   if (!inUpper || hasFlag(slot, FLAG.METACOPY)) restoreLower(o, slot);
   if (!inUpper) {
-    if (get(slot, F.lower) === 0) setFlag(slot, FLAG.UPPER);
-    return slot;
+    if (get(slot, F.lower) !== 0) return slot;
+    setFlag(slot, FLAG.UPPER);
+    return unreachable(slot);
   }
-  if (!hasFlag(slot, FLAG.HIDDEN)) return slot;
+  if (!hasFlag(slot, FLAG.HIDDEN)) return unreachable(slot);
   const fd = openAt(o.config.workFd, hiddenName(slot), O.PATH | O.NOFOLLOW);
   if (fd < 0) {
     clearFlag(slot, FLAG.HIDDEN);
-    return slot;
+    return unreachable(slot);
   }
   put(slot, F.fd, fd + 1);
   if (hasFlag(slot, FLAG.INDEXED) && statFd(fd) >= 0) {
@@ -187,5 +188,11 @@ function settleOrphan(o: Overlay, slot: number): number {
     if (links === 1) o.links.set(slot, 0);
     else readUnionLinks(o, slot, links);
   }
+  return slot;
+}
+
+/** Another name of the object, looked up, must find the object itself. @returns the slot. */
+function unreachable(slot: number): number {
+  if (hasFlag(slot, FLAG.HASHED_INO)) removeIno(slot);
   return slot;
 }

@@ -6,10 +6,12 @@ import type { Layer } from '../layer/layer.js';
 import { emptyPath } from '../linux/files.js';
 import { getBytes, putBytes } from '../linux/memory.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
+import { nameAt } from '../vfs/names.js';
 import { F, FLAG, get, hasFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { statNlink, statNode } from './objects.js';
 import { locate, locateLower } from './places.js';
+import { layerFor, stackAt, stackLength } from './stacks.js';
 import { XATTR_VALUE } from './work.js';
 
 /** Sets the union link count of an upper node from its xattr; `real` is the inode's own count. */
@@ -25,12 +27,39 @@ export function readUnionLinks(o: Overlay, slot: number, real: number): void {
   if (Number.isNaN(difference)) return;
   if (text[0] === 'U') {
     o.links.set(slot, Math.max(1, real + difference));
-  } else if (get(slot, F.lower) !== 0) {
-    const lower = locateLower(o, slot);
-    if ((lower.layer as Layer).stat(lower.dir, lower.name) > 0) {
-      o.links.set(slot, Math.max(1, statNlink() + difference));
-    }
+  } else if (statLower(o, slot)) {
+    o.links.set(slot, Math.max(1, statNlink() + difference));
   }
+}
+
+/** Attributes of the lower object to statBuffer(): of a file found by its upper name it has the same name below. */
+function statLower(o: Overlay, slot: number): boolean {
+  if (get(slot, F.lower) !== 0) {
+    const lower = locateLower(o, slot);
+    return (lower.layer as Layer).stat(lower.dir, lower.name) > 0;
+  }
+  const parent = get(slot, F.parent);
+  for (let i = 0; parent !== 0 && i < stackLength(parent); i++) {
+    const dir = stackAt(parent, i);
+    if (layerFor(o, dir).stat(dir, nameAt(get(slot, F.name))) > 0) return true;
+  }
+  return false;
+}
+
+/**
+ * Writes the union link count of an object that is being copied up, staged as `name` below `dirfd`: by the lower's own
+ * count, for its own is not settled before it has all its names.
+ */
+export function markLowerLinks(
+  o: Overlay,
+  slot: number,
+  dirfd: number,
+  name: number,
+  own: number,
+): void {
+  const difference = (o.links.get(slot) ?? own) - own;
+  const length = putBytes(XATTR_VALUE, `L${difference < 0 ? '' : '+'}${difference}`);
+  setxattrAt(dirfd, name, o.marks.nlink, XATTR_VALUE, length, 0);
 }
 
 /** Writes the union link count of an indexed upper node; after every change of it or of the inode's own count. */

@@ -36,8 +36,13 @@ export function childOf(o: Overlay, parent: number, name: number, nameLen: numbe
 
 /** The node entered under this inode number, its place known, or 0. */
 export function nodeByIno(o: Overlay, lo: number, hi: number): number {
-  const slot = findIno(lo, hi);
-  return hasFlag(slot, FLAG.INHERITED) ? o.settle(slot) : slot;
+  let slot = findIno(lo, hi);
+  // Of what cannot be reached any more the number leads nowhere.
+  while (hasFlag(slot, FLAG.INHERITED)) {
+    if (o.settle(slot) === 0 && findIno(lo, hi) === slot) return 0;
+    slot = findIno(lo, hi);
+  }
+  return slot;
 }
 
 /** The node that a found slot stands for: itself, or an alias's target. */

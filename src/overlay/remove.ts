@@ -9,6 +9,7 @@ import { close, emptyPath, mknodAt, openAt, renameAt, unlinkAt } from '../linux/
 import { getBytes } from '../linux/memory.js';
 import { getxattrAt } from '../linux/xattr.js';
 import { ABSENT, type Request } from '../vfs/filesystem.js';
+import { H, get as handleGet } from '../vfs/handles.js';
 import { note, noted, publishing } from '../vfs/journal.js';
 import { nameAt, nameLength } from '../vfs/names.js';
 import {
@@ -102,12 +103,21 @@ export function keepReachable(o: Overlay, record: number): boolean {
     return fd >= 0;
   }
   // Handles of a metacopy file are of its data, which another object has.
-  const notByHandle = hasFlag(record, FLAG.HASHED_INO) || hasFlag(record, FLAG.METACOPY);
+  const notByHandle =
+    hasFlag(record, FLAG.HASHED_INO) || hasFlag(record, FLAG.METACOPY) || hasUnopened(record);
   // Without a handle somebody may still hold an O_PATH descriptor.
   if (typeOfNode(record) === DT.REG && !notByHandle && get(record, F.handles) !== 0) return false;
   const fd = openUpper(o, record, O.PATH);
   if (fd >= 0) put(record, F.fd, fd + 1);
   return fd >= 0;
+}
+
+/** Whether a handle of the node is a predecessor's, not used since. */
+function hasUnopened(record: number): boolean {
+  for (let h = get(record, F.handles); h !== 0; h = handleGet(h, H.next)) {
+    if (handleGet(h, H.fd) === 0) return true;
+  }
+  return false;
 }
 
 /** Closes the descriptor by which an object is reached, for it is reached by its name again. */
@@ -149,9 +159,9 @@ export function forgetName(o: Overlay, record: number): void {
     }
   }
   const lower = get(record, F.lower);
+  setFlag(record, FLAG.ORPHAN);
   const ref = removeName(record, lower !== 0 && !isDir(record) && get(record, F.lowerName) === 0);
   if (ref !== 0) put(record, F.lowerName, ref);
-  setFlag(record, FLAG.ORPHAN);
   changeUnionLinks(o, record, -1);
   if (o.links.get(record) === 0) dropIndexEntry(o, record);
   freeUnused(o, record);

@@ -227,9 +227,14 @@ export class Kernel {
     return node;
   }
 
+  /** The folder of a path and its last name. Nobody dies of looking for it. */
   #place(path: string): [Node, string] {
+    const plan = this.#plan;
+    this.#plan = [];
     const slash = path.lastIndexOf('/');
-    return [this.at(path.slice(0, Math.max(slash, 0))), path.slice(slash + 1)];
+    const folder = this.at(path.slice(0, Math.max(slash, 0)));
+    this.#plan = plan;
+    return [folder, path.slice(slash + 1)];
   }
 
   forget(node: Node, count = 1): void {
@@ -336,7 +341,7 @@ export class Kernel {
   }
 
   tmpfile(path: string, mode = 0o600): File | string {
-    const folder = this.at(path);
+    const [folder] = this.#place(`${path}/`);
     const reply = noReply();
     const node = this.#entry(
       this.ask((fs) => {
