@@ -4,6 +4,7 @@
 
 import { u8, u32 } from '../linux/memory.js';
 import { OBJECT_COUNT, OBJECT_SIZE, OBJECTS } from '../vfs/layout.js';
+import { IDENTITY_WORDS, type Identity } from './verified-objects.js';
 
 /** Fields of a record, as u32 indexes. */
 const T = {
@@ -14,6 +15,8 @@ const T = {
   users: 2,
   /** What the kernel was told to read: 0 not asked yet, 1 through the server, else a backing id + 1. */
   backing: 3,
+  /** Identity of the file that was compared with its digest; its first word is written last, and is 0 where there is none. */
+  verified: 4,
   /** 32 or 64 bytes. */
   digest: 16,
 } as const;
@@ -74,6 +77,7 @@ export class ObjectTable {
     const k = BASE + slot * WORDS;
     this.#u32[k + T.users] = 0;
     this.#u32[k + T.backing] = 0;
+    this.#u32[k + T.verified] = 0;
     u8.set(digest, (k + T.digest) << 2);
     // A slot below `next` is looked at by a successor: free until its last word is written.
     if (slot === next) this.#u32[BASE + ALL.next] = next + 1;
@@ -127,6 +131,19 @@ export class ObjectTable {
 
   setBacking(slot: number, id: number): void {
     this.#u32[BASE + slot * WORDS + T.backing] = id + 1;
+  }
+
+  /** What the object was when it was equal to its digest; undefined: it was not, or nobody has looked. */
+  verified(slot: number): Identity | undefined {
+    const k = BASE + slot * WORDS + T.verified;
+    return this.#u32[k] === 0 ? undefined : this.#u32.slice(k, k + IDENTITY_WORDS);
+  }
+
+  setVerified(slot: number, identity: Identity | undefined): void {
+    const k = BASE + slot * WORDS + T.verified;
+    this.#u32[k] = 0;
+    if (identity === undefined) return;
+    for (let i = IDENTITY_WORDS - 1; i >= 0; i--) this.#u32[k + i] = identity[i] as number;
   }
 
   /** A copy. */

@@ -40,9 +40,9 @@ export interface OpenObject {
   fd: number;
   /** For the log. */
   path: string;
-  /** A predecessor opened it, and it was not compared since. */
+  /** A predecessor opened it, and nobody has looked since whether it is the same. */
   inherited: boolean;
-  /** What it was when it was compared with its digest, and was equal; undefined: it was not. */
+  /** What it was when it was compared with its digest, and was equal; undefined: it was not. In the table too. */
   verified: Identity | undefined;
   /** The same where it was not equal. */
   refused: Identity | undefined;
@@ -84,6 +84,7 @@ export class OpenObjects {
       const digest = this.#table.digest(slot);
       const object = this.#remember(slot, Buffer.from(digest).toString('hex'), digest, -1, '');
       object.inherited = true;
+      object.verified = this.#table.verified(slot);
       if (this.#table.users(slot) === 0) this.#close(object);
     }
   }
@@ -212,7 +213,7 @@ export class OpenObjects {
     if (object.verified !== undefined && sameIdentity(now, object.verified)) return undefined;
     if (object.refused !== undefined && sameIdentity(now, object.refused)) return wrong(object);
     if (this.#verified.has(now, object.digest)) {
-      object.verified = now.slice();
+      this.#setVerified(object, now.slice());
       return undefined;
     }
     if (object.waiting !== undefined) {
@@ -259,17 +260,22 @@ export class OpenObjects {
 
   /** Takes in what hashing gave. @param before what the object was when it began. */
   #judge(object: OpenObject, before: Identity, result: number): void {
-    object.verified = undefined;
+    this.#setVerified(object, undefined);
     object.refused = undefined;
     if (statFd(object.fd) < 0 || !sameIdentity(identityOfStat(this.#now), before)) return;
     if (result === 0) {
-      object.verified = before;
+      this.#setVerified(object, before);
       object.attempts = 0;
       if (!isRacy(before, Date.now())) this.#verified.add(before, object.digest);
     } else if (result === -E.BADMSG) {
       object.refused = before;
       object.attempts = 0;
     }
+  }
+
+  #setVerified(object: OpenObject, identity: Identity | undefined): void {
+    object.verified = identity;
+    this.#table.setVerified(object.slot, identity);
   }
 
   /** Keeps some objects open that nobody uses, and closes the others. */

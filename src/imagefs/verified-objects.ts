@@ -6,7 +6,8 @@ import { Statx, statBuffer } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 
 /** Words of an identity: ino, size, ctime, mtime (two each), both nanoseconds, device (two). */
-const WORDS = 12;
+export const IDENTITY_WORDS = 12;
+const WORDS = IDENTITY_WORDS;
 /** Words of a digest that are kept: 256 bits, of SHA-512 too. */
 const DIGEST_WORDS = 8;
 const RECORD = 24;

@@ -166,6 +166,29 @@ test('a request that opens and is undone does both', () => {
   assert.equal(table.users(slot), 0);
 });
 
+test('what an object was when it was compared is whole or not there, wherever a server ended', () => {
+  const identity = (i: number): Uint32Array => new Uint32Array(12).fill(i);
+  for (let last = 0; last <= 30; last++) {
+    clear();
+    const plain = new ObjectTable();
+    const slot = plain.add(digest(1));
+    assert.equal(plain.verified(slot), undefined);
+    const table = new ObjectTable(cutting(last));
+    try {
+      for (const i of [1, 2]) table.setVerified(slot, identity(i));
+    } catch (error) {
+      assert.ok(error instanceof Cut);
+    }
+    const found = plain.verified(slot);
+    if (found !== undefined) assert.deepEqual(found, identity(found[0] as number), `store ${last}`);
+    // Thirteen stores each; the one that takes the first away is the fourteenth.
+    const whole = last === 0 || last === 14 || last > 26;
+    assert.equal(found !== undefined, whole, `store ${last}`);
+    plain.setVerified(slot, undefined);
+    assert.equal(plain.verified(slot), undefined);
+  }
+});
+
 test('an fh of a predecessor is never given out again', () => {
   clear();
   const seen = new Set<string>();

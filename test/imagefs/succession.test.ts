@@ -53,6 +53,8 @@ class Kernel {
   nextBacking = 1;
   /** Backing ids and the inode numbers of their files. */
   readonly backing = new Map<number, number>();
+  /** Objects that were hashed by a thread. */
+  jobs = 0;
   /** Nodes whose first bytes were given, in order. */
   readonly stored: number[] = [];
 }
@@ -95,7 +97,10 @@ class Life {
         kernel.backing.delete(id);
       },
       jobs: {
-        run: (kind, a, b, c, d, e, done) => done(performVerify(kind, a, b, c, d, e)),
+        run: (kind, a, b, c, d, e, done) => {
+          kernel.jobs++;
+          done(performVerify(kind, a, b, c, d, e));
+        },
         parkReply: () => -E.NOSYS,
       },
     } satisfies Partial<Host> as Partial<Host> as Host;
@@ -301,11 +306,11 @@ function readAfter(t: TestContext, change: (object: string) => void, more = {}):
   return result;
 }
 
-function flip(path: string): void {
+function flip(path: string, size = SMALL): void {
   const fd = openSync(path, 'r+');
   writeSync(
     fd,
-    Buffer.from([contentOf(SMALL)[77] as number]).map((byte) => byte ^ 1),
+    Buffer.from([contentOf(size)[77] as number]).map((byte) => byte ^ 1),
     0,
     1,
     77,
@@ -323,6 +328,23 @@ test('what a successor opens again is compared with its digest first', (t) => {
   assert.deepEqual(replaced, contentOf(SMALL));
   const shorter = readAfter(t, (object) => rmSync(object), { verify: false });
   assert.equal(shorter, -E.IO);
+});
+
+test('an object that stays what it was is not hashed again', (t) => {
+  const w = world(t);
+  const first = w.life();
+  const node = first.lookup('big');
+  const file = first.open(node);
+  first.kill();
+  const second = w.life();
+  second.read(node, file, 10, 0);
+  assert.equal(w.kernel.jobs, 1);
+  second.kill();
+  flip(objectOf(w.sample, BIG), BIG);
+  const third = w.life();
+  assert.equal(third.read(node, file, 10, 0), -E.IO);
+  assert.equal(w.kernel.jobs, 2);
+  third.kill();
 });
 
 test('an object that is whole again is read again', (t) => {
