@@ -35,6 +35,8 @@ export interface ServeOptions {
   readonly writeback?: boolean;
   /** Default false: POSIX ACLs. */
   readonly acl?: boolean;
+  /** Default false: lookup() finds "." and ".." of any nodeid that a server of this filesystem ever gave. */
+  readonly exported?: boolean;
   /** Default false: prints every request and reply. */
   readonly trace?: boolean;
   /** Default false: idle time after the start is used to warm up, reading the first directories and changing a borrowed one. */
@@ -143,6 +145,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       passthrough: (options.passthrough ?? false) && passthroughPermitted(),
       writeback: options.writeback ?? false,
       acl: (options.acl ?? false) && (fs.acl ?? true),
+      exported: options.exported ?? false,
       minor: options.minor,
     },
     timeout: options.timeout ?? 1,

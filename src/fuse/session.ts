@@ -22,6 +22,8 @@ export interface SessionWishes {
   readonly writeback: boolean;
   /** POSIX ACLs are read, and checked by the kernel (implies default_permissions). */
   readonly acl: boolean;
+  /** Nodeids mean the same to every server of the filesystem: file handles outlive what the kernel remembers. */
+  readonly exported?: boolean;
   /** Claim an older ABI (a test of older kernels' paths). */
   readonly minor?: number;
 }
@@ -72,7 +74,6 @@ const RESEND_MINOR = 40;
  *   AUTO_INVAL_DATA                  would drop the page cache for each change of mtime
  *   EXPLICIT_INVAL_DATA              would keep pages when a size changes behind the kernel's back
  *   SPLICE_*                         data goes through the arena
- *   EXPORT_SUPPORT                   handles come with a later part
  *   ASYNC_DIO                        offered together with ASYNC_READ's background queue; direct writes stay ordered without
  */
 const ALWAYS =
@@ -122,6 +123,8 @@ export function negotiate(init: Value<typeof FuseInitIn>, wishes: SessionWishes)
   let flags = ALWAYS;
   if (writeback) flags |= INIT.WRITEBACK_CACHE;
   if (acl) flags |= INIT.POSIX_ACL;
+  // LOOKUP of "." and ".." then finds what a file handle names.
+  if (wishes.exported) flags |= INIT.EXPORT_SUPPORT;
   flags = (flags & offered) >>> 0;
   let flags2: number = minor >= RESEND_MINOR ? INIT2.HAS_RESEND : 0;
   if (passthrough) flags2 |= INIT2.PASSTHROUGH;

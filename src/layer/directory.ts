@@ -23,6 +23,7 @@ import * as counters from '../vfs/counters.js';
 import { LISTING, LISTING_SIZE } from '../vfs/layout.js';
 import { nameAt } from '../vfs/names.js';
 import { allocDir, D, get, moveDir, put, releaseDir } from './dirs.js';
+import { pathOfInode } from './find.js';
 import type { UpperLayer } from './layer.js';
 
 /** Descriptors of layer directories that may be open at once, over all layers of the mount. */
@@ -116,6 +117,8 @@ export class DirectoryLayer implements UpperLayer {
   readonly metadataOnly = false;
   /** The root's descriptor, never closed by the clock. */
   private readonly rootFd: number;
+  /** A real descriptor of the root, for handles; -1 until one is used, -errno where there can be none. */
+  private mountFd = -1;
   private readonly openFlags: number;
 
   constructor(options: DirectoryLayerOptions) {
@@ -235,11 +238,20 @@ export class DirectoryLayer implements UpperLayer {
     return links > 0 ? 1 : 0;
   }
 
+  pathOf(inoLo: number, inoHi: number): string | undefined {
+    if (this.mountFd === -1) {
+      this.mountFd = openAt(this.rootFd, dotPath(), O.RDONLY | O.DIRECTORY | O.NOATIME);
+    }
+    if (this.mountFd < 0) return undefined;
+    return pathOfInode(this.magic, this.mountFd, this.rootFd, inoLo, inoHi);
+  }
+
   statfs(out: number): number {
     return fstatfs(this.rootFd, out);
   }
 
   close(): void {
+    if (this.mountFd >= 0) close(this.mountFd);
     close(this.rootFd);
   }
 }

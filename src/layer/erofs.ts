@@ -15,6 +15,7 @@ import { cstrlen, getBytes, putU64, u8, u16, u32 } from '../linux/memory.js';
 import { LISTING } from '../vfs/layout.js';
 import { type Content, openContent } from './content.js';
 import { allocDir, D, get, put, releaseDir } from './dirs.js';
+import { pathOfNid } from './find-nid.js';
 import type { Layer } from './layer.js';
 
 /** enum fid_type: number as two words, high word first, and a generation, which EROFS leaves 0. */
@@ -160,6 +161,18 @@ export class ErofsLayer implements Layer {
       return this.#served.inode(nid).mode & S.IFMT ? 1 : 0;
     } catch {
       return 0;
+    }
+  }
+
+  pathOf(inoLo: number, inoHi: number): string | undefined {
+    const { image } = this.#served;
+    // There the number is not the nid.
+    if (image.superblock.metaboxNid !== undefined) return undefined;
+    try {
+      return pathOfNid(image, inoHi * HI + inoLo);
+    } catch {
+      // Any number may be asked for, also one where no inode lies.
+      return undefined;
     }
   }
 

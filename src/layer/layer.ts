@@ -55,6 +55,11 @@ export interface Layer {
    * @returns 1, 0, or -errno where nobody can tell (EPERM: not this process).
    */
   hasHandle(handle: number): number;
+  /**
+   * Where an inode lies, as far as the filesystem tells without a search: a path from the layer's root without a leading
+   * slash, one code unit a byte. A guess: whoever uses it looks whether the number is there. Absent: it never tells.
+   */
+  pathOf?(inoLo: number, inoHi: number): string | undefined;
   /** Disk space, as fstatfs(2) to `out`. */
   statfs(out: number): number;
   close(): void;

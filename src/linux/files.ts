@@ -92,6 +92,13 @@ export const Statx = {
 } as const;
 
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
+let statWanted = STATX_BASIC_STATS;
+
+/** Whether this thread's statAt() and statFd() ask for btime too; where it is not kept it reads as zeros. */
+export function statBirth(on: boolean): void {
+  statWanted = on ? STATX_BASIC_STATS | STATX_BTIME : STATX_BASIC_STATS;
+}
 const STAT_FLAGS = AT.SYMLINK_NOFOLLOW | AT.EMPTY_PATH | AT.NO_AUTOMOUNT;
 
 /** Arena offset of the struct statx that the last statAt() or statFd() of this thread filled. */
@@ -105,7 +112,7 @@ export function statBuffer(): number {
  */
 export function statAt(dirfd: number, name: number): number {
   const at = scratch + STATX_AT;
-  const r = c.statx(dirfd, base + name, STAT_FLAGS, STATX_BASIC_STATS, base + at);
+  const r = c.statx(dirfd, base + name, STAT_FLAGS, statWanted, base + at);
   return r < 0 ? ret(r) : (u16[(at + Statx.mode) >>> 1] as number);
 }
 

@@ -32,6 +32,33 @@ export function openByHandle(mountFd: number, handle: number, flags: number): nu
   return ret(openByHandleAt(mountFd, base + handle, flags | O.CLOEXEC));
 }
 
+/** XFS_IOC_BULKSTAT, Linux 5.4: struct xfs_bulk_ireq, 64 bytes, then struct xfs_bulkstat, 192 bytes. */
+const XFS_BULKSTAT = {
+  request: 0x8040587f,
+  icount: 12,
+  ocount: 16,
+  answer: 64,
+  bs_gen: 64,
+} as const;
+
+/**
+ * The generation that a handle of this inode of an XFS must carry. Needs CAP_SYS_ADMIN.
+ * @returns undefined when there is no such inode. @param fd a real descriptor on the filesystem.
+ */
+export function xfsGeneration(fd: number, inoLo: number, inoHi: number): number | undefined {
+  const at = scratch + 1024;
+  const answer = (at + XFS_BULKSTAT.answer) >>> 2;
+  u8.fill(0, at, at + 256);
+  u32[at >>> 2] = inoLo;
+  u32[(at >>> 2) + 1] = inoHi;
+  u32[(at + XFS_BULKSTAT.icount) >>> 2] = 1;
+  if (ioctlAt(fd, XFS_BULKSTAT.request, at) < 0) return undefined;
+  // It begins at the first inode that is in use.
+  if (u32[(at + XFS_BULKSTAT.ocount) >>> 2] !== 1) return undefined;
+  if (u32[answer] !== inoLo || u32[answer + 1] !== inoHi) return undefined;
+  return u32[answer + XFS_BULKSTAT.bs_gen / 4] as number;
+}
+
 /** How filesystems tell their UUID: ioctl, where it lies in the answer, and the u32 that the question begins with. */
 const UUID_CALLS = [
   // FS_IOC_GETFSUUID, Linux 6.9: struct fsuuid2 { u8 len; u8 uuid[16]; }

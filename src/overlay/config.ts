@@ -46,6 +46,8 @@ export interface OverlayConfig {
   readonly privileged: boolean;
   /** Passthrough for files of the upper, and of lowers when there is no upper. */
   readonly passthrough: boolean;
+  /** File handles outlive the server: nodeids are inode numbers. */
+  readonly nfsExport: boolean;
   /** Name of the xattr that keeps mode and owner, or undefined. */
   readonly overrideStat: string | undefined;
 }

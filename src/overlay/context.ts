@@ -18,6 +18,20 @@ export interface PendingCopy {
   failures: number;
 }
 
+/** What nfs_export=on adds (export.ts): nodeids that are numbers, and a way from a number to its object. */
+export interface Exporting {
+  /** Notes the birth of the object whose struct statx lies in statBuffer(): it tells objects apart that had one number. */
+  born(): void;
+  /** A copied-up object keeps what its original had. */
+  copied(generation: number): void;
+  /** Enters a new node, born last, under its number. @returns the node to go on with: another one that is the same object. */
+  settle(slot: number, parent: number): number;
+  /** A directory node has got another name in it. */
+  nameAdded(dir: number): void;
+  /** A node is about to be freed. */
+  forgotten(slot: number): void;
+}
+
 export class Overlay {
   readonly config: OverlayConfig;
   readonly marks: Marks;
@@ -59,6 +73,8 @@ export class Overlay {
   readonly copies = new Map<number, PendingCopy>();
   /** Numbers the temporary names in the workdir. */
   tempCounter = 0;
+  /** With nfs_export=on. */
+  exporting: Exporting | undefined;
   /** umask of the process as last set. */
   umask = -1;
 

@@ -33,7 +33,7 @@ import { getxattrAt, removexattrAt, setxattrAt } from '../linux/xattr.js';
 import * as counters from '../vfs/counters.js';
 import { H, get as handleGet, put as handlePut, KIND } from '../vfs/handles.js';
 import { nameAt, nameLength } from '../vfs/names.js';
-import { clearFlag, F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
+import { clearFlag, F, FLAG, get, handleGeneration, hasFlag, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { copyData, waitForCopy } from './copy-data.js';
 import { DirIndex } from './dir-index.js';
@@ -236,7 +236,10 @@ function markOrigin(
     originNumber(o.config.lowers, ORIGIN, length) &&
     shown.lo === get(slot, F.inoLo) &&
     shown.hi === get(slot, F.inoHi);
-  if (!told) writeOwnNumber(o, slot, 0, dirfd, to);
+  // The copy is born again; its handles are not to change.
+  if (!told || o.exporting !== undefined) {
+    writeOwnNumber(o, slot, handleGeneration(slot), dirfd, to);
+  }
 }
 
 /** Marks an upper directory as holding copied-up objects, once. */
@@ -271,6 +274,7 @@ function publish(
 
 /** Tells a directory's index that its upper has this name now. */
 export function noteUpperName(o: Overlay, parent: number, name: number): void {
+  o.exporting?.nameAdded(parent);
   const listing = o.snapshots.get(parent);
   if (listing !== undefined) listing.stale = true;
   const index = o.indexes.get(parent);

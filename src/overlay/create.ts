@@ -338,6 +338,7 @@ function newUpperNode(
     return -E.NOMEM;
   }
   setInoFromStat(slot, upper);
+  o.exporting?.born();
   setFlag(slot, FLAG.UPPER | FLAG.NO_CAPABILITY | (placed.overWhiteout ? 0 : FLAG.FRESH));
   if ((mode & S.IFMT) === S.IFDIR) {
     put(slot, F.upper, upper.enter(get(parent, F.upper), name, nameLen));
@@ -345,7 +346,7 @@ function newUpperNode(
     if (hasFlag(parent, FLAG.DEFAULT_ACL)) setFlag(slot, FLAG.DEFAULT_ACL);
   }
   finishAttr(o, slot, attr);
-  return slot;
+  return o.exporting === undefined ? slot : o.exporting.settle(slot, parent);
 }
 
 /** The parent of a new object, made upper; or -errno. */
@@ -511,7 +512,9 @@ export function tmpfile(
   statFd(fd);
   attrFromStat(out + Entry.attr);
   setInoFromStat(slot, o.upper as NonNullable<Overlay['upper']>);
+  o.exporting?.born();
   setFlag(slot, FLAG.UPPER | FLAG.ORPHAN | FLAG.FRESH);
+  o.exporting?.settle(slot, parent);
   finishAttr(o, slot, out + Entry.attr);
   hideFile(o, slot, fd);
   const opened = attachHandle(o, slot, fd, flags, 0, reply, made);

@@ -15,10 +15,11 @@ import type {
   Request,
   SetAttr,
 } from '../vfs/filesystem.js';
-import { F, get, ROOT, slotOf } from '../vfs/nodes.js';
+import { F, get, insertIno, nodeidHi, nodeidLo, numberNodes, ROOT, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
+import { Exports, isDots } from './export.js';
 import { forget } from './forget.js';
 import { unhideAll } from './hide.js';
 import * as io from './io.js';
@@ -38,18 +39,22 @@ import { getxattr, listxattr, removexattr, setxattr } from './xattrs.js';
 
 export class OverlayFileSystem implements FileSystem {
   private readonly o: Overlay;
+  private exports: Exports | undefined;
 
   constructor(config: OverlayConfig) {
     this.o = new Overlay(config);
   }
 
   start(host: Host): void {
+    this.exportNumbers();
     if (this.o.upper !== undefined) sweep(this.o.config.workFd);
     this.o.host = host;
     makeRoot(this.o);
+    if (this.exports !== undefined) insertIno(ROOT);
   }
 
   succeed(host: Host): void {
+    this.exportNumbers();
     takeTables(this.o);
     // A predecessor that was killed at once.
     if (get(ROOT, F.flags) === 0) {
@@ -57,8 +62,17 @@ export class OverlayFileSystem implements FileSystem {
     } else {
       this.o.host = host;
       giveLayers(this.o);
+      if (this.exports !== undefined) insertIno(ROOT);
     }
     settleHandles(this.o);
+  }
+
+  /** Before the first node is made or taken over: whether nodeids are numbers. */
+  private exportNumbers(): void {
+    const { o } = this;
+    numberNodes(o.config.nfsExport);
+    if (o.config.nfsExport) this.exports ??= new Exports(o);
+    o.exporting = this.exports;
   }
 
   stop(): void {
@@ -68,10 +82,13 @@ export class OverlayFileSystem implements FileSystem {
 
   practicePlace(): NodeRef | undefined {
     const slot = practicePlace(this.o);
-    return slot === 0 ? undefined : [slot, get(slot, F.generation)];
+    return slot === 0 ? undefined : [nodeidLo(slot), nodeidHi(slot)];
   }
 
   lookup(r: Request, name: number, nameLen: number, out: number): number {
+    if (this.exports !== undefined && isDots(name, nameLen)) {
+      return this.exports.lookup(r.nodeLo, r.nodeHi, nameLen, out);
+    }
     const parent = nodeOf(this.o, r);
     return parent === 0 ? -E.STALE : lookup(this.o, parent, name, nameLen, out);
   }

@@ -48,6 +48,7 @@ export function freeUnused(o: Overlay, slot: number): void {
 function destroy(o: Overlay, slot: number): void {
   // The own name goes last: it keeps the parent, which freeUnused() frees next, if an additional name lies there too.
   dropAliases(o, slot);
+  o.exporting?.forgotten(slot);
   removeName(slot);
   const fd = get(slot, F.fd);
   if (fd !== 0) close(fd - 1);

@@ -18,7 +18,7 @@ import { u32 } from '../linux/memory.js';
 import { mayWriteTo } from '../linux/process.js';
 import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
-import { F, FLAG, get, hasFlag, put, setFlag } from '../vfs/nodes.js';
+import { F, FLAG, get, hasFlag, nodeidHi, nodeidLo, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropContent, freeUnused } from './forget.js';
@@ -250,7 +250,7 @@ const nodeOfHandle = (fhLo: number, fhHi: number) => handleGet(handleOf(fhLo, fh
 /** dropSetId(), and the kernel learns of it: it starts programs with the mode that it remembers. @returns 0 or -errno. */
 function takeSetId(o: Overlay, slot: number, fd: number, gid: number): number {
   const e = dropSetId(fd, gid);
-  if (e > 0) o.host.invalInode(slot, get(slot, F.generation), -1, 0);
+  if (e > 0) o.host.invalInode(nodeidLo(slot), nodeidHi(slot), -1, 0);
   return e < 0 ? e : 0;
 }
 

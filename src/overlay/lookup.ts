@@ -18,9 +18,12 @@ import {
   FLAG,
   freeNode,
   get,
+  handleGeneration,
   hasFlag,
   insertIno,
   insertName,
+  nodeidHi,
+  nodeidLo,
   put,
   rec,
   setFlag,
@@ -51,9 +54,9 @@ export function answerEntry(slot: number, out: number): number {
   const k = rec(slot);
   u32[k + F.nlookup] = (u32[k + F.nlookup] as number) + 1;
   const e = out >>> 2;
-  u32[e] = slot;
-  u32[e + 1] = u32[k + F.generation] as number;
-  u32[e + 2] = 0;
+  u32[e] = nodeidLo(slot);
+  u32[e + 1] = nodeidHi(slot);
+  u32[e + 2] = handleGeneration(slot);
   u32[e + 3] = 0;
   return ENTRY_SIZE;
 }
@@ -94,7 +97,8 @@ export function lookupChild(
   }
   if (o.config.aufsWhiteouts && isAufsName(name, nameLen)) return ABSENT;
   if (hasFlag(parent, FLAG.ORPHAN)) return ABSENT;
-  return lookupLayers(o, parent, name, nameLen, attr);
+  const slot = lookupLayers(o, parent, name, nameLen, attr);
+  return o.exporting === undefined || slot < 0 ? slot : o.exporting.settle(slot, parent);
 }
 
 function isAufsName(name: number, nameLen: number): boolean {
@@ -198,6 +202,7 @@ export function lookupLayers(
         setFlag(parent, FLAG.WHITEOUTS);
         return ABSENT;
       }
+      o.exporting?.born();
       return (mode & S.IFMT) === S.IFDIR
         ? foundUpperDir(o, parent, name, nameLen, attr)
         : foundUpperFile(o, parent, name, nameLen, mode, attr);
@@ -219,6 +224,7 @@ export function lookupLayers(
       continue;
     }
     if (isWhiteout(mode) || isXattrWhiteout(o, layer, dir, name, mode)) return ABSENT;
+    o.exporting?.born();
     return (mode & S.IFMT) === S.IFDIR
       ? foundLowerDir(o, parent, i, name, nameLen, attr)
       : foundLowerFile(o, parent, layer, dir, name, nameLen, mode, attr);
@@ -563,7 +569,7 @@ function foundUpperFile(
   put(slot, F.inoLo, inoLo);
   put(slot, F.inoHi, inoHi);
   setFlag(slot, FLAG.UPPER);
-  if (links > 1) insertIno(slot);
+  if (links > 1 && o.exporting === undefined) insertIno(slot);
   if (marks & MARK.NLINK && o.config.indexFd >= 0) {
     setFlag(slot, FLAG.INDEXED);
     readUnionLinks(o, slot, links);
@@ -600,6 +606,7 @@ function withoutData(o: Overlay, slot: number): void {
 function readNumber(o: Overlay, layer: Layer, dir: number, name: number, marks: number): boolean {
   if (marks & MARK.NUMBER && readOwnNumber(o, layer, dir, name)) return true;
   if ((marks & MARK.ORIGIN) === 0) return false;
+  o.exporting?.copied(0);
   const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
   return n > 0 && originNumber(o.config.lowers, ORIGIN, n);
 }
@@ -653,7 +660,7 @@ function foundLowerFile(
   put(slot, F.lower, dir);
   retainDir(dir);
   if (links > 1) {
-    insertIno(slot);
+    if (o.exporting === undefined) insertIno(slot);
     if (o.config.indexFd >= 0) {
       setFlag(slot, FLAG.LOWER_LINKS);
       o.links.set(slot, links);

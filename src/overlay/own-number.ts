@@ -15,7 +15,7 @@ import { OWN_NUMBER } from './work.js';
 const Own = {
   version: 0, // u8, 1
   number: 1, // u64, st_ino as it is shown
-  generation: 9, // u32, of the lower object; 0: not recorded
+  generation: 9, // u32, of file handles (export.ts), as the lower object has it; 0: not recorded
 } as const;
 const OWN_SIZE = 13;
 const OWN_VERSION = 1;
@@ -70,5 +70,6 @@ export function readOwnNumber(o: Overlay, layer: Layer, dir: number, name: numbe
   if (hi === 0 && lo <= ROOT_INO) return false;
   shown.lo = lo;
   shown.hi = hi;
+  o.exporting?.copied(word(OWN_NUMBER + Own.generation));
   return true;
 }

@@ -5,7 +5,7 @@
 import { DT } from '../linux/constants.js';
 import { close } from '../linux/files.js';
 import { privateTmpfs } from '../linux/mount-api.js';
-import { allocNode, F, FLAG, put, setFlag } from '../vfs/nodes.js';
+import { allocNode, F, FLAG, ownNodeid, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 
 /** @returns the directory's node, with one reference; 0 where there can be none (read-only, no privilege over mounts). */
@@ -22,5 +22,6 @@ export function practicePlace(o: Overlay): number {
   put(slot, F.nlookup, 1);
   put(slot, F.upper, dir);
   setFlag(slot, FLAG.UPPER | FLAG.FRESH | FLAG.OPAQUE);
+  if (o.exporting !== undefined) ownNodeid(slot);
   return slot;
 }

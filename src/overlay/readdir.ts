@@ -148,6 +148,13 @@ function showOriginNumbers(
   }
 }
 
+/** Everything in the directory, in no order, not kept; or -errno. */
+export function listAll(o: Overlay, slot: number): Snapshot | number {
+  const snapshot = new Snapshot(true);
+  const r = mergeListing(o, slot, snapshot);
+  return r < 0 ? r : snapshot;
+}
+
 /** Whether the directory shows no entry. @returns 1 empty, 0 not, or -errno. */
 export function isEmptyDir(o: Overlay, slot: number): number {
   const snapshot = new Snapshot();
@@ -160,7 +167,7 @@ const KEPT = 64;
 const KEPT_WEIGHT = 32 * 1024 * 1024;
 
 /** The listing of a directory node without "." and ".."; or -errno. */
-function snapshotOf(o: Overlay, slot: number, fresh: boolean): Snapshot | number {
+export function snapshotOf(o: Overlay, slot: number, fresh: boolean): Snapshot | number {
   const kept = o.snapshots.get(slot);
   if (kept !== undefined && !(fresh && kept.stale)) return kept;
   const snapshot = new Snapshot(o.immutable);

@@ -133,6 +133,11 @@ export class Snapshot {
     return this.buffer[at + 9] as number;
   }
 
+  /** One code unit a byte. */
+  name(at: number): string {
+    return this.buffer.toString('latin1', at + HEAD, at + HEAD + this.nameLength(at));
+  }
+
   /** Copies the name and a NUL to an arena offset. */
   putName(at: number, to: number): void {
     const length = this.nameLength(at);

@@ -156,6 +156,7 @@ function configOf(spec: MountSpec, parts: Parts): OverlayConfig {
     squashGid: spec.squashGid,
     privileged: hasCapability(CAP.CHOWN),
     passthrough: true,
+    nfsExport: spec.nfsExport,
     overrideStat:
       spec.xattrPermissions === 1
         ? 'security.fuseoverlayfs.override_stat'

@@ -277,9 +277,15 @@ export const OPTIONS: readonly OptionRecord[] = [
       d.userxattr = true;
     },
   ),
-  choice('overlay', 'nfs_export', ['on', 'off'], 'File handles that outlive the mount.', (d, v) => {
-    d.nfsExport = v === 'on';
-  }),
+  choice(
+    'overlay',
+    'nfs_export',
+    ['on', 'off'],
+    'File handles that open after a new mount, for NFS (docs/nfs.md). Root only.',
+    (d, v) => {
+      d.nfsExport = v === 'on';
+    },
+  ),
   choice(
     'overlay',
     'verity',

@@ -138,6 +138,9 @@ function checkTogether(draft: Draft): void {
   if (draft.nfsExport && !draft.index && draft.upperdir !== undefined) {
     refuse('nfs_export=on: contradicts index=off: drop one of the two');
   }
+  if (draft.nfsExport && draft.raw) {
+    refuse('nfs_export=on: contradicts raw: drop one of the two');
+  }
   if (draft.nfsExport && draft.metacopy) {
     refuse('nfs_export=on: contradicts metacopy=on: drop one of the two');
   }

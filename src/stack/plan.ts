@@ -27,6 +27,7 @@ export function planMount(
 ): Plan {
   if (wanted === 'fuse') {
     refuseVerity(options);
+    requireHandles(spec, rights);
     return { backend: 'fuse', reason: 'as asked' };
   }
   const unable = kernelLacks(spec);
@@ -48,6 +49,7 @@ export function planMount(
   const why = whyFuse(spec, rights, unable);
   if (why === undefined) return { backend: 'kernel', reason: 'read-only and on one filesystem' };
   refuseVerity(options);
+  requireHandles(spec, rights);
   return { backend: 'fuse', reason: why };
 }
 
@@ -83,6 +85,16 @@ export function kernelLacks(spec: MountSpec): string | undefined {
   if (spec.raw) return 'raw';
   if (spec.datadirs.some(isImage)) return 'data-only layers that are images';
   return undefined;
+}
+
+/** Opening a file handle of a layer is a right of the initial user namespace alone. */
+function requireHandles(spec: MountSpec, rights: Privilege): void {
+  if (spec.nfsExport && !rights.full) {
+    throw new MountError(
+      'permission',
+      'nfs_export=on: only root of the initial user namespace may open file handles of the layers: leave it out',
+    );
+  }
 }
 
 function refuseVerity(options: MountOptions): void {

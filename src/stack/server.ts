@@ -61,6 +61,7 @@ function main(): number {
     passthrough: true,
     writeback: spec.writeback ?? !passthroughPermitted(),
     acl: spec.acl,
+    exported: spec.nfsExport,
     trace: spec.trace,
     work: spec.composefs?.serve === 'follow' ? verifyingWork() : undefined,
     rehearse: process.env['VARVE_REHEARSE'] !== 'off',

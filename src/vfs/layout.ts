@@ -53,7 +53,7 @@ export const NODE_COUNT = 6 * MiB;
 export const NODES = region(NODE_SIZE * NODE_COUNT);
 export const BUCKET_COUNT = 2 * MiB;
 export const NAME_BUCKETS = region(4 * BUCKET_COUNT);
-export const INO_BUCKET_COUNT = 256 * KiB;
+export const INO_BUCKET_COUNT = 2 * MiB;
 export const INO_BUCKETS = region(4 * INO_BUCKET_COUNT);
 
 /** Open files and directories; see handles.ts. */

@@ -91,6 +91,8 @@ export const FLAG = {
   STORED: 0x200000,
   /** Made here and given no extended attribute since, so it has no capabilities: every first write asks for them. */
   NO_CAPABILITY: 0x400000,
+  /** Where nodeids are numbers: its number is another node's, so its nodeid is a slot and a generation. */
+  OWN_ID: 0x1000000,
   /** Left by a predecessor: where it lies in the layers is not known yet. */
   INHERITED: 0x10000000,
   /** There may be a name in the workdir that leads to it; none does in the tree, or soon none will. */
@@ -134,8 +136,57 @@ export function clearFlag(slot: number, flag: number): void {
   u32[k] = (u32[k] as number) & ~flag;
 }
 
+/** Nodeids are the objects' own numbers; see numberNodes(). */
+let numbered = false;
+
+/**
+ * Makes the nodeid of a node its st_ino, which a later server of the same layers derives again; F.generation is then that of
+ * file handles, and every node is entered by its number. A node whose number is another's has FLAG.OWN_ID and a nodeid of its
+ * slot, for as long as it lives. Before the first node is made.
+ */
+export function numberNodes(on: boolean): void {
+  numbered = on;
+  inoMask = (on ? INO_BUCKET_COUNT : FEW_INO_BUCKETS) - 1;
+}
+
+/** Bit 63 of a nodeid, as a bit of its high half: a slot and a generation, not a number. */
+const OWN_ID_BIT = 0x8000_0000;
+
+export function nodeidLo(slot: number): number {
+  return numbered && slot !== ROOT && !hasFlag(slot, FLAG.OWN_ID) ? get(slot, F.inoLo) : slot;
+}
+
+export function nodeidHi(slot: number): number {
+  if (!numbered) return get(slot, F.generation);
+  if (slot === ROOT) return 0;
+  return hasFlag(slot, FLAG.OWN_ID) ? get(slot, F.generation) : get(slot, F.inoHi);
+}
+
+/** What a file handle carries beside the nodeid. */
+export function handleGeneration(slot: number): number {
+  return numbered && slot !== ROOT && !hasFlag(slot, FLAG.OWN_ID) ? get(slot, F.generation) : 0;
+}
+
+/** Gives a node that cannot be known by its number a nodeid that nothing else has or had lately. */
+export function ownNodeid(slot: number): void {
+  setFlag(slot, FLAG.OWN_ID);
+  put(slot, F.generation, (get(slot, F.generation) | OWN_ID_BIT) >>> 0);
+}
+
+/** Whether a number can be a nodeid. */
+export function isNodeid(lo: number, hi: number): boolean {
+  return hi < OWN_ID_BIT && (hi !== 0 || lo > ROOT);
+}
+
+function slotOfNumber(lo: number, hi: number): number {
+  if (hi < OWN_ID_BIT) return hi === 0 && lo === ROOT ? ROOT : findIno(lo, hi);
+  if (lo >= NODE_COUNT || get(lo, F.generation) !== hi) return 0;
+  return hasFlag(lo, FLAG.OWN_ID) ? lo : 0;
+}
+
 /** The slot a nodeid names, or 0 when it names none (a stale generation). */
 export function slotOf(nodeLo: number, nodeHi: number): number {
+  if (numbered) return slotOfNumber(nodeLo, nodeHi);
   if (nodeLo >= NODE_COUNT) return 0;
   const k = BASE + nodeLo * WORDS;
   return u32[k + F.generation] === nodeHi && (u32[k + F.flags] as number) !== 0 ? nodeLo : 0;
@@ -272,12 +323,16 @@ export function removeName(slot: number, keep = false): number {
   return 0;
 }
 
+/** Buckets in use while only objects with several names are entered: they touch less memory. */
+const FEW_INO_BUCKETS = 256 * 1024;
+let inoMask = FEW_INO_BUCKETS - 1;
+
 function inoBucket(lo: number, hi: number): number {
-  const h = Math.imul(lo ^ Math.imul(hi, 0x85ebca6b), 0x9e3779b1) >>> 12;
-  return (INO_BUCKETS >>> 2) + (h & (INO_BUCKET_COUNT - 1));
+  const h = Math.imul(lo ^ Math.imul(hi, 0x85ebca6b), 0x9e3779b1) >>> 11;
+  return (INO_BUCKETS >>> 2) + (h & inoMask);
 }
 
-/** The node entered under this inode number, or 0. Only objects with several names are entered. */
+/** The node entered under this inode number, or 0. Only objects with several names are, unless nodeids are numbers. */
 export function findIno(lo: number, hi: number): number {
   let slot = u32[inoBucket(lo, hi)] as number;
   while (slot !== 0) {
@@ -288,10 +343,10 @@ export function findIno(lo: number, hi: number): number {
   return 0;
 }
 
-/** Enters a node under its inode number, once. */
+/** Enters a node under its inode number, once; never one whose number is another's. */
 export function insertIno(slot: number): void {
   const k = BASE + slot * WORDS;
-  if ((u32[k + F.flags] as number) & FLAG.HASHED_INO) return;
+  if ((u32[k + F.flags] as number) & (FLAG.HASHED_INO | FLAG.OWN_ID)) return;
   const bucket = inoBucket(u32[k + F.inoLo] as number, u32[k + F.inoHi] as number);
   u32[k + F.inoNext] = u32[bucket] as number;
   u32[bucket] = slot;
@@ -330,7 +385,8 @@ export function forgetLinks(): void {
 /** Makes a node findable again that has a place, a number under which it was entered, or both. */
 export function relinkNode(slot: number): void {
   if (get(slot, F.name) !== 0) linkName(slot);
-  if (!hasFlag(slot, FLAG.HASHED_INO)) return;
+  // Where nodeids are numbers a predecessor may have died while it had the node taken out.
+  if (!hasFlag(slot, FLAG.HASHED_INO) && !(numbered && !hasFlag(slot, FLAG.ALIAS))) return;
   clearFlag(slot, FLAG.HASHED_INO);
   insertIno(slot);
 }

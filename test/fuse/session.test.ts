@@ -39,6 +39,13 @@ test('a modern kernel gets what pays, and keeps its locks', () => {
   assert.equal(result.session?.setxattrExt, true);
 });
 
+test('handles outlive what the kernel remembers only where that is asked for', () => {
+  for (const exported of [true, false]) {
+    const result = negotiate(modern, { ...wishes, exported });
+    assert.equal(((result.reply.flags ?? 0) & INIT.EXPORT_SUPPORT) !== 0, exported);
+  }
+});
+
 test('passthrough wins over writeback, and allows one overlay on top', () => {
   const result = negotiate(modern, { ...wishes, passthrough: true, writeback: true });
   assert.equal(result.session?.passthrough, true);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { unmount } from '../../src/cli/umount.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
+import { MAIN } from '../cli/cli.js';
 import { makeTree, type Tree } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
 import { AT, must, O, show, sys } from '../support/sys.js';
@@ -43,11 +44,13 @@ export class Stack {
   readonly mnt: string;
   readonly upper: string;
   readonly work: string;
-  readonly lowers: readonly string[];
+  lowers: readonly string[];
   readonly data: readonly string[];
   /** Process id of the server while mounted. */
   server = 0;
   readonly #plan: Plan;
+  /** The server is another one than `server` says. */
+  #killed = false;
 
   constructor(base: string, plan: Plan) {
     this.base = base;
@@ -65,6 +68,11 @@ export class Stack {
     this.lowers = (plan.lowers ?? [{}]).map(layer('l'));
     this.data = (plan.data ?? []).map(layer('data'));
     makeTree(this.upper, plan.upper ?? {});
+  }
+
+  /** Takes another folder, or an image, for the lowers. */
+  place(...lowers: readonly string[]): void {
+    this.lowers = lowers;
   }
 
   /** `lowerdir=...` and, with an upper, the two folders for it. */
@@ -85,7 +93,17 @@ export class Stack {
     return this;
   }
 
+  /** Process id of the server that answers now. */
+  #serverNow(): number {
+    const said = run(process.execPath, [MAIN, 'status', '--json', this.mnt]);
+    const { serverPid } = JSON.parse(said) as { serverPid?: number };
+    assert.ok(serverPid !== undefined, said);
+    return serverPid;
+  }
+
   async unmount(): Promise<void> {
+    if (this.#killed) this.server = this.#serverNow();
+    this.#killed = false;
     const { heldElsewhere } = await unmount(this.mnt, { lazy: false, force: false });
     if (heldElsewhere) await this.#serverGone();
   }
@@ -97,6 +115,12 @@ export class Stack {
       assert.ok(Date.now() < deadline, `the server of ${this.mnt} goes on in another namespace`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** Ends the server, which another one replaces. */
+  kill(): void {
+    process.kill(this.#serverNow(), 'SIGKILL');
+    this.#killed = true;
   }
 
   async remount(more = ''): Promise<void> {

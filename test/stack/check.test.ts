@@ -203,7 +203,7 @@ test('auto takes the kernel only where nothing is lost', (t) => {
 
 test('a backend that cannot do it is refused', (t) => {
   const folder = place(t);
-  const plan = (options: string, rights: Privilege, wanted: 'kernel' | 'fuse') =>
+  const plan = (options: string, rights: Privilege, wanted: 'kernel' | 'fuse' | 'auto') =>
     planMount(parseOptions([options], { defaults: '' }), check(folder, options), rights, wanted);
   assert.throws(
     () => plan('lowerdir=a:b,squash_to_root', root, 'kernel'),
@@ -214,6 +214,13 @@ test('a backend that cannot do it is refused', (t) => {
     () => plan('lowerdir=a:b,metacopy=on,verity=require', root, 'fuse'),
     /only the kernel checks/,
   );
+  for (const wanted of ['fuse', 'auto'] as const) {
+    assert.throws(() => plan('lowerdir=a,nfs_export=on', user, wanted), {
+      kind: 'permission',
+      message: /^nfs_export=on: only root of the initial user namespace/,
+    });
+  }
+  assert.equal(plan('lowerdir=a,nfs_export=on', root, 'fuse').backend, 'fuse');
   assert.equal(plan('lowerdir=a,upperdir=u,workdir=w', root, 'kernel').backend, 'kernel');
 });
 

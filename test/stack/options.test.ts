@@ -126,6 +126,7 @@ const refused: readonly (readonly [string, RegExp])[] = [
     /contradicts redirect_dir=off/,
   ],
   ['lowerdir=/a,metacopy=on,nfs_export=on', /contradicts metacopy=on/],
+  ['lowerdir=/a,raw,nfs_export=on', /^nfs_export=on: contradicts raw/],
   ['lowerdir=/a,raw,ino32', /^ino32: contradicts raw/],
   ['lowerdir=/a,upperdir=/u,workdir=/w,index=off,nfs_export=on', /contradicts index=off/],
   ['lowerdir=/a,verity=require', /needs metacopy=on/],

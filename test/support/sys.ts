@@ -122,6 +122,10 @@ const c = {
   sendfile: declare('int64_t sendfile(int out, int in, void *at, size_t n)'),
   flock: declare('int flock(int fd, int what)'),
   fcntl: declare('int fcntl(int fd, int cmd, void *arg)'),
+  nameToHandle: declare(
+    'int name_to_handle_at(int dir, void *path, void *handle, void *mount, int flags)',
+  ),
+  openByHandle: declare('int open_by_handle_at(int mount, void *handle, int flags)'),
   umask: declare('uint32_t umask(uint32_t mask)'),
 };
 
@@ -340,6 +344,16 @@ export const sys = {
     lock.writeBigInt64LE(BigInt(length), 16);
     return c.fcntl(fd, 37, lock);
   },
+  /** struct file_handle of what a name is, symlinks not followed. */
+  nameToHandle: (dir: number, name: string): Bytes => {
+    const handle = Buffer.alloc(8 + 128);
+    handle.writeUInt32LE(128, 0);
+    const result = c.nameToHandle(dir, cstr(name), handle, Buffer.alloc(4), AT.EMPTY_PATH);
+    return result < 0 ? result : handle.subarray(0, 8 + handle.readUInt32LE(0));
+  },
+  /** @param mount any descriptor on the mount, not O_PATH. */
+  openByHandle: (mount: number, handle: Buffer, flags: number) =>
+    c.openByHandle(mount, handle, flags | O.CLOEXEC),
   umask: (mask: number) => c.umask(mask),
 };
 
