@@ -19,7 +19,7 @@ export const JOURNAL = {
   INHERITED: 4,
 } as const;
 
-/** u32 indices. `note`: words of the filesystem's own, NOTES of them. */
+/** u32 indices. `note`: eight words of the filesystem's own. */
 const BASE = (HEADER + 0x1000) >>> 2;
 const At = {
   state: BASE,
@@ -32,8 +32,6 @@ const At = {
   deaths: BASE + 6,
   note: BASE + 8,
 } as const;
-
-export const NOTES = 8;
 
 /** Bit 63 of a request's number: the kernel sends it again (FUSE_UNIQUE_RESEND). */
 export const RESENT = 0x8000_0000;
@@ -79,7 +77,7 @@ export function idle(): void {
   u32[At.state] = JOURNAL.IDLE;
 }
 
-/** What a filesystem needs in order to recognise its own change: word `k` < NOTES. To be written before publishing(). */
+/** What a filesystem needs in order to recognise its own change: word `k`, from 0 to 7. To be written before publishing(). */
 export function note(k: number, value: number): void {
   u32[At.note + k] = value;
 }
