@@ -30,7 +30,7 @@ export async function run(given: Arguments): Promise<number> {
   }
   const known = await knownMounts();
   const names = all
-    ? known.filter((mount) => mount.backend === 'fuse').map((mount) => mount.mountpoint)
+    ? known.filter((mount) => mount.status !== undefined).map((mount) => mount.mountpoint)
     : given.operands;
   const supervisor = await findSupervisor();
   let code: number = EXIT.ok;

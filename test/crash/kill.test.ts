@@ -1,5 +1,6 @@
-// The server is killed before each system call of an operation: the next mount shows the old tree or the new one.
-// In CI four steps of each operation, on a tmpfs; with --rounds N above 0 each changing call, on the disk too.
+// The server is killed before each system call of an operation. Without a supervisor the next mount shows the old tree or
+// the new one; with one the operation ends as if nothing had happened.
+// In CI four steps of each operation, on a tmpfs; with --rounds N above 0 each changing call.
 
 import { describe, type TestContext, test } from 'node:test';
 import { dir, file, type Tree } from '../layer/tree.js';
@@ -111,15 +112,25 @@ process.env['VARVE_REHEARSE'] = 'off';
 
 const rounds = campaign('rounds', 0);
 
-// Two at a time: most of the time goes into starting servers.
-describe('killed at each step', { concurrency: 2 }, () => {
+// One at a time: they share a supervisor, and it is killed, too.
+describe('server and supervisor killed at each step', () => {
   for (const made of scenarios) {
     test(made.name, { skip }, async (t) => {
-      await campaignOn(t, 'tmpfs', made, false);
+      await campaignOn(t, 'tmpfs', made, false, false);
       for (let i = 0; i < rounds; i++) {
-        await campaignOn(t, 'tmpfs', made, true);
-        await campaignOn(t, 'disk', made, true);
+        await campaignOn(t, 'tmpfs', made, true, false);
+        await campaignOn(t, 'disk', made, true, false);
       }
+    });
+  }
+});
+
+// Two at a time: most of the time goes into starting servers.
+describe('a server killed at each step is replaced', { concurrency: 2 }, () => {
+  for (const made of scenarios) {
+    test(made.name, { skip: skip || requires({ features: ['resend'] }) }, async (t) => {
+      await campaignOn(t, 'tmpfs', made, false, true);
+      for (let i = 0; i < rounds; i++) await campaignOn(t, 'tmpfs', made, true, true);
     });
   }
 });
@@ -129,13 +140,14 @@ async function campaignOn(
   place: 'tmpfs' | 'disk',
   made: Scenario,
   everything: boolean,
+  replaced: boolean,
 ): Promise<void> {
   const base = makeTempDir();
   try {
     if (place === 'tmpfs') {
       run('mount', ['-t', 'tmpfs', '-o', 'size=64m,mode=755', 'tmpfs', base]);
     }
-    const { kills, old, new: now } = await killAtEveryStep(base, made, everything);
+    const { kills, old, new: now } = await killAtEveryStep(base, made, everything, replaced);
     t.diagnostic(`${place}: ${kills} kills, different states: ${old} old, ${now} new`);
   } finally {
     removeTempDir(base);

@@ -48,6 +48,8 @@ export class Stack {
   readonly data: readonly string[];
   /** Process id of the server while mounted. */
   server = 0;
+  /** Process id of its supervisor. */
+  supervisor = 0;
   readonly #plan: Plan;
   /** The server is another one than `server` says. */
   #killed = false;
@@ -89,6 +91,7 @@ export class Stack {
     const options = parseOptions([text], { defaults: 'allow_other' });
     const { served } = await mountStack(options, this.mnt, 'fuse');
     this.server = served?.status.pid ?? 0;
+    this.supervisor = (await served?.supervisor.ask({ op: 'list' }))?.supervisor ?? 0;
     served?.supervisor.close();
     return this;
   }
