@@ -4,6 +4,7 @@
 
 import { E } from '../linux/errno.js';
 import { close, statFd } from '../linux/files.js';
+import { u32 } from '../linux/memory.js';
 import {
   algorithmOf,
   type Objects,
@@ -12,6 +13,7 @@ import {
   verifyObject,
 } from '../store/objects.js';
 import { type Deferred, type Host, JOB, type Request } from '../vfs/filesystem.js';
+import { VERIFIED, VERIFIED_SIZE } from '../vfs/layout.js';
 import { ObjectTable } from './object-table.js';
 import {
   type Identity,
@@ -57,7 +59,9 @@ export type Refusal = { readonly why: string } | 'parked';
 export class OpenObjects {
   readonly #folders: readonly Objects[];
   readonly #verify: boolean;
-  readonly #verified = new VerifiedObjects();
+  readonly #verified = new VerifiedObjects(
+    u32.subarray(VERIFIED >>> 2, (VERIFIED + VERIFIED_SIZE) >>> 2),
+  );
   readonly #byHex = new Map<string, OpenObject>();
   readonly #bySlot: (OpenObject | undefined)[] = [];
   readonly #table = new ObjectTable();

@@ -1,5 +1,5 @@
 // Which objects were compared with their digests, and what they were then: nothing is hashed twice while it stays as it is.
-// Used by follow-filesystem.ts before every open; a bounded table outside of the heap, touched where it is used.
+// Asked by open-objects.ts before every open; a bounded table in the arena, so that a successor knows it too.
 // A file counts as unchanged while device, inode, size, mtime and ctime are; see RACY for what that cannot tell.
 
 import { Statx, statBuffer } from '../linux/files.js';
@@ -10,6 +10,8 @@ export const IDENTITY_WORDS = 12;
 const WORDS = IDENTITY_WORDS;
 /** Words of a digest that are kept: 256 bits, of SHA-512 too. */
 const DIGEST_WORDS = 8;
+/** Word of a record that is 1 when the others are whole. */
+const WHOLE = IDENTITY_WORDS + DIGEST_WORDS;
 const RECORD = 24;
 const WAYS = 4;
 /** 65,536 objects: 6 MiB when all are in use. */
@@ -54,9 +56,14 @@ export function isRacy(identity: Identity, now: number): boolean {
 }
 
 export class VerifiedObjects {
-  readonly #table = new Uint32Array(SETS * WAYS * RECORD);
+  readonly #table: Uint32Array;
   /** Way of each set that goes next. */
   readonly #next = new Uint8Array(SETS);
+
+  /** @param table VERIFIED_SIZE bytes of the arena. */
+  constructor(table: Uint32Array = new Uint32Array(SETS * WAYS * RECORD)) {
+    this.#table = table;
+  }
 
   /** @param digest its bytes, 32 at least. */
   has(identity: Identity, digest: Uint8Array): boolean {
@@ -69,8 +76,11 @@ export class VerifiedObjects {
     const way = this.#next[set] as number;
     this.#next[set] = (way + 1) % WAYS;
     const at = (set * WAYS + way) * RECORD;
+    // Killed in between, this server leaves a record that says nothing, never one of two objects.
+    this.#table[at + WHOLE] = 0;
     this.#table.set(identity, at);
     for (let i = 0; i < DIGEST_WORDS; i++) this.#table[at + WORDS + i] = word(digest, i);
+    this.#table[at + WHOLE] = 1;
   }
 
   #set(digest: Uint8Array): number {
@@ -88,6 +98,7 @@ export class VerifiedObjects {
 
   #holds(at: number, identity: Identity, digest: Uint8Array): boolean {
     const table = this.#table;
+    if (table[at + WHOLE] !== 1) return false;
     for (let i = 0; i < WORDS; i++) if (table[at + i] !== identity[i]) return false;
     for (let i = 0; i < DIGEST_WORDS; i++) {
       if (table[at + WORDS + i] !== word(digest, i)) return false;

@@ -77,6 +77,10 @@ export const OBJECT_SIZE = 128;
 export const OBJECT_COUNT = 512 * KiB;
 export const OBJECTS = region(OBJECT_SIZE * OBJECT_COUNT);
 
+/** Objects that were compared with their digests; see imagefs/verified-objects.ts. */
+export const VERIFIED_SIZE = 6 * MiB;
+export const VERIFIED = region(VERIFIED_SIZE);
+
 /** A bit for each nid of an image whose content the kernel was given unasked; see imagefs/metadata-filesystem.ts. */
 export const GIVEN_SIZE = 64 * MiB;
 export const GIVEN = region(GIVEN_SIZE);

@@ -8,6 +8,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { type TestContext, test } from 'node:test';
@@ -28,7 +29,15 @@ import {
   PARKED,
   type Request,
 } from '../../src/vfs/filesystem.js';
-import { GIVEN, GIVEN_SIZE, OBJECTS, WORK, WORK_SIZE } from '../../src/vfs/layout.js';
+import {
+  GIVEN,
+  GIVEN_SIZE,
+  OBJECTS,
+  VERIFIED,
+  VERIFIED_SIZE,
+  WORK,
+  WORK_SIZE,
+} from '../../src/vfs/layout.js';
 import { tempDir } from '../support/temp.js';
 import { BIG, contentOf, MANY, makeSample, objectOf, type Sample, SMALL } from './sample.js';
 
@@ -234,6 +243,7 @@ function openSample({ image, objects }: Sample, { serve, verify }: Served): File
 function world(t: TestContext, served: Served = {}, passthrough = false): World {
   u32.fill(0, OBJECTS >>> 2, (OBJECTS >>> 2) + 32 * 4096);
   u8.fill(0, GIVEN, GIVEN + GIVEN_SIZE / 64);
+  u8.fill(0, VERIFIED, VERIFIED + VERIFIED_SIZE);
   const sample = makeSample(tempDir(t));
   const kernel = new Kernel();
   kernel.passthrough = passthrough;
@@ -345,6 +355,22 @@ test('an object that stays what it was is not hashed again', (t) => {
   assert.equal(third.read(node, file, 10, 0), -E.IO);
   assert.equal(w.kernel.jobs, 2);
   third.kill();
+});
+
+test('an object that nobody has open is not hashed again either', (t) => {
+  const w = world(t);
+  // What was changed just now is not remembered.
+  const { ctimeMs } = statSync(objectOf(w.sample, BIG));
+  while (Date.now() < ctimeMs + 150);
+  const first = w.life();
+  const node = first.lookup('big');
+  first.release(node, first.open(node));
+  first.kill();
+  const second = w.life();
+  const file = second.open(node);
+  assert.equal(w.kernel.jobs, 1);
+  assert.deepEqual(second.read(node, file, 10, 0), content(BIG, 0, 10));
+  second.kill();
 });
 
 test('an object that is whole again is read again', (t) => {

@@ -24,6 +24,7 @@ const regions: [string, number, number][] = [
   ['layer directories', layout.LAYER_DIRS, layout.LAYER_DIR_SIZE * layout.LAYER_DIR_COUNT],
   ['stacks', layout.STACKS, layout.STACKS_SIZE],
   ['objects', layout.OBJECTS, layout.OBJECT_SIZE * layout.OBJECT_COUNT],
+  ['verified', layout.VERIFIED, layout.VERIFIED_SIZE],
   ['given', layout.GIVEN, layout.GIVEN_SIZE],
   ['kept replies', layout.KEPT, layout.KEPT_SIZE * layout.KEPT_COUNT],
 ];
