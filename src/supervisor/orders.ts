@@ -21,6 +21,8 @@ import {
 const kept = new Map<string, number>();
 /** They are a predecessor's, and /dev/fuse is here already. */
 let succeeds = false;
+/** There is a supervisor that keeps them. */
+let employed = false;
 
 /**
  * Reads the orders and maps the arena; a successor is given its predecessor's descriptors, too.
@@ -30,6 +32,7 @@ export function takeOrders(layout: number): ServerOrders | undefined {
   report({ state: 'loaded', layout });
   const orders = readOrders();
   if (orders === undefined) return undefined;
+  employed = true;
   const { successor } = orders;
   if (successor !== undefined) {
     redirectOutput(successor.log);
@@ -91,7 +94,7 @@ export function keep(name: string, open: () => number): number {
   const there = kept.get(name);
   if (there !== undefined) return there;
   const fd = open();
-  kept.set(name, fd);
+  if (employed) kept.set(name, fd);
   return fd;
 }
 
