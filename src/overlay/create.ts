@@ -29,6 +29,7 @@ import { setFsIds, setUmask } from '../linux/process.js';
 import { getxattrAt, setxattrAt } from '../linux/xattr.js';
 import { attrFromStat, Entry } from '../vfs/attr.js';
 import { type OpenReply, PARKED, type Request } from '../vfs/filesystem.js';
+import { KIND } from '../vfs/handles.js';
 import { publishing } from '../vfs/journal.js';
 import { nameAt } from '../vfs/names.js';
 import {
@@ -476,7 +477,7 @@ export function create(
     return e;
   }
   const slot = e;
-  const opened = attachHandle(o, slot, fd, flags, 0, reply, type);
+  const opened = attachHandle(o, slot, fd, flags, KIND.MADE, reply, type);
   if (opened < 0) {
     close(fd);
     return opened;
@@ -517,7 +518,7 @@ export function tmpfile(
   o.exporting?.settle(slot, parent);
   finishAttr(o, slot, out + Entry.attr);
   hideFile(o, slot, fd);
-  const opened = attachHandle(o, slot, fd, flags, 0, reply, made);
+  const opened = attachHandle(o, slot, fd, flags, KIND.MADE, reply, made);
   if (opened < 0) {
     close(fd);
     freeUnused(o, slot);

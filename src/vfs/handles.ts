@@ -35,6 +35,8 @@ export const KIND = {
   LOWER: 2,
   /** Reads and writes go past this server; the node's backing id is in use. */
   PASSTHROUGH: 4,
+  /** Its node was made for it, by the same request. */
+  MADE: 8,
 } as const;
 
 const STATE = (HEADER + 0xa000) >>> 2;

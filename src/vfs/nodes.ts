@@ -48,7 +48,8 @@ export const F = {
   /** Passthrough backing id shared by all opens, or 0. */
   backing: 15,
 } as const;
-const WORDS = 16;
+/** u32 words of a record. */
+export const WORDS = 16;
 const BASE = NODES >>> 2;
 
 /** Bits of F.flags above the type. */
@@ -262,14 +263,17 @@ export function insertName(slot: number, parent: number, name: number, length: n
 
 /** Makes a node findable in its place, and counts it there. */
 function linkName(slot: number): void {
+  enterName(slot);
+  const c = BASE + get(slot, F.parent) * WORDS + F.children;
+  u32[c] = (u32[c] as number) + 1;
+}
+
+function enterName(slot: number): void {
   const k = BASE + slot * WORDS;
-  const parent = u32[k + F.parent] as number;
   const ref = u32[k + F.name] as number;
-  const bucket = nameBucket(parent, nameAt(ref), nameLength(ref));
+  const bucket = nameBucket(u32[k + F.parent] as number, nameAt(ref), nameLength(ref));
   u32[k + F.nameNext] = u32[bucket] as number;
   u32[bucket] = slot;
-  const c = BASE + parent * WORDS + F.children;
-  u32[c] = (u32[c] as number) + 1;
 }
 
 function unlinkName(slot: number): void {
@@ -382,9 +386,9 @@ export function forgetLinks(): void {
   u32[STATE + 1] = 0;
 }
 
-/** Makes a node findable again that has a place, a number under which it was entered, or both. */
+/** Makes a node findable again that has a place, a number under which it was entered, or both; it is counted already. */
 export function relinkNode(slot: number): void {
-  if (get(slot, F.name) !== 0) linkName(slot);
+  if (get(slot, F.name) !== 0) enterName(slot);
   // Where nodeids are numbers a predecessor may have died while it had the node taken out.
   if (!hasFlag(slot, FLAG.HASHED_INO) && !(numbered && !hasFlag(slot, FLAG.ALIAS))) return;
   clearFlag(slot, FLAG.HASHED_INO);
