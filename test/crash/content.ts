@@ -66,16 +66,19 @@ export interface Version {
  * @param versions the one that is certainly stored, then those that were begun after it.
  */
 export function isPossible(found: Buffer, versions: readonly Version[]): boolean {
-  const first = sizeOf((versions[0] as Version).content);
+  /** Bytes that every version so far has begun with. */
+  let certain = Number.POSITIVE_INFINITY;
   for (const [i, { content, step }] of versions.entries()) {
     const whole = bytesOf(content);
     if (found.equals(whole)) return true;
     if (i === 0) continue;
-    if (step === 'append' && isPart(found, whole, first)) return true;
+    certain = Math.min(certain, sizeOf((versions[i - 1] as Version).content));
+    if (step === 'append' && isPart(found, whole, certain)) return true;
     if (step === 'rewrite' && isPart(found, whole, 0)) return true;
     const before = bytesOf((versions[i - 1] as Version).content);
     // The rest of the last block is zeroed first.
-    if (step === 'truncate' && isPart(found, before, whole.length)) return true;
+    const uncut = step === 'truncate' && found.length === before.length;
+    if (uncut && isPart(found, before, whole.length)) return true;
     if (step === 'overwrite' && isMixed(found, before, whole)) return true;
   }
   return false;
