@@ -28,6 +28,7 @@ const ACTORS = [
   ['b0', 'b1'],
 ] as const;
 const NAMES = ACTORS.flat();
+const VARVE = fileURLToPath(new URL('../../bundle/programs/main.js', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('./actors.js', import.meta.url));
 
 /** Milliseconds that the programs are at work before the crash, at most. */
@@ -101,6 +102,7 @@ export class Machine {
     const outcome = this.#look(this.mnt, seed, work);
     const ours = treeOf(this.mnt);
     await unmount(this.mnt, { lazy: false, force: false });
+    run(process.execPath, [VARVE, 'check', '-o', this.#stack(options)]);
     run('mount', this.kernelMount('redirect_dir=on,index=on,metacopy=on'));
     const theirs = treeOf(this.mnt);
     run('umount', [this.mnt]);
@@ -162,9 +164,13 @@ export class Machine {
     return ['-t', 'overlay', 'overlay', this.mnt, '-o', `${this.#layers()},${options}`];
   }
 
+  /** What names the stack on a command line. */
+  #stack(options: string): string {
+    return [this.#layers(), options].filter((part) => part !== '').join(',');
+  }
+
   async mount(options: string): Promise<void> {
-    const text = [this.#layers(), options].filter((part) => part !== '').join(',');
-    const parsed = parseOptions([text], { defaults: 'allow_other' });
+    const parsed = parseOptions([this.#stack(options)], { defaults: 'allow_other' });
     const { served } = await mountStack(parsed, this.mnt, 'fuse');
     served?.supervisor.close();
   }
