@@ -7,7 +7,15 @@ import { S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, putBytes, u8 } from '../linux/memory.js';
 import { ATTR_SIZE } from '../vfs/attr.js';
-import { allocName, freeText, keepText, nameAt, nameLength, textAt } from '../vfs/names.js';
+import {
+  allocName,
+  freeText,
+  keepBytes,
+  keepText,
+  nameAt,
+  nameLength,
+  textAt,
+} from '../vfs/names.js';
 import { F, FLAG, get, hasFlag, keptField, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { isDir, locateLower } from './places.js';
@@ -29,14 +37,10 @@ export function dropKept(slot: number): void {
   freeText(ref);
 }
 
-function keep(slot: number, text: string): void {
-  dropKept(slot);
-  put(slot, keptField(slot), keepText(text));
-}
-
 /** Keeps the attributes of a directory that is about to be removed, from the ATTR record at `attr`. */
 export function keepAttr(slot: number, attr: number): void {
-  keep(slot, getBytes(attr, ATTR_SIZE));
+  dropKept(slot);
+  put(slot, keptField(slot), keepBytes(attr, ATTR_SIZE));
 }
 
 /** Puts the attributes that keepAttr() has kept at `out`. @returns false when there are none. */
@@ -56,7 +60,8 @@ export function keepLower(o: Overlay, slot: number): void {
   let text = placeText(place.dir, place.name);
   const metadata = o.metadata.get(slot);
   if (metadata !== undefined) text += `\0${placeText(metadata.dir, nameAt(metadata.name))}`;
-  keep(slot, text);
+  dropKept(slot);
+  put(slot, keptField(slot), keepText(text));
 }
 
 /** `INDEX:PATH`, the path from the layer's root. */

@@ -32,7 +32,7 @@ import { changeUnionLinks } from './links.js';
 import { lookupChild } from './lookup.js';
 import { isWhiteout } from './objects.js';
 import { encodeOrigin, indexName } from './origin.js';
-import { childOf, isDir, locateLower, nodeBy, nodeOf, resolve, typeOfNode } from './places.js';
+import { childOf, isDir, locateLower, nodeOf, resolve, typeOfNode } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { INDEX_NAME, ORIGIN, RECORD } from './work.js';
@@ -183,7 +183,10 @@ export function noteLinks(o: Overlay, record: number): void {
 
 /** The name went in a predecessor's time: the object's count may not have followed. @returns 0. */
 export function finishRemoval(o: Overlay): number {
-  const target = nodeBy(o, noted(NOTE.slot), noted(NOTE.generation));
+  const slot = noted(NOTE.slot);
+  // Not by its nodeid, which may be another number.
+  const same = slot !== 0 && get(slot, F.generation) === noted(NOTE.generation);
+  const target = same && get(slot, F.flags) !== 0 ? o.settle(slot) : 0;
   if (target !== 0 && o.links.get(target) === noted(NOTE.links)) changeUnionLinks(o, target, -1);
   return 0;
 }

@@ -55,6 +55,7 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
 /** An upper file without a name, an open handle or a descriptor: nobody can see it any more. */
 function isUnreachable(slot: number): boolean {
   return (
+    !isDir(slot) &&
     hasFlag(slot, FLAG.ORPHAN) &&
     hasFlag(slot, FLAG.UPPER) &&
     get(slot, F.fd) === 0 &&

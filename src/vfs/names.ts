@@ -73,6 +73,16 @@ export function keepText(text: string): number {
   return next;
 }
 
+/** As keepText(), for at most PIECE bytes of the arena. */
+export function keepBytes(bytes: number, length: number): number {
+  const ref = allocBlock(4 + length);
+  if (ref === 0) return 0;
+  const at = NAMES + ref * GRANULE + 1;
+  u8.fill(0, at, at + 4);
+  u8.copyWithin(at + 4, bytes, bytes + length);
+  return ref;
+}
+
 function nextPiece(ref: number): number {
   const at = NAMES + ref * GRANULE + 1;
   let next = 0;
