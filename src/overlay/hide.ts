@@ -18,7 +18,7 @@ export function keepForSuccessor(o: Overlay, record: number): void {
   if (hasFlag(record, FLAG.ALIAS)) return;
   if (isDir(record)) {
     if (get(record, F.nlookup) === 0 || attrOf(o, record, RECORD) < 0) return;
-    if (get(record, F.upper) !== 0) u32[(RECORD + Attr.nlink) >>> 2] = 0;
+    u32[(RECORD + Attr.nlink) >>> 2] = 0;
     keepAttr(record, RECORD);
     return;
   }

@@ -185,8 +185,9 @@ function settleOrphan(o: Overlay, slot: number): number {
   }
   put(slot, F.fd, fd + 1);
   if (hasFlag(slot, FLAG.INDEXED) && statFd(fd) >= 0) {
-    const links = u32[(statBuffer() + Statx.nlink) >>> 2] as number;
-    if (links === 1) o.links.set(slot, 0);
+    // Without the one in the workdir.
+    const links = (u32[(statBuffer() + Statx.nlink) >>> 2] as number) - 1;
+    if (links === 0) o.links.set(slot, 0);
     else readUnionLinks(o, slot, links);
   }
   return slot;

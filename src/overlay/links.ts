@@ -14,7 +14,7 @@ import { locate, locateLower } from './places.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
 import { XATTR_VALUE } from './work.js';
 
-/** Sets the union link count of an upper node from its xattr; `real` is the inode's own count. */
+/** Sets the union link count of an upper node from its xattr; `real` is the inode's own count, without a name in the workdir. */
 export function readUnionLinks(o: Overlay, slot: number, real: number): void {
   const p = locate(o, slot);
   const n =
@@ -67,7 +67,9 @@ export function storeUnionLinks(o: Overlay, slot: number): void {
   const links = o.links.get(slot);
   if (links === undefined || !hasFlag(slot, FLAG.INDEXED)) return;
   if (statNode(o, slot) < 0) return;
-  const difference = links - statNlink();
+  // A name in the workdir is none, and goes with the last close.
+  const own = statNlink() - (hasFlag(slot, FLAG.HIDDEN) ? 1 : 0);
+  const difference = links - own;
   const length = putBytes(XATTR_VALUE, `U${difference < 0 ? '' : '+'}${difference}`);
   const p = locate(o, slot);
   if (p.fd >= 0) setxattrAt(p.fd, emptyPath(), o.marks.nlink, XATTR_VALUE, length, 0);

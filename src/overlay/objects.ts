@@ -73,6 +73,8 @@ export function finishAttr(o: Overlay, slot: number, out: number): void {
     if (config.staticNlink || lowers > 1 || (lowers === 1 && get(slot, F.upper) !== 0)) {
       u32[k + (Attr.nlink >>> 2)] = 1;
     }
+    // Removed here, while the directory of a lower stays.
+    if (flags & FLAG.ORPHAN) u32[k + (Attr.nlink >>> 2)] = 0;
   } else {
     const links = flags & (FLAG.LOWER_LINKS | FLAG.INDEXED) ? o.links.get(slot) : undefined;
     if (links !== undefined) u32[k + (Attr.nlink >>> 2)] = links;

@@ -36,7 +36,11 @@ import { fileOfHandle } from './reopen.js';
 export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): number {
   const slot = nodeOf(o, r);
   if (slot === 0) return -E.STALE;
-  if (isUnreachable(slot)) return answerGone(o, slot, out);
+  if (isUnreachable(slot)) {
+    const times = SETATTR.ATIME | SETATTR.MTIME | SETATTR.CTIME | SETATTR.ATIME_NOW;
+    const onlyTimes = (set.valid & ~(times | SETATTR.MTIME_NOW | SETATTR.FH)) === 0;
+    return onlyTimes && typeOfNode(slot) === DT.REG ? answerGone(o, slot, out) : -E.STALE;
+  }
   const resizes = (set.valid & SETATTR.SIZE) !== 0;
   const keepsTimes = resizes && isTruncateOfSameSize(o, slot, set);
   let e = ensureUpper(o, slot, !resizes ? 'metadata' : set.size === 0 ? 'nothing' : 'data');
@@ -52,15 +56,15 @@ export function setattr(o: Overlay, r: Request, set: SetAttr, out: number): numb
   return ATTR_SIZE;
 }
 
-/** An upper file without a name, an open handle or a descriptor: nobody can see it any more. */
+/**
+ * An object of the upper without a name, an open handle or a descriptor: nobody can see it any more, unless a predecessor
+ * had a descriptor of it. A removed directory of a lower has another place than that.
+ */
 function isUnreachable(slot: number): boolean {
-  return (
-    !isDir(slot) &&
-    hasFlag(slot, FLAG.ORPHAN) &&
-    hasFlag(slot, FLAG.UPPER) &&
-    get(slot, F.fd) === 0 &&
-    get(slot, F.handles) === 0
-  );
+  if (!hasFlag(slot, FLAG.ORPHAN) || !hasFlag(slot, FLAG.UPPER) || get(slot, F.fd) !== 0) {
+    return false;
+  }
+  return isDir(slot) ? get(slot, F.upper) === 0 : get(slot, F.handles) === 0;
 }
 
 /** The kernel's writeback cache still flushes the times of such a file, and would report a failure to syncfs(2). */

@@ -268,6 +268,16 @@ test('a working directory that was removed still has its attributes, and nothing
   }
 });
 
+test('a removed special file that a predecessor had a descriptor of is changed by nobody', {
+  skip,
+}, (t) => {
+  const { kernel: k } = mounted(t, { lowers: [{}], upper: { fifo: { type: 'fifo' } } });
+  const node = k.at('fifo');
+  assert.equal(k.unlink('fifo'), 'ok');
+  k.kill();
+  assert.equal(k.chmod(node, 0o700), 'ESTALE');
+});
+
 test('a passthrough file keeps its backing id until its last close', { skip }, (t) => {
   const { kernel: k } = mounted(t, {
     lowers: [{}],

@@ -1,12 +1,12 @@
 // Files without a name: unlinked while open, of a lower and of the upper, and O_TMPFILE.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { dir, file } from '../layer/tree.js';
 import { requires } from '../support/requires.js';
-import { AT, asUser, mapShared, must, O, show, stat, sys } from '../support/sys.js';
+import { AT, asUser, forgetNames, mapShared, must, O, show, stat, sys } from '../support/sys.js';
 import { stack } from './stack.js';
 
 const skip = requires({ root: true, features: ['fuse'] });
@@ -244,3 +244,33 @@ test('special files outlive their names', { skip }, async (t) => {
     }
   });
 });
+
+for (const closed of [false, true]) {
+  const when = closed ? 'a while after' : 'directly after';
+  test(`a file that lost one of three names while it was open has two, unmounted ${when} its close`, {
+    skip,
+  }, async (t) => {
+    const lower = {
+      f: file('low'),
+      'e/f': { type: 'link', data: 'f' },
+      'd/b': { type: 'link', data: 'f' },
+    } as const;
+    const s = await stack(t, { lowers: [lower] });
+    const fd = s.open('d/b', O.RDWR);
+    assert.equal(sys.pwrite(fd, Buffer.from('new'), 0), 3);
+    s.at((root) => must(sys.unlink(root, 'd/b')));
+    const nlink = () => statSync(s.path('f')).nlink;
+    assert.equal(nlink(), 2);
+    sys.close(fd);
+    if (closed) {
+      forgetNames(s.mnt);
+      await emptied(join(s.work, 'work'));
+    }
+    await s.remount();
+    assert.equal(nlink(), 2);
+    s.at((root) => must(sys.unlink(root, 'f')));
+    await s.remount();
+    assert.equal(s.read('e/f'), 'new');
+    await s.sameToKernel();
+  });
+}
