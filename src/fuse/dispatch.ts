@@ -14,6 +14,7 @@ import {
   type Request,
   type SetAttr,
 } from '../vfs/filesystem.js';
+import * as journal from '../vfs/journal.js';
 import { MAX_IO, MESSAGE_SIZE, replyBuffer, requestBuffer } from '../vfs/layout.js';
 import {
   FuseCopyFileRangeIn as CopyIn,
@@ -62,6 +63,9 @@ const REP = replyBuffer(0);
 const OUT = REP + OutHeader.size;
 const H = REQ >>> 2;
 const A = ARGS >>> 2;
+
+/** Word of the journal: how many entries of a BATCH_FORGET have had their turn. */
+const FORGOTTEN = 7;
 const O = OUT >>> 2;
 
 /** READLINK's room: a page less the NUL that the kernel adds. */
@@ -517,7 +521,11 @@ export class Dispatcher {
     const items = u32[A] as number;
     let k = A + FuseBatchForgetIn.size / 4;
     if (items * FuseForgetOne.size > end - ARGS - FuseBatchForgetIn.size) return this.#malformed();
-    for (let i = 0; i < items; i++) {
+    // Nobody sends it again: what a predecessor has not come to is left to do.
+    const first = this.request.redo ? journal.noted(FORGOTTEN) : 0;
+    k += (first * FuseForgetOne.size) / 4;
+    for (let i = first; i < items; i++) {
+      journal.note(FORGOTTEN, i + 1);
       this.#fs.forget(
         u32[k] as number,
         u32[k + 1] as number,
@@ -525,6 +533,7 @@ export class Dispatcher {
       );
       k += FuseForgetOne.size / 4;
     }
+    journal.note(FORGOTTEN, 0);
     return 0;
   }
 

@@ -34,7 +34,7 @@ export class Succession {
     const { state, lo, hi } = left;
     if (state === journal.JOURNAL.DONE) this.#kept.keep(lo, hi, left.length);
     else if (isPoison(left)) this.#refuse(left);
-    else if (state === journal.JOURNAL.INHERITED) {
+    else if (state === journal.JOURNAL.INHERITED || isUnrepeated(state)) {
       journal.resume();
       const length = redo();
       if (length > 0) {
@@ -83,6 +83,11 @@ export class Succession {
   replied(): void {
     this.#kept.drop(u32[UNIQUE] as number, u32[UNIQUE + 1] as number);
   }
+}
+
+/** Begun, and sent once only: FORGET may be lost, which costs a record; a batch of them costs thousands. */
+function isUnrepeated(state: number): boolean {
+  return state === journal.JOURNAL.STARTED && u32[OPCODE] === OP.BATCH_FORGET;
 }
 
 function isPoison({ state, deaths }: Inheritance): boolean {

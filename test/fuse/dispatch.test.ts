@@ -9,6 +9,7 @@ import { undo } from '../../src/fuse/undo.js';
 import { E } from '../../src/linux/errno.js';
 import { mapMemory, u8 } from '../../src/linux/memory.js';
 import { ABSENT, type FileSystem, PARKED } from '../../src/vfs/filesystem.js';
+import { note } from '../../src/vfs/journal.js';
 import { replyBuffer, requestBuffer } from '../../src/vfs/layout.js';
 import { campaign } from '../support/campaign.js';
 import { MemoryFileSystem, Trouble } from './memfs.js';
@@ -150,6 +151,22 @@ test('READDIR and READDIRPLUS fill what fits and go on from their cookies', () =
     }
     assert.deepEqual(seen, expected);
   }
+});
+
+test('a batch of FORGET that a predecessor has begun is gone on with', () => {
+  const fs = new MemoryFileSystem();
+  const forgotten: number[] = [];
+  fs.forget = (lo) => void forgotten.push(lo);
+  const bench = new Bench(fs);
+  const tail = new Uint8Array(new BigUint64Array([2n, 1n, 3n, 1n, 4n, 1n]).buffer);
+  const batch = request('BATCH_FORGET', { args: { count: 3 }, tail });
+  u8.set(batch, requestBuffer(0));
+  note(7, 1);
+  bench.dispatcher.handle(batch.length, true);
+  assert.deepEqual(forgotten, [3, 4], 'after the one that had its turn');
+  forgotten.length = 0;
+  assert.equal(bench.raw(batch), undefined);
+  assert.deepEqual(forgotten, [2, 3, 4]);
 });
 
 test('lookups are counted: each entry of a READDIRPLUS once, FORGET and BATCH_FORGET take them back', () => {
