@@ -4,7 +4,7 @@
 
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { check, E, errnoName, SysError } from '../linux/errno.js';
-import { syncfs } from '../linux/files.js';
+import { syncAll, syncfs } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
 import { unmountFuse } from '../linux/mount.js';
 import { mountAt } from '../linux/mountinfo.js';
@@ -165,7 +165,14 @@ function detach(mountpoint: string, lazy: boolean): void {
 /** What the server wrote to the upper's filesystem is on disk when this returns. */
 function storeUpper(spec: MountSpec | undefined): void {
   if (spec?.upperdir === undefined || spec.readOnly || spec.volatile || !spec.fsync) return;
-  const fd = openSync(spec.upperdir, 'r');
+  let fd: number;
+  try {
+    fd = openSync(spec.upperdir, 'r');
+  } catch {
+    // It has got another name since: every filesystem, then.
+    syncAll();
+    return;
+  }
   try {
     check(syncfs(fd), 'syncfs', spec.upperdir);
   } finally {

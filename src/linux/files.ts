@@ -40,6 +40,7 @@ const c = {
     'int sync_file_range(int fd, int64_t offset, int64_t nbytes, unsigned int flags)',
   ),
   syncfs: func('int syncfs(int fd)'),
+  sync: func('void sync(void)'),
   fstatfs: func(`int fstatfs(int fd, ${P} buf)`),
   getdents64: func(`int64_t getdents64(int fd, ${P} buf, size_t n)`),
   copyFileRange: func(
@@ -380,6 +381,11 @@ export function writeOutPages(fd: number): number {
 
 export function syncfs(fd: number): number {
   return ret(c.syncfs(fd));
+}
+
+/** sync(2): every filesystem. */
+export function syncAll(): void {
+  c.sync();
 }
 
 /** struct statfs (64-bit): f_type 0, f_bsize 8, f_blocks 16, f_bfree 24, f_bavail 32, f_files 40, f_ffree 48, f_namelen 64, f_frsize 72, f_flags 80. */

@@ -291,7 +291,8 @@ export class Mount {
   /** What becomes of the mount when its server's process is gone. */
   #serverGone(ending: Ending): void {
     clearTimeout(this.#limit);
-    this.#diedAt = performance.now();
+    // Of several that did not come so far, the stall begins with the end of the last that did.
+    if (this.#serves) this.#diedAt = performance.now();
     this.#killed = ending.killed;
     const where = this.mountpoint;
     const reload = this.#reload;

@@ -99,7 +99,7 @@ export async function killAtEveryStep(
     scenario.run(s);
     const took = Date.now() - started;
     assert.ok(took < 20_000, `${where}: the operation hung for ${took} ms`);
-    assert.ok(await detach(tracer, s.server), `${where}: the server lives on`);
+    assert.ok(await detach(tracer, s.server, 10_000), `${where}: the server lives on`);
     tally.kills += 1;
     if (replaced) {
       assert.deepEqual(differences(comparable(s.tree()), after), [], `${where}: on the mount`);
@@ -211,15 +211,20 @@ function tracedWhole(pid: number): boolean {
   });
 }
 
-/** Ends the tracing. @returns whether the process was killed. */
-async function detach(tracer: ChildProcess, pid: number): Promise<boolean> {
+/** Ends the tracing. @param patience milliseconds to wait for the end of the process. @returns whether it was killed. */
+async function detach(tracer: ChildProcess, pid: number, patience = 0): Promise<boolean> {
   const ended = new Promise<void>((resolve) => {
     if (tracer.exitCode !== null || tracer.signalCode !== null) resolve();
     else tracer.once('exit', () => resolve());
   });
   // A killed server takes its tracer along; a living one is let go.
-  const state = /^State:\t(\S)/m.exec(readProc(`/proc/${pid}/status`))?.[1];
-  const alive = state !== undefined && state !== 'Z' && state !== 'X';
+  const isAlive = (): boolean => {
+    const state = /^State:\t(\S)/m.exec(readProc(`/proc/${pid}/status`))?.[1];
+    return state !== undefined && state !== 'Z' && state !== 'X';
+  };
+  // Who waited for an answer may be told before the process has come to its end.
+  for (const until = Date.now() + patience; isAlive() && Date.now() < until; ) await pause(5);
+  const alive = isAlive();
   if (alive) tracer.kill('SIGINT');
   await ended;
   return !alive;
