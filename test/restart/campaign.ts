@@ -23,6 +23,8 @@ export interface Plan {
   readonly mountpoint: string;
   readonly loads: readonly Load[];
   readonly kills: number;
+  /** Milliseconds between a successor's first answers and its end, at most. */
+  readonly longestPause: number;
   readonly seed: number;
   /** A folder off the mount. */
   readonly base: string;
@@ -35,8 +37,8 @@ export interface Outcome {
   readonly rounds: Readonly<Record<string, number>>;
   /** Milliseconds of the longest single call that the load `stalls` made. */
   readonly longest: number;
-  /** Milliseconds from the end of a server to the moment at which its successor took requests, at most. */
-  readonly longestStart: number;
+  /** Milliseconds from the end of a server to the moment at which its successor took requests: median, 9 of 10, most. */
+  readonly starts: readonly [median: number, nine: number, most: number];
   readonly restarts: number;
   readonly killedClients: number;
   /** Bytes of both processes after the first tenth of the kills, and at the end. */
@@ -66,17 +68,18 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
   assert.ok(supervisor !== undefined);
   const clients: Promise<void>[] = [];
   let firstMemory = 0;
-  let longestStart = 0;
+  const starts: number[] = [];
   let last: MountStatus | undefined;
   try {
     await pause(500);
     for (let kill = 0; kill < plan.kills; kill++) {
-      await pause(20 + random.below(random.oneIn(4) ? 600 : 150));
+      await pause(20 + random.below(random.oneIn(4) ? 150 : plan.longestPause));
       if (plan.victims !== undefined && random.oneIn(3)) clients.push(victim(plan.victims, random));
       assert.equal(early, undefined);
       // Now and then one that has just been started, and has not answered yet.
       last = await serving(supervisor, plan.mountpoint, last?.pid, random.oneIn(8));
-      longestStart = Math.max(longestStart, last.lastRestart?.stallMilliseconds ?? 0);
+      const stall = last.lastRestart?.stallMilliseconds;
+      if (stall !== undefined) starts.push(stall);
       process.kill(last.pid, 'SIGKILL');
       if (kill === Math.floor(plan.kills / 10))
         firstMemory = await memory(supervisor, plan, last.pid);
@@ -97,7 +100,7 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
     return {
       rounds,
       longest,
-      longestStart,
+      starts: spread(starts),
       restarts,
       killedClients: clients.length,
       memory: [firstMemory, late],
@@ -182,6 +185,12 @@ function privateBytes(pid: number): number {
   } catch {
     return 0;
   }
+}
+
+function spread(values: readonly number[]): [number, number, number] {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.floor((sorted.length - 1) * share)] ?? 0;
+  return [at(0.5), at(0.9), at(1)];
 }
 
 async function within<T>(promise: Promise<T>, what: string): Promise<T> {

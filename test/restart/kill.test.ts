@@ -16,6 +16,8 @@ import { killWhileWorking, type Load } from './campaign.js';
 
 const kills = campaign('rounds', 12);
 const seed = campaign('seed', 1);
+/** In CI nobody has time to wait for a kill. */
+const longestPause = kills > 20 ? 1000 : 150;
 const skip = requires({
   root: true,
   features: ['fuse', 'overlayfs', 'resend'],
@@ -61,7 +63,7 @@ function fill(lower: string): void {
 async function run(t: TestContext, mountpoint: string, base: string, loads: readonly Load[]) {
   const tree = loads.find((load) => load.source?.endsWith('tree'))?.source ?? mountpoint;
   const outcome = await killWhileWorking({
-    ...{ mountpoint, loads, kills, seed, base },
+    ...{ mountpoint, loads, kills, seed, base, longestPause },
     victims: ['sh', '-c', `find "${tree}" -type f -exec cat {} + >/dev/null`],
   });
   t.diagnostic(JSON.stringify(outcome));
