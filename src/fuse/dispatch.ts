@@ -63,10 +63,10 @@ const REP = replyBuffer(0);
 const OUT = REP + OutHeader.size;
 const H = REQ >>> 2;
 const A = ARGS >>> 2;
-
-/** Word of the journal: how many entries of a BATCH_FORGET have had their turn. */
-const FORGOTTEN = 7;
 const O = OUT >>> 2;
+
+/** Word of the journal that no filesystem here uses: how many entries of a BATCH_FORGET have had their turn. */
+const FORGOTTEN = 3;
 
 /** READLINK's room: a page less the NUL that the kernel adds. */
 const LINK_MAX = 4095;
@@ -113,17 +113,9 @@ export function emptyRequest(): Request {
   };
 }
 
-/** Decodes requests and calls one filesystem. One object a server. */
-export class Dispatcher {
-  readonly request: Request;
-  /** Bytes of the request being handled. */
-  length = 0;
-  session: Session | undefined;
-
-  readonly #fs: FileSystem;
-  readonly #host: DispatchHost;
-  readonly #options: DispatchOptions;
-  readonly #set: SetAttr = {
+/** A record for the arguments of setattr: nothing is to be changed. */
+export function emptySetAttr(): SetAttr {
+  return {
     valid: 0,
     fhLo: 0,
     fhHi: 0,
@@ -141,6 +133,19 @@ export class Dispatcher {
     uid: 0,
     gid: 0,
   };
+}
+
+/** Decodes requests and calls one filesystem. One object a server. */
+export class Dispatcher {
+  readonly request: Request;
+  /** Bytes of the request being handled. */
+  length = 0;
+  session: Session | undefined;
+
+  readonly #fs: FileSystem;
+  readonly #host: DispatchHost;
+  readonly #options: DispatchOptions;
+  readonly #set: SetAttr = emptySetAttr();
   /** Listings made before they are asked for; server.ts has it make them. */
   readonly ahead: ListAhead;
   readonly #sink: ReplySink;

@@ -3,6 +3,7 @@
 // Right at every instruction: a server may be killed between any two stores, and its last request is handled again.
 
 import { u8, u32 } from '../linux/memory.js';
+import { RESENT } from '../vfs/journal.js';
 import { OBJECT_COUNT, OBJECT_SIZE, OBJECTS } from '../vfs/layout.js';
 import { IDENTITY_WORDS, type Identity } from './verified-objects.js';
 
@@ -46,8 +47,6 @@ const WORDS = OBJECT_SIZE >>> 2;
 const BASE = OBJECTS >>> 2;
 const CHANGES_BASE = BASE + WORDS;
 const FIRST = 1 + (CHANGES * CHANGE_WORDS) / WORDS;
-/** Of a request's number: the kernel sets it when it sends the request again. */
-const RESENT = 0x8000_0000;
 /** A user more, not one less: a request whose caller is gone does both. */
 const MORE = RESENT;
 

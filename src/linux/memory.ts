@@ -102,6 +102,17 @@ export function getBytes(at: number, length: number): string {
   return bytes.toString('latin1', at, at + length);
 }
 
+/** Reads a little-endian u32 at any offset. */
+export function getWord(at: number): number {
+  const low = (u8[at] as number) | ((u8[at + 1] as number) << 8) | ((u8[at + 2] as number) << 16);
+  return (low | ((u8[at + 3] as number) << 24)) >>> 0;
+}
+
+/** Writes a little-endian u32 at any offset. */
+export function putWord(at: number, value: number): void {
+  for (let i = 0; i < 4; i++) u8[at + i] = value >>> (8 * i);
+}
+
 /** Reads a u64 as Number; above 2^53 it is clamped to 2^53 - 1. */
 export function getU64(at: number): number {
   const lo = u32[at >>> 2] as number;

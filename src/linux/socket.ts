@@ -65,14 +65,20 @@ function header(dataLength: number, controlLength: number): number {
  * @returns the fd; -EPIPE-like -ENODATA when the peer closed or sent none; or -errno.
  */
 export function receiveFd(socket: number): number {
-  const at = header(DATA_SIZE, CONTROL_SIZE);
+  const fds = receiveSome(socket, DATA_SIZE);
+  return typeof fds === 'number' ? fds : (fds[0] as number);
+}
+
+/** @param size most bytes of data to take along. @returns the descriptors of one message, -ENODATA where it has none, or -errno. */
+function receiveSome(socket: number, size: number): number[] | number {
+  const at = header(size, CONTROL_SIZE);
   u8.fill(0, at + CONTROL, at + CONTROL + CONTROL_SIZE);
   const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC));
   if (r < 0) return r;
   const k = (at + CONTROL) >>> 2;
-  const length = u32[k] as number;
-  if (length < 20 || u32[k + 2] !== SOL_SOCKET || u32[k + 3] !== SCM_RIGHTS) return -E.NODATA;
-  return i32[k + 4] as number;
+  const count = ((u32[k] as number) - CONTROL_HEAD) >> 2;
+  if (count < 1 || u32[k + 2] !== SOL_SOCKET || u32[k + 3] !== SCM_RIGHTS) return -E.NODATA;
+  return Array.from(i32.subarray(k + 4, k + 4 + count));
 }
 
 /** Sends one byte that carries `fd`. @returns 0 or -errno. */
@@ -115,15 +121,10 @@ export function receiveFds(socket: number, count: number, patience: number): num
     const ready = pollIn([socket], patience);
     if (ready === -E.INTR) continue;
     if (ready <= 0) return ready === 0 ? -E.AGAIN : ready;
-    const at = header(1, CONTROL_SIZE);
-    u8.fill(0, at + CONTROL, at + CONTROL + CONTROL_SIZE);
-    const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC));
-    if (r === -E.INTR) continue;
-    if (r < 0) return r;
-    const k = (at + CONTROL) >>> 2;
-    const got = ((u32[k] as number) - CONTROL_HEAD) >> 2;
-    if (got < 1 || u32[k + 2] !== SOL_SOCKET || u32[k + 3] !== SCM_RIGHTS) return -E.NODATA;
-    for (let i = 0; i < got; i++) fds.push(i32[k + 4 + i] as number);
+    const some = receiveSome(socket, 1);
+    if (some === -E.INTR) continue;
+    if (typeof some === 'number') return some;
+    fds.push(...some);
   }
   return fds;
 }

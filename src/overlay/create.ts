@@ -55,9 +55,8 @@ import {
   openUpper,
 } from './copy-up.js';
 import { dropNode, freeUnused } from './forget.js';
-import { hideFile, unhide } from './hide.js';
+import { hideFile, keepNothing } from './hide.js';
 import { attachHandle } from './io.js';
-import { dropKept } from './kept.js';
 import { changeUnionLinks } from './links.js';
 import { addAlias, answerEntry } from './lookup.js';
 import { attrOf, finishAttr, isWhiteout, setInoFromStat, statNode } from './objects.js';
@@ -619,8 +618,7 @@ function nameUnnamed(
   out: number,
 ): number {
   if (!insertName(slot, parent, name, nameLen)) return -E.NOMEM;
-  dropKept(slot);
-  unhide(o, slot);
+  keepNothing(o, slot);
   const fd = get(slot, F.fd);
   if (fd !== 0) {
     close(fd - 1);

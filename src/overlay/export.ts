@@ -10,7 +10,6 @@ import { freeName, nameAt, nameLength } from '../vfs/names.js';
 import {
   F,
   FLAG,
-  freeNode,
   get,
   hasFlag,
   insertIno,
@@ -19,7 +18,6 @@ import {
   ownNodeid,
   put,
   ROOT,
-  removeName,
 } from '../vfs/nodes.js';
 import type { Exporting, Overlay } from './context.js';
 import { Search } from './export-search.js';
@@ -29,6 +27,7 @@ import { answerEntry } from './lookup.js';
 import { attrOf } from './objects.js';
 import { isDir, nodeBy, nodeByIno, typeOfNode } from './places.js';
 import { layerFor } from './stacks.js';
+import { takeOver } from './take-over.js';
 
 const DOT = 0x2e;
 
@@ -112,20 +111,12 @@ export class Exports implements Exporting {
     const o = this.#o;
     const name = get(from, F.name);
     if (!insertName(to, get(from, F.parent), nameAt(name), nameLength(name))) return false;
-    removeName(from);
     keepNothing(o, to);
     const lower = get(to, F.lower);
     if (lower !== 0) layerFor(o, lower).release(lower);
     freeName(get(to, F.lowerName));
     if (get(to, F.fd) !== 0) close(get(to, F.fd) - 1);
-    for (const field of [F.lower, F.lowerName, F.fd]) {
-      put(to, field, get(from, field));
-      put(from, field, 0);
-    }
-    put(to, F.flags, get(from, F.flags) | (get(to, F.flags) & KEPT));
-    moveEntry(o.links, from, to);
-    moveEntry(o.metadata, from, to);
-    freeNode(from);
+    takeOver(o, to, from, KEPT);
     return true;
   }
 }
@@ -138,11 +129,4 @@ function isSame(other: number, slot: number, generation: number): boolean {
     typeOfNode(other) === typeOfNode(slot) &&
     get(other, F.generation) === generation
   );
-}
-
-function moveEntry<T>(map: Map<number, T>, from: number, to: number): void {
-  const value = map.get(from);
-  if (value === undefined) map.delete(to);
-  else map.set(to, value);
-  map.delete(from);
 }

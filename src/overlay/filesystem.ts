@@ -15,7 +15,7 @@ import type {
   Request,
   SetAttr,
 } from '../vfs/filesystem.js';
-import { F, get, insertIno, nodeidHi, nodeidLo, numberNodes, ROOT, slotOf } from '../vfs/nodes.js';
+import { F, get, nodeidHi, nodeidLo, numberNodes, ROOT, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
@@ -50,7 +50,6 @@ export class OverlayFileSystem implements FileSystem {
     if (this.o.upper !== undefined) sweep(this.o.config.workFd);
     this.o.host = host;
     makeRoot(this.o);
-    if (this.exports !== undefined) insertIno(ROOT);
   }
 
   succeed(host: Host): void {
@@ -62,7 +61,6 @@ export class OverlayFileSystem implements FileSystem {
     } else {
       this.o.host = host;
       giveLayers(this.o);
-      if (this.exports !== undefined) insertIno(ROOT);
     }
     settleHandles(this.o);
   }

@@ -3,7 +3,7 @@
 // Follows the lookup-count rules of FUSE (libfuse's `forget` documentation): a node lives while count, children or handles do.
 
 import { closeFile } from '../layer/layer.js';
-import { close, unlinkAt } from '../linux/files.js';
+import { close } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 import { freeName } from '../vfs/names.js';
 import {
@@ -19,7 +19,7 @@ import {
   setFlag,
 } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { dropKept, hiddenName } from './kept.js';
+import { keepNothing } from './hide.js';
 import { isDir } from './places.js';
 import { dropStack, layerFor } from './stacks.js';
 
@@ -52,8 +52,7 @@ function destroy(o: Overlay, slot: number): void {
   removeName(slot);
   const fd = get(slot, F.fd);
   if (fd !== 0) close(fd - 1);
-  if (hasFlag(slot, FLAG.HIDDEN)) unlinkAt(o.config.workFd, hiddenName(slot));
-  dropKept(slot);
+  keepNothing(o, slot);
   if (get(slot, F.backing) !== 0) o.host.backingClose(get(slot, F.backing));
   if (isDir(slot)) {
     const upper = get(slot, F.upper);

@@ -4,14 +4,13 @@
 
 import { O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
-import { openAt, Statx, statBuffer, statFd, unlinkAt } from '../linux/files.js';
+import { openAt, Statx, statBuffer, statFd } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 import { nameAt, nameEquals, nameLength } from '../vfs/names.js';
 import {
   clearFlag,
   F,
   FLAG,
-  freeNode,
   get,
   hasFlag,
   insertIno,
@@ -24,12 +23,14 @@ import {
 } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { freeAlias, freeUnused } from './forget.js';
-import { dropKept, hiddenName, restoreLower } from './kept.js';
+import { keepNothing } from './hide.js';
+import { hiddenName, restoreLower } from './kept.js';
 import { readUnionLinks } from './links.js';
 import { lookupLayers } from './lookup.js';
 import { isWhiteout } from './objects.js';
 import { isDir, typeOfNode } from './places.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
+import { takeOver } from './take-over.js';
 import { RECORD } from './work.js';
 
 /** What a node knows that its object does not tell. */
@@ -55,12 +56,8 @@ export function settle(o: Overlay, slot: number): number {
   if (hashed) insertIno(slot);
   if (r < 0) return isGone(r) ? lose(o, slot) : 0;
   settleAliases(o, slot);
-  dropKept(slot);
-  if (hasFlag(slot, FLAG.HIDDEN)) {
-    // Its name was to go, and did not.
-    unlinkAt(o.config.workFd, hiddenName(slot));
-    clearFlag(slot, FLAG.HIDDEN);
-  }
+  // Its name may have been about to go, and did not.
+  keepNothing(o, slot);
   return slot;
 }
 
@@ -77,7 +74,11 @@ function find(o: Overlay, slot: number, parent: number): number {
     freeUnused(o, found);
     return -E.STALE;
   }
-  takeOver(o, slot, found);
+  if (hasFlag(found, FLAG.HASHED_INO)) {
+    removeIno(found);
+    insertIno(slot);
+  }
+  takeOver(o, slot, found, OWN | FLAG.HASHED_INO);
   return 0;
 }
 
@@ -87,29 +88,6 @@ function isSame(slot: number, found: number): boolean {
     return true;
   }
   return hasFlag(slot, FLAG.COPIED) && hasFlag(found, FLAG.UPPER);
-}
-
-/** Moves what lookup has found from the new record into the old, which the kernel knows. */
-function takeOver(o: Overlay, slot: number, found: number): void {
-  if (hasFlag(found, FLAG.HASHED_INO)) {
-    removeIno(found);
-    insertIno(slot);
-  }
-  const kept = get(slot, F.flags) & (OWN | FLAG.HASHED_INO);
-  const fields = isDir(slot) ? [F.upper, F.lower] : [F.lower, F.lowerName, F.fd];
-  for (const field of fields) {
-    put(slot, field, get(found, field));
-    put(found, field, 0);
-  }
-  put(slot, F.flags, kept | get(found, F.flags));
-  const links = o.links.get(found);
-  if (links !== undefined) o.links.set(slot, links);
-  o.links.delete(found);
-  const metadata = o.metadata.get(found);
-  if (metadata !== undefined) o.metadata.set(slot, metadata);
-  o.metadata.delete(found);
-  removeName(found);
-  freeNode(found);
 }
 
 /** Other names of a file: each stays if something of the node's type is there. */

@@ -46,6 +46,11 @@ function statLower(o: Overlay, slot: number): boolean {
   return false;
 }
 
+/** Puts the mark's text at XATTR_VALUE. @param of the upper or the lower inode's own count. @returns its length in bytes. */
+function putDifference(of: 'U' | 'L', difference: number): number {
+  return putBytes(XATTR_VALUE, `${of}${difference < 0 ? '' : '+'}${difference}`);
+}
+
 /**
  * Writes the union link count of an object that is being copied up, staged as `name` below `dirfd`: by the lower's own
  * count, for its own is not settled before it has all its names.
@@ -57,8 +62,7 @@ export function markLowerLinks(
   name: number,
   own: number,
 ): void {
-  const difference = (o.links.get(slot) ?? own) - own;
-  const length = putBytes(XATTR_VALUE, `L${difference < 0 ? '' : '+'}${difference}`);
+  const length = putDifference('L', (o.links.get(slot) ?? own) - own);
   setxattrAt(dirfd, name, o.marks.nlink, XATTR_VALUE, length, 0);
 }
 
@@ -69,8 +73,7 @@ export function storeUnionLinks(o: Overlay, slot: number): void {
   if (statNode(o, slot) < 0) return;
   // A name in the workdir is none, and goes with the last close.
   const own = statNlink() - (hasFlag(slot, FLAG.HIDDEN) ? 1 : 0);
-  const difference = links - own;
-  const length = putBytes(XATTR_VALUE, `U${difference < 0 ? '' : '+'}${difference}`);
+  const length = putDifference('U', links - own);
   const p = locate(o, slot);
   if (p.fd >= 0) setxattrAt(p.fd, emptyPath(), o.marks.nlink, XATTR_VALUE, length, 0);
   else if (p.layer !== undefined && o.upper !== undefined) {

@@ -78,11 +78,8 @@ export function finishAttr(o: Overlay, slot: number, out: number): void {
   } else {
     const links = flags & (FLAG.LOWER_LINKS | FLAG.INDEXED) ? o.links.get(slot) : undefined;
     if (links !== undefined) u32[k + (Attr.nlink >>> 2)] = links;
-    else if ((flags & (FLAG.ORPHAN | FLAG.UPPER)) === FLAG.ORPHAN) {
-      // Unlinked here, while the lower object keeps its name.
-      u32[k + (Attr.nlink >>> 2)] = Math.max(0, (u32[k + (Attr.nlink >>> 2)] as number) - 1);
-    } else if (flags & FLAG.HIDDEN) {
-      // Its name in the workdir is none.
+    else if ((flags & (FLAG.ORPHAN | FLAG.UPPER)) === FLAG.ORPHAN || flags & FLAG.HIDDEN) {
+      // Unlinked here, while the lower object keeps its name; or a name in the workdir, which is none.
       u32[k + (Attr.nlink >>> 2)] = Math.max(0, (u32[k + (Attr.nlink >>> 2)] as number) - 1);
     }
     if (flags & FLAG.METACOPY) showDataBlocks(o, slot, out);

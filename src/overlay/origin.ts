@@ -5,7 +5,7 @@
 
 import type { Layer } from '../layer/layer.js';
 import { MAGIC } from '../linux/constants.js';
-import { u8 } from '../linux/memory.js';
+import { getWord, u8 } from '../linux/memory.js';
 import { keyOfUuid, number } from './numbers.js';
 import { HANDLE, INDEX_NAME, ORIGIN } from './work.js';
 
@@ -44,16 +44,6 @@ export function indexName(length: number): number {
   }
   u8[INDEX_NAME + 2 * length] = 0;
   return 2 * length;
-}
-
-function word(at: number): number {
-  return (
-    ((u8[at] as number) |
-      ((u8[at + 1] as number) << 8) |
-      ((u8[at + 2] as number) << 16) |
-      ((u8[at + 3] as number) << 24)) >>>
-    0
-  );
 }
 
 /** Types of enum fid_type that carry the inode number. */
@@ -101,31 +91,31 @@ function readHandle(magic: number | undefined, type: number, fid: number, size: 
       if (size === 12) {
         // tmpfs: generation, then the number in two words. isofs: a block.
         if ((magic ?? MAGIC.TMPFS) !== MAGIC.TMPFS) return false;
-        found.lo = word(fid + 4);
-        found.hi = word(fid + 8);
+        found.lo = getWord(fid + 4);
+        found.hi = getWord(fid + 8);
         return true;
       }
       if (size < 8) return false;
-      found.lo = word(fid);
+      found.lo = getWord(fid);
       found.hi = 0;
       return true;
     case FILEID.INO64_GEN: {
       // FUSE: a nodeid, which stat(2) does not show.
       if (size < 12 || magic === MAGIC.FUSE) return false;
       // XFS writes a number in the order of the machine and a random generation, EROFS the high word first and 0.
-      const lowFirst = magic === undefined ? word(fid + 8) !== 0 : magic === MAGIC.XFS;
-      found.lo = word(lowFirst ? fid : fid + 4);
-      found.hi = word(lowFirst ? fid + 4 : fid);
+      const lowFirst = magic === undefined ? getWord(fid + 8) !== 0 : magic === MAGIC.XFS;
+      found.lo = getWord(lowFirst ? fid : fid + 4);
+      found.hi = getWord(lowFirst ? fid + 4 : fid);
       return true;
     }
     case FILEID.BTRFS_WITHOUT_PARENT:
     case FILEID.BTRFS_WITH_PARENT:
     case FILEID.BTRFS_WITH_PARENT_ROOT:
       if (size < 20) return false;
-      found.lo = word(fid);
-      found.hi = word(fid + 4);
-      found.subvolumeLo = word(fid + 8);
-      found.subvolumeHi = word(fid + 12);
+      found.lo = getWord(fid);
+      found.hi = getWord(fid + 4);
+      found.subvolumeLo = getWord(fid + 8);
+      found.subvolumeHi = getWord(fid + 12);
       return true;
     default:
       return false;

@@ -4,7 +4,7 @@
 
 import type { Layer } from '../layer/layer.js';
 import { emptyPath } from '../linux/files.js';
-import { u8 } from '../linux/memory.js';
+import { getWord, putWord, u8 } from '../linux/memory.js';
 import { setxattrAt } from '../linux/xattr.js';
 import { F, get } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
@@ -19,15 +19,6 @@ const Own = {
 } as const;
 const OWN_SIZE = 13;
 const OWN_VERSION = 1;
-
-function putWord(at: number, value: number): void {
-  for (let i = 0; i < 4; i++) u8[at + i] = (value >>> (8 * i)) & 0xff;
-}
-
-function word(at: number): number {
-  const low = (u8[at] as number) | ((u8[at + 1] as number) << 8) | ((u8[at + 2] as number) << 16);
-  return (low | ((u8[at + 3] as number) << 24)) >>> 0;
-}
 
 function form(lo: number, hi: number, generation: number): void {
   u8[OWN_NUMBER + Own.version] = OWN_VERSION;
@@ -64,12 +55,12 @@ function announce(o: Overlay): number {
 export function readOwnNumber(o: Overlay, layer: Layer, dir: number, name: number): boolean {
   const n = layer.getxattr(dir, name, o.marks.number, OWN_NUMBER, OWN_SIZE);
   if (n !== OWN_SIZE || u8[OWN_NUMBER + Own.version] !== OWN_VERSION) return false;
-  const lo = word(OWN_NUMBER + Own.number);
-  const hi = word(OWN_NUMBER + Own.number + 4);
+  const lo = getWord(OWN_NUMBER + Own.number);
+  const hi = getWord(OWN_NUMBER + Own.number + 4);
   // Nobody but who damaged it can have written these.
   if (hi === 0 && lo <= ROOT_INO) return false;
   shown.lo = lo;
   shown.hi = hi;
-  o.exporting?.copied(word(OWN_NUMBER + Own.generation));
+  o.exporting?.copied(getWord(OWN_NUMBER + Own.generation));
   return true;
 }

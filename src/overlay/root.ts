@@ -4,7 +4,7 @@
 
 import { retainDir } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
-import { allocNode, F, FLAG, put, ROOT, setFlag } from '../vfs/nodes.js';
+import { allocNode, F, FLAG, insertIno, put, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
@@ -48,4 +48,5 @@ export function giveLayers(o: Overlay): void {
   const mode = top.statDir(top.root);
   if (mode < 0) throw new Error(`${top.label}: cannot be read (errno ${-mode})`);
   put(root, F.inoLo, ROOT_INO);
+  if (o.exporting !== undefined) insertIno(root);
 }

@@ -6,6 +6,7 @@ import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import type { ByteSource } from '../bytes/source.js';
 import { xxh32 } from '../bytes/xxh32.js';
 import { MAGIC } from '../linux/constants.js';
+import { majorOf, minorOf } from '../linux/device.js';
 import { check } from '../linux/errno.js';
 import { emptyPath, fstatfs } from '../linux/files.js';
 import { filesystemUuid, nameToHandle, xfsNumberBits } from '../linux/handles.js';
@@ -106,10 +107,8 @@ function readDevice(device: string, at: number, length: number): Uint8Array | un
     if (name === undefined) return undefined;
     fd = openSync(`/dev/${name}`, 'r');
     const { rdev } = fstatSync(fd);
-    // glibc's dev_t, as far as it is used.
-    const major = (rdev >>> 8) & 0xfff;
-    const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-    if (`${major}:${minor}` !== device) return undefined;
+    // stat(2)'s form of it is the same, as far as it is used.
+    if (`${majorOf(rdev)}:${minorOf(rdev)}` !== device) return undefined;
     const bytes = new Uint8Array(length);
     const n = readSync(fd, bytes, 0, length, at);
     return bytes.subarray(0, n);

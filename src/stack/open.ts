@@ -7,7 +7,7 @@ import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
-import { AT, O } from '../linux/constants.js';
+import { AT, MAGIC, O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import {
   close,
@@ -72,24 +72,7 @@ function openOverlay(spec: MountSpec): FileSystem {
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const numbered: Numbered[] = [];
-  const devices = isSuccessor() ? undefined : devicesOfImages(spec);
-  const open = (path: string, index: number): Layer =>
-    (isSuccessor() ? wasImage(index) : isImage(path))
-      ? imageLayer(
-          path,
-          devices?.get(path) ?? inheritedDevices(index),
-          index,
-          numbered,
-          spec.userxattr,
-        )
-      : layerOf(
-          path,
-          index,
-          keep(`layer ${index}`, () => openLower(path, full)),
-          numbered,
-        );
-  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
-  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
+  const { lowers, dataLayers } = openLowers(spec, full, numbered);
   let upper: DirectoryLayer | undefined;
   let folders: { work: number; index: number } | undefined;
   if (spec.upperdir !== undefined) {
@@ -116,13 +99,7 @@ export function openToRead(spec: MountSpec): OverlayConfig {
   mapMemory();
   const full = hasCapability(CAP.SYS_ADMIN);
   const numbered: Numbered[] = [];
-  const devices = devicesOfImages(spec);
-  const open = (path: string, index: number): Layer =>
-    isImage(path)
-      ? imageLayer(path, devices.get(path), index, numbered, spec.userxattr)
-      : layerOf(path, index, openLower(path, full), numbered);
-  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
-  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
+  const { lowers, dataLayers } = openLowers(spec, full, numbered);
   const upperPath = spec.upperdir as string;
   const upper = layerOf(upperPath, 0, openLower(upperPath, full), numbered);
   setKeys(numbered);
@@ -133,6 +110,26 @@ export function openToRead(spec: MountSpec): OverlayConfig {
     throw new MountError('layer', `workdir: ${index}: cannot be opened (${errnoName(fd)})`);
   }
   return configOf(spec, { upper, lowers, dataLayers, workFd: -1, indexFd: Math.max(fd, -1) });
+}
+
+/** The layers that are only read, topmost first. A successor takes what its predecessor opened. */
+function openLowers(
+  spec: MountSpec,
+  full: boolean,
+  numbered: Numbered[],
+): { readonly lowers: Layer[]; readonly dataLayers: Layer[] } {
+  const devices = isSuccessor() ? undefined : devicesOfImages(spec);
+  const open = (path: string, index: number): Layer => {
+    if (isSuccessor() ? wasImage(index) : isImage(path)) {
+      const further = devices === undefined ? inheritedDevices(index) : devices.get(path);
+      return imageLayer(path, further, index, numbered, spec.userxattr);
+    }
+    const root = keep(`layer ${index}`, () => openLower(path, full));
+    return layerOf(path, index, root, numbered);
+  };
+  const lowers = spec.lowerdirs.map((path, i) => open(path, i + 1));
+  const dataLayers = spec.datadirs.map((path, i) => open(path, lowers.length + 1 + i));
+  return { lowers, dataLayers };
 }
 
 type Parts = Pick<OverlayConfig, 'upper' | 'lowers' | 'dataLayers' | 'workFd' | 'indexFd'>;
@@ -166,11 +163,9 @@ function configOf(spec: MountSpec, parts: Parts): OverlayConfig {
   };
 }
 
-const TMPFS_MAGIC = 0x01021994;
-
 /** On tmpfs nothing survives a crash, so nothing has to be synced before it is published. */
 function syncMatters(upper: Layer | undefined): boolean {
-  return upper !== undefined && upper.magic !== TMPFS_MAGIC;
+  return upper !== undefined && upper.magic !== MAGIC.TMPFS;
 }
 
 /** A layer, and what its inode numbers are to be made of. */

@@ -26,7 +26,7 @@ const At = {
   uniqueLo: BASE + 1,
   uniqueHi: BASE + 2,
   length: BASE + 3,
-  /** The request that the last server died of, and how many have. */
+  /** The request that the last server had in hand when it ended, and what such ends add up to (DEATH). */
   victimLo: BASE + 4,
   victimHi: BASE + 5,
   deaths: BASE + 6,

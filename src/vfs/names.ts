@@ -3,7 +3,7 @@
 // Names are bytes up to NAME_MAX (255); nothing here decodes them. Read from its start, the arena is a row of blocks at every
 // instruction, so that a successor can tell the live ones from the rest.
 
-import { getBytes, u8, u32 } from '../linux/memory.js';
+import { getBytes, getWord, putWord, u8, u32 } from '../linux/memory.js';
 import { HEADER, NAMES, NAMES_SIZE } from './layout.js';
 
 const GRANULE = 16;
@@ -65,7 +65,7 @@ export function keepText(text: string): number {
       return 0;
     }
     const at = NAMES + ref * GRANULE + 1;
-    for (let i = 0; i < 4; i++) u8[at + i] = next >>> (8 * i);
+    putWord(at, next);
     for (let i = start; i < end; i++) u8[at + 4 + i - start] = text.charCodeAt(i);
     next = ref;
     end = start;
@@ -84,10 +84,7 @@ export function keepBytes(bytes: number, length: number): number {
 }
 
 function nextPiece(ref: number): number {
-  const at = NAMES + ref * GRANULE + 1;
-  let next = 0;
-  for (let i = 0; i < 4; i++) next |= (u8[at + i] as number) << (8 * i);
-  return next;
+  return getWord(NAMES + ref * GRANULE + 1);
 }
 
 export function textAt(ref: number): string {

@@ -100,8 +100,6 @@ export const FLAG = {
   HIDDEN: 0x20000000,
   /** Copied up during this mount: its st_ino is the lower object's, whether or not a mark tells. */
   COPIED: 0x40000000,
-  /** Made to practise with (FileSystem.practicePlace): the kernel knows nothing of it, a successor frees it. */
-  PRACTICE: 0x800000,
 } as const;
 export const TYPE_MASK = 15;
 

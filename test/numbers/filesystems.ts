@@ -36,7 +36,7 @@ function folder(path: string): string {
 }
 
 /** A layer that is a folder of a writable filesystem. */
-function folderLayer(path: string): LayerPlace {
+export function folderLayer(path: string): LayerPlace {
   const layer = {
     varve: path,
     kernel: path,

@@ -10,7 +10,7 @@ import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { run } from '../overlay/stack.js';
 import { AT, forgetNames, must, O, readdir, S, stat, sys } from '../support/sys.js';
-import type { Row, Setting } from './filesystems.js';
+import { folderLayer, type Row, type Setting } from './filesystems.js';
 
 export const SUBJECTS = ['varve', 'xino=off', 'xino=auto', 'xino=on'] as const;
 export type Subject = (typeof SUBJECTS)[number];
@@ -172,17 +172,7 @@ function joining(extra: string, event: Event, before: Map<string, bigint>): Sett
     before.delete('l1-0');
     before.delete('l1-0/f1');
   }
-  const layer = {
-    varve: path,
-    kernel: path,
-    move() {
-      const to = `${layer.varve}-moved`;
-      renameSync(layer.varve, to);
-      layer.varve = to;
-      layer.kernel = to;
-    },
-  };
-  return layer;
+  return folderLayer(path);
 }
 
 /** Changes a sixth of what is there, data and metadata, and renames a few. `moved` says where an object was before. */

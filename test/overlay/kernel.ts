@@ -3,7 +3,7 @@
 // Used by test/overlay/succession*.test.ts; deaths.ts must be imported first.
 
 import assert from 'node:assert/strict';
-import { emptyRequest } from '../../src/fuse/dispatch.js';
+import { emptyRequest, emptySetAttr } from '../../src/fuse/dispatch.js';
 import { O } from '../../src/linux/constants.js';
 import { errnoName } from '../../src/linux/errno.js';
 import { clearMemory, getBytes, mapMemory, putBytes, u8, u32 } from '../../src/linux/memory.js';
@@ -250,7 +250,7 @@ export class Kernel {
   }
 
   setattr(node: Node, set: Partial<SetAttr>): Attributes | string {
-    const all = { ...NO_CHANGE, ...set };
+    const all = { ...emptySetAttr(), ...set };
     const result = this.ask((fs) => {
       this.#about(node);
       return fs.setattr(this.r, all, OUT);
@@ -474,25 +474,6 @@ export function got<T>(answer: T | string): T {
   if (typeof answer === 'string') throw new Error(answer);
   return answer;
 }
-
-const NO_CHANGE: SetAttr = {
-  valid: 0,
-  fhLo: 0,
-  fhHi: 0,
-  size: 0,
-  atimeLo: 0,
-  atimeHi: 0,
-  atimeNsec: 0,
-  mtimeLo: 0,
-  mtimeHi: 0,
-  mtimeNsec: 0,
-  ctimeLo: 0,
-  ctimeHi: 0,
-  ctimeNsec: 0,
-  mode: 0,
-  uid: 0,
-  gid: 0,
-};
 
 const noReply = (): OpenReply => ({ fhLo: 0, fhHi: 0, flags: 0, backingId: 0 });
 
