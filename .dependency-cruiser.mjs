@@ -16,6 +16,9 @@ const everythingUnderStack = [
   'imagefs',
   'overlay',
   'lazy',
+  'union',
+  'report',
+  'sandbox',
 ];
 
 /** Room -> rooms it may import. A file is written as `room/file`. */
@@ -33,10 +36,14 @@ const rooms = {
   imagefs: ['erofs', 'store', 'vfs', 'linux', 'bytes'],
   overlay: ['layer/layer.ts', 'vfs', 'linux', 'bytes'],
   lazy: ['oci', 'store', 'erofs', 'tree', 'linux', 'bytes'],
+  union: ['store', 'erofs', 'tree', 'linux', 'bytes'],
+  report: ['union', 'tree', 'linux', 'bytes'],
+  sandbox: ['supervisor', 'linux', 'bytes'],
   stack: everythingUnderStack,
-  wine: ['stack', ...everythingUnderStack],
-  boot: ['stack', ...everythingUnderStack],
-  cli: ['wine', 'boot', 'stack', ...everythingUnderStack],
+  ops: ['stack', ...everythingUnderStack],
+  wine: ['ops', 'stack', ...everythingUnderStack],
+  boot: ['ops', 'stack', ...everythingUnderStack],
+  cli: ['wine', 'boot', 'ops', 'stack', ...everythingUnderStack],
 };
 
 /** @param {string} place */

@@ -1,0 +1,37 @@
+// A layer as data: single objects by path, without a server and without reading what nobody asks for.
+// Made by directory-view.ts and image-view.ts; union.ts stacks them, changes.ts walks the topmost.
+// Paths and names are bytes, one code unit a byte (latin1), relative, without a leading slash; the root is ''.
+
+import type { TreeNode } from '../tree/tree.js';
+
+/** What lies at a path of one layer, marks included. */
+export interface Seen {
+  /** Of directories `entries` is empty: LayerView.list() tells them. `content` can be opened until the view is closed. */
+  readonly node: TreeNode;
+  /** Of the object inside this view: hard links have the same. */
+  readonly id: string;
+  /** st_nlink. */
+  readonly links: number;
+}
+
+export interface LayerView {
+  /** What to call it in messages: the path as given. */
+  readonly label: string;
+  /** Which xattrs are overlayfs's own there. */
+  readonly marks: 'trusted.overlay.' | 'user.overlay.';
+  /** undefined: nothing there; no symlink on the way is followed. @throws SysError, TreeError, ErofsError. */
+  look(path: string): Seen | undefined;
+  /** Names of a directory in byte order; empty when it is gone or none. @throws as look(). */
+  list(path: string): string[];
+  /**
+   * File handle of an object as an origin mark holds it after its 21 bytes of head: type in `type`, bytes in `handle`.
+   * undefined: the layer has none, or this user may not ask.
+   */
+  handle(path: string): Handle | undefined;
+  close(): void;
+}
+
+export interface Handle {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
