@@ -4,6 +4,9 @@
 
 import type { TreeNode } from '../tree/tree.js';
 
+/** Which xattrs are overlayfs's own. */
+export type MarkPrefix = 'trusted.overlay.' | 'user.overlay.';
+
 /** What lies at a path of one layer, marks included. */
 export interface Seen {
   /** Of directories `entries` is empty: LayerView.list() tells them. `content` can be opened until the view is closed. */
@@ -17,8 +20,7 @@ export interface Seen {
 export interface LayerView {
   /** What to call it in messages: the path as given. */
   readonly label: string;
-  /** Which xattrs are overlayfs's own there. */
-  readonly marks: 'trusted.overlay.' | 'user.overlay.';
+  readonly marks: MarkPrefix;
   /** undefined: nothing there; no symlink on the way is followed. @throws SysError, TreeError, ErofsError. */
   look(path: string): Seen | undefined;
   /** Names of a directory in byte order; empty when it is gone or none. @throws as look(). */

@@ -1,0 +1,149 @@
+// The layers of a stack as views, whatever a person names it by: a mount, mount options, or its layers.
+// First step of every layer operation; opens for reading, beside a mount that may be using them.
+// Marks are trusted.* for root and user.* for others, as in a mount (stack/options.ts); those of composefs are always trusted.*.
+
+import { resolve } from 'node:path';
+import { checkLayers } from '../stack/check.js';
+import { MountError } from '../stack/errors.js';
+import { openImage } from '../stack/image-open.js';
+import { devicesOfImages, isComposefs, isErofs, isImage } from '../stack/images.js';
+import { type KnownMount, knownMounts, type Layers, locate } from '../stack/mounts-known.js';
+import { parseOptions } from '../stack/options.js';
+import { privilege } from '../stack/privilege.js';
+import { type Stack, stackOf } from '../union/changes.js';
+import { viewDirectory } from '../union/directory-view.js';
+import { viewImage } from '../union/image-view.js';
+import { Union } from '../union/union.js';
+import type { LayerView, MarkPrefix } from '../union/view.js';
+
+/** How a stack is named: by exactly one of these. */
+export interface StackRequest {
+  /** A mount point, or a path below one. */
+  readonly mount?: string;
+  /** Values of -o. */
+  readonly options?: readonly string[];
+  /** Topmost first: directories and images. */
+  readonly layers?: readonly string[];
+}
+
+/** What is known of a stack before any layer is opened. */
+export interface NamedStack {
+  readonly layers: Layers & { readonly devices?: readonly string[] };
+  /** The live mount of it, if there is one: that which was named, or one with the same upper. */
+  readonly mount?: KnownMount;
+}
+
+/** @throws MountError: `option`, `absent`, `layer`. */
+export async function findStack(request: StackRequest): Promise<NamedStack> {
+  const { mount: path, options, layers } = request;
+  if (path !== undefined) {
+    const located = await locate(path);
+    if (located === undefined || located.inside !== '') {
+      throw new MountError(
+        'absent',
+        `${path}: not the mount point of a stack: \`varve status\` lists them`,
+      );
+    }
+    return { layers: located.layers, mount: located.mount };
+  }
+  if (options !== undefined) {
+    const parsed = parseOptions([...options], { defaults: '' });
+    // Any directory will do as mount point: nothing is mounted.
+    const spec = checkLayers(parsed, '/proc', !privilege().full);
+    return { layers: spec, mount: await mountOver(spec.upperdir) };
+  }
+  const paths = (layers ?? []).map((layer) => resolve(layer));
+  for (const layer of paths) requireLayer(layer);
+  return {
+    layers: {
+      lowerdirs: paths,
+      datadirs: [],
+      userxattr: !privilege().full,
+      whiteouts: 'kernel',
+      redirectDir: 'on',
+    },
+  };
+}
+
+async function mountOver(upperdir: string | undefined): Promise<KnownMount | undefined> {
+  if (upperdir === undefined) return undefined;
+  return (await knownMounts()).findLast((mount) => mount.layers?.upperdir === upperdir);
+}
+
+function requireLayer(path: string): void {
+  let usable: boolean;
+  try {
+    usable = !isImage(path) || isErofs(path);
+  } catch (error) {
+    throw new MountError('layer', `${path}: cannot be read: ${(error as Error).message}`);
+  }
+  if (!usable) throw new MountError('layer', `${path}: neither a directory nor an EROFS image`);
+}
+
+/** The opened layers of a stack. */
+export interface OpenLayers {
+  /** Topmost first: the upper, if there is one, then the lowers. */
+  readonly layers: readonly LayerView[];
+  readonly data: readonly LayerView[];
+  readonly aufs: boolean;
+  readonly marks: MarkPrefix;
+  close(): void;
+}
+
+/** @throws MountError `layer`, `permission`. */
+export function openLayers(named: NamedStack): OpenLayers {
+  const { upperdir, lowerdirs, datadirs, devices = [], userxattr, whiteouts } = named.layers;
+  if (!userxattr && !privilege().full) {
+    throw new MountError(
+      'permission',
+      'the marks of this stack are trusted.* attributes, which root alone can read: run it as root, or add -o userxattr',
+    );
+  }
+  const marks: MarkPrefix = userxattr ? 'user.overlay.' : 'trusted.overlay.';
+  const further = devicesOfImages({ lowerdirs, datadirs, devices });
+  const opened: LayerView[] = [];
+  const open = (path: string): LayerView => {
+    const view = openLayer(path, marks, further.get(path));
+    opened.push(view);
+    return view;
+  };
+  const close = (): void => {
+    for (const view of opened) view.close();
+  };
+  try {
+    const layers = [...(upperdir === undefined ? [] : [upperdir]), ...lowerdirs].map(open);
+    const data = datadirs.map(open);
+    return { layers, data, aufs: whiteouts === 'aufs', marks, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function openLayer(path: string, marks: MarkPrefix, devices?: readonly string[]): LayerView {
+  if (!isImage(path)) {
+    try {
+      return viewDirectory(path, marks);
+    } catch (error) {
+      const isForbidden = (error as NodeJS.ErrnoException).code === 'EACCES';
+      throw new MountError(
+        isForbidden ? 'permission' : 'layer',
+        `${path}: cannot be opened: ${(error as Error).message}`,
+      );
+    }
+  }
+  const { image, close } = openImage(path, devices);
+  return viewImage(image, path, isComposefs(path) ? 'trusted.overlay.' : marks, close);
+}
+
+/** The stack as it is without its topmost layer, and with it. @throws MountError when there is no layer. */
+export function asStack({ layers, data, aufs }: OpenLayers): Stack {
+  const [upper, ...lowers] = layers;
+  if (upper === undefined) throw new MountError('option', 'no layer is named');
+  return stackOf([upper, ...lowers], data, { aufs });
+}
+
+/** All layers as one tree. */
+export function asUnion({ layers, data, aufs }: OpenLayers): Union {
+  return new Union(layers, data, { aufs });
+}

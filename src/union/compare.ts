@@ -1,0 +1,84 @@
+// What of an object is another now: one place for every comparison of what was with what is.
+// Used by changes.ts for uppers and by ops/ for three-way decisions.
+// Aspects as statx(2) and listxattr(2) have them; content byte by byte.
+
+import { S } from '../linux/constants.js';
+import { dataExtents, type OpenContent, type TreeNode } from '../tree/tree.js';
+import type { Differs } from './change.js';
+
+const CHUNK = 256 * 1024;
+
+export const SAME: Differs = {
+  content: false,
+  mode: false,
+  owner: false,
+  xattr: false,
+  time: false,
+};
+
+/** @param sameBytes the content is known to be equal. Types must be equal. @throws the error of a content. */
+export function compareNodes(before: TreeNode, after: TreeNode, sameBytes = false): Differs {
+  return {
+    content: !sameBytes && !hasSameContent(before, after),
+    mode: before.mode !== after.mode,
+    owner: before.uid !== after.uid || before.gid !== after.gid,
+    xattr: !hasSameXattrs(before.xattrs, after.xattrs),
+    time: before.mtime !== after.mtime || before.mtimeNsec !== after.mtimeNsec,
+  };
+}
+
+/** Whether two objects of one type have the same bytes, target or device number. */
+export function hasSameContent(a: TreeNode, b: TreeNode): boolean {
+  switch (a.mode & S.IFMT) {
+    case S.IFREG:
+      return a.size === b.size && (a.size === 0 || hasSameBytes(a, b));
+    case S.IFLNK:
+      return a.target === b.target;
+    case S.IFCHR:
+    case S.IFBLK:
+      return a.rdev === b.rdev;
+    default:
+      return true;
+  }
+}
+
+function hasSameBytes(a: TreeNode, b: TreeNode): boolean {
+  const one = a.content?.open();
+  const other = b.content?.open();
+  try {
+    const left = Buffer.allocUnsafe(CHUNK);
+    const right = Buffer.allocUnsafe(CHUNK);
+    for (let at = 0; at < a.size; at += CHUNK) {
+      const length = Math.min(CHUNK, a.size - at);
+      fill(one, at, left.subarray(0, length));
+      fill(other, at, right.subarray(0, length));
+      if (!left.subarray(0, length).equals(right.subarray(0, length))) return false;
+    }
+    return true;
+  } finally {
+    one?.close();
+    other?.close();
+  }
+}
+
+/** A file without content is all hole. */
+function fill(content: OpenContent | undefined, at: number, out: Buffer): void {
+  if (content === undefined) out.fill(0);
+  else content.read(at, out);
+}
+
+export function hasSameXattrs(a: TreeNode['xattrs'], b: TreeNode['xattrs']): boolean {
+  if (a === b) return true;
+  if ((a?.size ?? 0) !== (b?.size ?? 0)) return false;
+  for (const [name, value] of a ?? []) {
+    const other = b?.get(name);
+    if (other === undefined || !Buffer.from(value).equals(other)) return false;
+  }
+  return true;
+}
+
+/** Bytes of data that a regular file has, without its holes. */
+export function storedBytes(node: TreeNode): number {
+  if ((node.mode & S.IFMT) !== S.IFREG) return 0;
+  return dataExtents(node).reduce((sum, extent) => sum + extent.length, 0);
+}

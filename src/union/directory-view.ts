@@ -1,0 +1,135 @@
+// A folder on disk as a layer view: a statx and a listxattr an object that is asked for.
+// Made for uppers and for lowers that are directories; directories on the way stay open for a while.
+// Follows: openat2(2) RESOLVE_NO_SYMLINKS, name_to_handle_at(2); see tree/read-node.ts for the objects.
+
+import { closeSync, openSync } from 'node:fs';
+import { O } from '../linux/constants.js';
+import { readEntries } from '../linux/dirents.js';
+import { E, SysError } from '../linux/errno.js';
+import { close, emptyPath, Statx, statAt, statBuffer, statFd } from '../linux/files.js';
+import { nameToHandle } from '../linux/handles.js';
+import { getBytes, mapMemory, putBytes, scratch, u8, u32 } from '../linux/memory.js';
+import { openBelow } from '../tree/below.js';
+import { NodeReader, type Place } from '../tree/read-node.js';
+import { show } from '../tree/tree.js';
+import type { Handle, LayerView, MarkPrefix, Seen } from './view.js';
+
+// Parts of this thread's scratch that read-node.ts leaves: directory entries, a name, a file handle.
+const DENTS_AT = 0x20000;
+const DENTS_SIZE = 0x8000;
+const NAME_AT = 0x28000;
+const HANDLE_AT = 0x28200;
+
+/** Directories that stay open; each is found by its path the next time. */
+const OPEN_DIRS = 32;
+
+/** What lookups meet when an object is not there, or not there any more. */
+const GONE: ReadonlySet<number> = new Set([-E.NOENT, -E.NOTDIR, -E.LOOP, -E.STALE]);
+
+/** @param path as Node has it; a symlink there is followed. @throws the error of open(2). */
+export function viewDirectory(path: string, marks: MarkPrefix): LayerView {
+  mapMemory();
+  return new DirectoryView(path, openSync(path, O.RDONLY | O.DIRECTORY), marks);
+}
+
+class DirectoryView implements LayerView {
+  readonly label: string;
+  readonly marks: MarkPrefix;
+  readonly #rootFd: number;
+  readonly #reader: NodeReader;
+  /** Path to O_PATH descriptor, the one that was used longest ago first. */
+  readonly #dirs = new Map<string, number>();
+
+  constructor(label: string, rootFd: number, marks: MarkPrefix) {
+    this.label = label;
+    this.marks = marks;
+    this.#rootFd = rootFd;
+    this.#reader = new NodeReader(rootFd);
+  }
+
+  look(path: string): Seen | undefined {
+    const [fd, name] = this.#place(path);
+    if (fd < 0) return undefined;
+    const mode = name === emptyPath() ? statFd(fd) : statAt(fd, name);
+    if (GONE.has(mode)) return undefined;
+    if (mode < 0) throw new SysError('stat', mode, show(path));
+    const k = statBuffer() >>> 2;
+    const links = u32[k + (Statx.nlink >>> 2)] as number;
+    const id = [Statx.ino, Statx.ino + 4, Statx.dev_major, Statx.dev_minor]
+      .map((field) => u32[k + (field >>> 2)])
+      .join(':');
+    try {
+      return { node: this.#reader.node(mode, fd, name, placeOf(path)), id, links };
+    } catch (error) {
+      if (statAt(fd, name) < 0) return undefined;
+      throw error;
+    }
+  }
+
+  list(path: string): string[] {
+    const fd = openBelow(this.#rootFd, path, O.RDONLY | O.DIRECTORY);
+    if (GONE.has(fd)) return [];
+    if (fd < 0) throw new SysError('open', fd, show(path));
+    try {
+      const names: string[] = [];
+      const r = readEntries(fd, scratch + DENTS_AT, DENTS_SIZE, (name, length) => {
+        names.push(getBytes(name, length));
+      });
+      if (r < 0 && !GONE.has(r)) throw new SysError('read', r, show(path));
+      return names.sort();
+    } finally {
+      close(fd);
+    }
+  }
+
+  handle(path: string): Handle | undefined {
+    const [fd, name] = this.#place(path);
+    if (fd < 0) return undefined;
+    const size = nameToHandle(fd, name, scratch + HANDLE_AT);
+    if (size < 0) return undefined;
+    const at = scratch + HANDLE_AT;
+    return { type: u32[(at >>> 2) + 1] as number, bytes: u8.slice(at + 8, at + 8 + size) };
+  }
+
+  close(): void {
+    for (const fd of this.#dirs.values()) close(fd);
+    this.#dirs.clear();
+    closeSync(this.#rootFd);
+  }
+
+  /** @returns the descriptor of the directory that has `path`, or -errno where it is gone; and the arena offset of the name. */
+  #place(path: string): [fd: number, name: number] {
+    if (path === '') return [this.#rootFd, emptyPath()];
+    const cut = path.lastIndexOf('/');
+    const fd = cut < 0 ? this.#rootFd : this.#directory(path.slice(0, cut));
+    if (fd < 0) return [fd, 0];
+    putBytes(scratch + NAME_AT, path.slice(cut + 1));
+    return [fd, scratch + NAME_AT];
+  }
+
+  #directory(path: string): number {
+    let fd = this.#dirs.get(path);
+    if (fd !== undefined) {
+      this.#dirs.delete(path);
+    } else {
+      fd = openBelow(this.#rootFd, path, O.PATH | O.DIRECTORY);
+      if (fd < 0) {
+        if (GONE.has(fd)) return fd;
+        throw new SysError('open', fd, show(path));
+      }
+      for (const [oldest, open] of this.#dirs) {
+        if (this.#dirs.size < OPEN_DIRS) break;
+        close(open);
+        this.#dirs.delete(oldest);
+      }
+    }
+    this.#dirs.set(path, fd);
+    return fd;
+  }
+}
+
+function placeOf(path: string): Place {
+  let place: Place = { parent: undefined, name: '' };
+  if (path !== '') for (const name of path.split('/')) place = { parent: place, name };
+  return place;
+}
