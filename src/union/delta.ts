@@ -3,10 +3,11 @@
 // Form of overlayfs: 0/0 devices, opaque marks; the form of OCI layers is made from it.
 
 import { S } from '../linux/constants.js';
-import { add, isDirectory, makeNode, remove, type TreeNode } from '../tree/tree.js';
+import { add, isDirectory, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
 import type { Change } from './change.js';
 import type { Stack } from './changes.js';
 import { fill } from './flat.js';
+import { escaped } from './marks.js';
 import type { MarkPrefix } from './view.js';
 
 export interface DeltaOptions {
@@ -36,6 +37,7 @@ class Delta {
   /** Nodes of hard-linked objects, by identity in the union; the same that the changes have. */
   readonly #linked = new Map<string, TreeNode>();
   readonly #nodes = new Map<TreeNode, TreeNode>();
+  readonly #opaque = new Set<TreeNode>();
 
   constructor(stack: Stack, options: DeltaOptions) {
     this.#stack = stack;
@@ -51,13 +53,27 @@ class Delta {
     for (const change of changes) {
       const { path, status } = change;
       if (path === '') continue;
-      if (whole !== undefined && path.startsWith(`${whole}/`)) continue;
       if (status === 'R') this.#whiteout(change.from as string);
+      if (whole !== undefined && path.startsWith(`${whole}/`)) continue;
       if (status === 'D') this.#whiteout(path);
       else if (this.#isWanted(change)) this.#put(change);
       if (change.after !== undefined && isDirectory(change.after) && needsAll(change)) whole = path;
     }
+    this.#mark();
     return this.#root;
+  }
+
+  /** Attributes that look like marks are escaped, then the marks are put on. */
+  #mark(): void {
+    const { marks } = this.#options;
+    const done = new Set<TreeNode>();
+    walk(this.#root, (_path, node) => {
+      if (done.has(node)) return;
+      done.add(node);
+      node.xattrs = escaped(node.xattrs, marks);
+      if (!this.#opaque.has(node)) return;
+      node.xattrs = new Map([...(node.xattrs ?? []), [`${marks}opaque`, Buffer.from('y')]]);
+    });
   }
 
   #isWanted({ status, differs, after }: Change): boolean {
@@ -80,7 +96,7 @@ class Delta {
       return;
     }
     const dir = fill(union, place, this.#linked);
-    makeOpaque(dir, this.#options.marks);
+    this.#opaque.add(dir);
     const parent = this.#directory(parentOf(change.path));
     // What is there was put there for a whiteout, which an opaque directory does not need.
     remove(parent, nameOf(change.path));
@@ -104,7 +120,8 @@ class Delta {
   #whiteout(path: string): void {
     const { before, after } = this.#stack;
     if (before.at(path) === undefined || after.at(path) !== undefined) return;
-    if (after.at(parentOf(path)) === undefined) return;
+    const above = after.at(parentOf(path));
+    if (above === undefined || !isDirectory(above.seen.node)) return;
     const parent = this.#directory(parentOf(path));
     const name = nameOf(path);
     if (parent.entries?.has(name) !== true) add(parent, name, makeNode(S.IFCHR));
@@ -131,10 +148,6 @@ class Delta {
 /** Whether nothing of the layers below may show through: then all of it must be in the layer. */
 function needsAll({ status, opaque, before }: Change): boolean {
   return status === 'R' || status === 'T' || (opaque === true && before !== undefined);
-}
-
-function makeOpaque(dir: TreeNode, prefix: MarkPrefix): void {
-  dir.xattrs = new Map([...(dir.xattrs ?? []), [`${prefix}opaque`, Buffer.from('y')]]);
 }
 
 const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));

@@ -91,6 +91,21 @@ export function withoutMarks(
   return result;
 }
 
+/** The way back: attributes of a union as a layer has to hold them. */
+export function escaped(
+  xattrs: ReadonlyMap<string, Uint8Array> | undefined,
+  prefix: MarkPrefix,
+): ReadonlyMap<string, Uint8Array> | undefined {
+  if (xattrs === undefined || ![...xattrs.keys()].some((name) => name.startsWith(prefix))) {
+    return xattrs;
+  }
+  const stored = [...xattrs].map(([name, value]): [string, Uint8Array] => [
+    name.startsWith(prefix) ? `${prefix}overlay.${name.slice(prefix.length)}` : name,
+    value,
+  ]);
+  return new Map(stored.sort(byName));
+}
+
 function byName([a]: [string, unknown], [b]: [string, unknown]): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
