@@ -9,7 +9,9 @@ import { openImage } from '../stack/image-open.js';
 import { devicesOfImages, isComposefs, isErofs, isImage } from '../stack/images.js';
 import { type KnownMount, knownMounts, type Layers, locate } from '../stack/mounts-known.js';
 import { parseOptions } from '../stack/options.js';
+import { overrideStatOf } from '../stack/override-stat.js';
 import { privilege } from '../stack/privilege.js';
+import type { MountSpec } from '../stack/spec.js';
 import { type Stack, stackOf } from '../union/changes.js';
 import { viewDirectory } from '../union/directory-view.js';
 import { viewImage } from '../union/image-view.js';
@@ -28,7 +30,7 @@ export interface StackRequest {
 
 /** What is known of a stack before any layer is opened. */
 export interface NamedStack {
-  readonly layers: Layers & { readonly devices?: readonly string[] };
+  readonly layers: Layers & Partial<Pick<MountSpec, 'devices' | 'xattrPermissions'>>;
   /** The live mount of it, if there is one: that which was named, or one with the same upper. */
   readonly mount?: KnownMount;
 }
@@ -86,6 +88,7 @@ export interface OpenLayers {
   readonly layers: readonly LayerView[];
   readonly data: readonly LayerView[];
   readonly aufs: boolean;
+  readonly overrideStat?: string;
   readonly marks: MarkPrefix;
   close(): void;
 }
@@ -113,7 +116,8 @@ export function openLayers(named: NamedStack): OpenLayers {
   try {
     const layers = [...(upperdir === undefined ? [] : [upperdir]), ...lowerdirs].map(open);
     const data = datadirs.map(open);
-    return { layers, data, aufs: whiteouts === 'aufs', marks, close };
+    const overrideStat = overrideStatOf(named.layers.xattrPermissions ?? 0);
+    return { layers, data, aufs: whiteouts === 'aufs', overrideStat, marks, close };
   } catch (error) {
     close();
     throw error;
@@ -137,13 +141,13 @@ function openLayer(path: string, marks: MarkPrefix, devices?: readonly string[])
 }
 
 /** The stack as it is without its topmost layer, and with it. @throws MountError when there is no layer. */
-export function asStack({ layers, data, aufs }: OpenLayers): Stack {
+export function asStack({ layers, data, ...options }: OpenLayers): Stack {
   const [upper, ...lowers] = layers;
   if (upper === undefined) throw new MountError('option', 'no layer is named');
-  return stackOf([upper, ...lowers], data, { aufs });
+  return stackOf([upper, ...lowers], data, options);
 }
 
 /** All layers as one tree. */
-export function asUnion({ layers, data, aufs }: OpenLayers): Union {
-  return new Union(layers, data, { aufs });
+export function asUnion({ layers, data, ...options }: OpenLayers): Union {
+  return new Union(layers, data, options);
 }

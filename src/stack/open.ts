@@ -34,6 +34,7 @@ import { identityOf } from './identity.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
 import { openLower, openUpperSide, putPath, type UpperSide } from './open-dirs.js';
+import { overrideStatOf } from './override-stat.js';
 import type { IdRange, MountSpec } from './spec.js';
 
 // Scratch of this thread that no system call wrapper uses: a file handle.
@@ -154,12 +155,7 @@ function configOf(spec: MountSpec, parts: Parts): OverlayConfig {
     privileged: hasCapability(CAP.CHOWN),
     passthrough: true,
     nfsExport: spec.nfsExport,
-    overrideStat:
-      spec.xattrPermissions === 1
-        ? 'security.fuseoverlayfs.override_stat'
-        : spec.xattrPermissions === 2
-          ? 'user.fuseoverlayfs.override_stat'
-          : undefined,
+    overrideStat: overrideStatOf(spec.xattrPermissions),
   };
 }
 

@@ -31,6 +31,8 @@ export interface Place {
 export interface UnionOptions {
   /** `.wh.NAME` files and `.wh..wh..opq` are whiteouts, too. */
   readonly aufs?: boolean;
+  /** The attribute that has owner and permissions of an object, where there is one: `uid:gid:mode`, octal. */
+  readonly overrideStat?: string;
 }
 
 const AUFS = '.wh.';
@@ -52,6 +54,7 @@ export class Union {
   readonly layers: readonly LayerView[];
   readonly #data: readonly LayerView[];
   readonly #aufs: boolean;
+  readonly #overrideStat: string | undefined;
   /** The directories of the last path that was asked for. */
   #way: Place[] = [];
 
@@ -64,6 +67,7 @@ export class Union {
     this.layers = layers;
     this.#data = data;
     this.#aufs = options.aufs ?? false;
+    this.#overrideStat = options.overrideStat;
   }
 
   /** @throws TreeError when there is no layer, or one that has no root. */
@@ -136,7 +140,9 @@ export class Union {
     const { node } = place.seen;
     const xattrs = withoutMarks(node.xattrs, this.#view(place.spots[0]).marks);
     const content = place.marks.metacopy ? this.#dataOf(place) : node.content;
-    return makeNode(node.mode, { ...node, xattrs, content });
+    const plain = makeNode(node.mode, { ...node, xattrs, content });
+    if (this.#overrideStat !== undefined) override(plain, this.#overrideStat);
+    return plain;
   }
 
   /** What tells the object from every other of the union; hard links have the same. */
@@ -259,6 +265,17 @@ export class Union {
     }
     return undefined;
   }
+}
+
+/** As overlay/override-stat.ts does for a server. */
+function override(node: TreeNode, name: string): void {
+  const value = node.xattrs?.get(name);
+  const parsed = /^(\d+):(\d+):([0-7]+)/.exec(Buffer.from(value ?? []).toString('latin1'));
+  if (parsed === null) return;
+  node.uid = Number(parsed[1]);
+  node.gid = Number(parsed[2]);
+  node.mode = (node.mode & S.IFMT) | (Number.parseInt(parsed[3] as string, 8) & 0o7777);
+  node.xattrs = new Map([...(node.xattrs ?? [])].filter(([other]) => other !== name));
 }
 
 interface Found {
