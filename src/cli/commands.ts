@@ -4,6 +4,7 @@
 
 import type { FlagRecord } from './args.js';
 import type { CommandRecord } from './command-record.js';
+import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
 import { STORE_COMMANDS } from './store-commands.js';
 
@@ -159,19 +160,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     ],
     completes: 'mount',
   },
-  {
-    name: 'why',
-    summary: 'tell which layer owns a path, and what it hides',
-    operands: 'PATH...',
-    count: [1, Number.POSITIVE_INFINITY],
-    description: [
-      'Walks the layers of the mount that holds PATH, topmost first, and tells what each of them has to say about it: the file itself, a whiteout, an opaque directory, a redirect. The first that decides owns the path; what lies below is hidden (for a directory: merged).',
-      'The layers themselves are read, not the mount: it works for paths that were deleted, too.',
-    ],
-    flags: [JSON_FLAG],
-    examples: [['varve why /mnt/etc/hosts', 'upper or lower?']],
-    completes: 'path',
-  },
+  ...DIFF_COMMANDS,
   {
     name: 'check',
     summary: 'list what of an upper no longer fits the layers below it',

@@ -18,6 +18,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   reload: () => import('./reload.js'),
+  diff: () => import('./diff.js'),
   why: () => import('./why.js'),
   check: () => import('./check.js'),
   'image build': () => import('./image-build.js'),

@@ -56,12 +56,19 @@ const steps = [
 /** ACLs: kernel overlayfs sets none on what lies in EROFS (EOPNOTSUPP), whatever the upper is. */
 const notInImages = new Set(['set-acl', 'set-default-acl', 'remove-acl']);
 
-function weights({ seed, images, forgets }: Case): (readonly [string, number])[] {
+function weights(one: Case): (readonly [string, number])[] {
+  return [...callWeights(one), ...steps].filter(([name]) => {
+    if (name === 'forget') return one.forgets === true;
+    return name !== 'rotate' || !hasLinks(one.seed);
+  });
+}
+
+/** The system calls that a case may make, and how often. */
+export function callWeights({ seed, images }: Case): (readonly [string, number])[] {
   const all = Object.entries(kinds).map(([name, { weight }]) => [name, weight] as const);
-  return [...all, ...steps].filter(([name]) => {
-    if (name === 'forget') return forgets === true;
+  return all.filter(([name]) => {
     if (images === true && notInImages.has(name)) return false;
-    return hasLinks(seed) ? name !== 'rotate' : !linking.has(name);
+    return hasLinks(seed) || !linking.has(name);
   });
 }
 
@@ -330,7 +337,7 @@ function fail(stage: string, details: string[]): void {
   if (details.length > 0) throw new Disagreement(stage, details);
 }
 
-function makeOp(choices: Choices, possible: readonly (readonly [string, number])[]): Op {
+export function makeOp(choices: Choices, possible: readonly (readonly [string, number])[]): Op {
   const { random } = choices;
   const kind = random.weighted(possible);
   const args = kinds[kind]?.make(choices) ?? {};
@@ -340,7 +347,7 @@ function makeOp(choices: Choices, possible: readonly (readonly [string, number])
   return op;
 }
 
-function perform(world: World, op: Op): string {
+export function perform(world: World, op: Op): string {
   const kind = kinds[op.kind];
   if (kind === undefined) throw new Error(`unknown operation ${op.kind}`);
   const user = op.as ?? 0;
@@ -373,7 +380,7 @@ function keepTime(root: number, op: Op): () => void {
   };
 }
 
-function letterOf(root: number, path: string): string | undefined {
+export function letterOf(root: number, path: string): string | undefined {
   const st = stat(root, path, AT.SYMLINK_NOFOLLOW);
   if (typeof st === 'number') return undefined;
   const type = st.mode & S.IFMT;

@@ -1,0 +1,131 @@
+// `varve diff`: what the upper of a stack has changed, in the form that was asked for.
+// Run by main.ts; union/ finds the changes, report/ words them, diff-files.ts and diff-prune.ts do the rest.
+// Manual: diff-commands.ts.
+
+import { documentOf, entryOf, type StackNames, summaryOf } from '../report/document.js';
+import { nameStatus } from '../report/name-status.js';
+import { outline, summaryLine } from '../report/outline.js';
+import { statText } from '../report/stat.js';
+import { MountError } from '../stack/errors.js';
+import { type Change, isNews } from '../union/change.js';
+import type { Arguments } from './args.js';
+import type { Compared } from './diff-compared.js';
+import { openCompared } from './diff-operands.js';
+import { EXIT } from './exit-codes.js';
+import { print } from './output.js';
+
+/** Forms for standard output: one of them at most. */
+const FORMS = ['stat', 'name-status', 'json', 'patch'] as const;
+type Form = (typeof FORMS)[number] | 'tree' | 'nothing';
+
+export async function run(given: Arguments): Promise<number> {
+  checkFlags(given);
+  if (given.has('prune')) return (await import('./diff-prune.js')).pruneUpper(given);
+  const compared = given.has('trees')
+    ? (await import('./diff-trees.js')).compareTrees(given)
+    : await openCompared(given);
+  try {
+    return await tell(given, compared);
+  } finally {
+    compared.close();
+  }
+}
+
+async function tell(given: Arguments, compared: Compared): Promise<number> {
+  const { changes } = compared;
+  const shown = given.has('all') ? changes.filter(hasObject) : changes.filter(isNews);
+  const { names } = compared;
+  const html = given.value('html');
+  const tar = given.value('tar');
+  if (html !== undefined || tar !== undefined) {
+    const files = await import('./diff-files.js');
+    if (tar !== undefined) await files.writeTar(given, compared, tar);
+  }
+  await show(formOf(given), given, shown, changes, names);
+  const answers =
+    given.has('exit-code') || (given.has('quiet') && html === undefined && tar === undefined);
+  return answers && shown.length > 0 ? EXIT.failed : EXIT.ok;
+}
+
+async function show(
+  form: Form,
+  given: Arguments,
+  shown: readonly Change[],
+  all: readonly Change[],
+  names: StackNames,
+): Promise<void> {
+  switch (form) {
+    case 'nothing':
+      return;
+    case 'name-status':
+      writeBytes(nameStatus(shown, { z: given.has('null') }));
+      return;
+    case 'stat':
+      process.stdout.write(statText(shown, { colours: coloursFor(given), width: columns() }));
+      return;
+    case 'json':
+      print(given, { ...documentOf(shown, names), summary: summaryOf(all) }, () => '');
+      return;
+    case 'patch': {
+      const { patchOf } = await import('../report/patch.js');
+      for (const piece of patchOf(shown)) writeBytes(piece);
+      return;
+    }
+    default:
+      process.stdout.write(outline(shown.map(entryOf), { colours: coloursFor(given) }));
+      process.stdout.write(`${summaryLine(summaryOf(all))}\n`);
+  }
+}
+
+/** A whiteout of nothing is in no tree. */
+function hasObject({ before, after }: Change): boolean {
+  return before !== undefined || after !== undefined;
+}
+
+function formOf(given: Arguments): Form {
+  if (given.has('quiet')) return 'nothing';
+  const form = FORMS.find((name) => given.has(name));
+  if (form !== undefined) return form;
+  return given.has('html') || given.has('tar') ? 'nothing' : 'tree';
+}
+
+function checkFlags(given: Arguments): void {
+  const forms = FORMS.filter((name) => given.has(name));
+  const toOutput = ['html', 'tar'].filter((name) => given.value(name) === '-');
+  const both = [...forms, ...toOutput];
+  if (both.length > 1) {
+    throw new MountError(
+      'option',
+      `--${both[0]} and --${both[1]} both go to standard output: choose one, or name a FILE`,
+    );
+  }
+  const needs = (flag: string, other: string): void => {
+    if (given.has(flag) && !given.has(other)) {
+      throw new MountError('option', `--${flag}: goes with --${other} only`);
+    }
+  };
+  needs('null', 'name-status');
+  needs('kernel', 'tar');
+  needs('dry-run', 'prune');
+  needs('keep-times', 'prune');
+  const color = given.value('color') ?? 'auto';
+  if (!['auto', 'always', 'never'].includes(color)) {
+    throw new MountError('option', `--color=${color}: one of auto, always, never`);
+  }
+}
+
+function coloursFor(given: Arguments): boolean {
+  const color = given.value('color') ?? 'auto';
+  // https://no-color.org: present and not empty.
+  const unwanted = (process.env['NO_COLOR'] ?? '') !== '' || process.env['TERM'] === 'dumb';
+  return color === 'always' || (color === 'auto' && process.stdout.isTTY === true && !unwanted);
+}
+
+function columns(): number {
+  return process.stdout.columns ?? 80;
+}
+
+/** @param latin1 bytes, one code unit a byte. */
+function writeBytes(latin1: string): void {
+  process.stdout.write(Buffer.from(latin1, 'latin1'));
+}

@@ -1,0 +1,51 @@
+// A layer in the form of overlayfs becomes one in the form of OCI images: `.wh.NAME` files in place of devices and marks.
+// Called where a tar archive for container engines is written; the tree is the caller's and is changed in place.
+// Follows: OCI image-spec v1.1, layer.md, "Whiteouts" and "Opaque Whiteout".
+
+import { S } from '../linux/constants.js';
+import { add, isWhiteout, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
+import { marksOf, withoutMarks } from './marks.js';
+import type { MarkPrefix } from './view.js';
+
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+
+/** @returns the first path whose own name means a whiteout there, so that no such archive can hold it; then half is done. */
+export function toOciForm(root: TreeNode, marks: MarkPrefix): string | undefined {
+  const whiteouts: { dir: TreeNode; name: string }[] = [];
+  const opaque: TreeNode[] = [];
+  let reserved: string | undefined;
+  walk(root, (path, node, parent, name) => {
+    if (parent !== undefined && isWhiteout(node)) whiteouts.push({ dir: parent, name });
+    else if (name.startsWith(WHITEOUT)) reserved ??= path.slice(1);
+    if (marksOf(node, marks).opaque === 'y') opaque.push(node);
+    // Of a hard link a second time: nothing is left to be taken off then.
+    node.xattrs = withoutMarks(node.xattrs, marks);
+  });
+  if (reserved !== undefined) return reserved;
+  for (const { dir, name } of whiteouts) {
+    remove(dir, name);
+    addMark(dir, WHITEOUT + name);
+  }
+  for (const dir of opaque) addMark(dir, OPAQUE);
+  return undefined;
+}
+
+/** Not by add(): that of a long name is longer than any file's may be, and is none once it is applied. */
+function addMark(dir: TreeNode, name: string): void {
+  const mark = makeNode(S.IFREG);
+  mark.links = 1;
+  dir.entries?.set(name, mark);
+}
+
+/** Sockets, which no archive holds, become whiteouts: what they hid stays hidden. @returns how many there were. */
+export function replaceSockets(root: TreeNode): number {
+  let sockets = 0;
+  walk(root, (_path, node, parent, name) => {
+    if (parent?.entries === undefined || (node.mode & S.IFMT) !== S.IFSOCK) return;
+    remove(parent, name);
+    add(parent, name, makeNode(S.IFCHR));
+    sockets++;
+  });
+  return sockets;
+}
