@@ -6,6 +6,7 @@ import type { FlagRecord } from './args.js';
 import type { CommandRecord } from './command-record.js';
 import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
+import { MERGE_COMMANDS } from './merge-commands.js';
 import { STORE_COMMANDS } from './store-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
@@ -183,6 +184,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     ],
     completes: 'mount',
   },
+  ...MERGE_COMMANDS,
   ...IMAGE_COMMANDS,
   ...STORE_COMMANDS,
   {

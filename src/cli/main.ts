@@ -21,6 +21,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   diff: () => import('./diff.js'),
   why: () => import('./why.js'),
   check: () => import('./check.js'),
+  apply: () => import('./apply.js'),
   'image build': () => import('./image-build.js'),
   'image info': () => import('./image-info.js'),
   'image ls': () => import('./image-ls.js'),

@@ -10,6 +10,7 @@ import { devicesOfImages, isErofs } from './images.js';
 import type { MountOptions } from './option-table.js';
 import { unescapeValue } from './option-text.js';
 import { isOurs } from './ours.js';
+import { requireWhole } from './pending-apply.js';
 import type { MountSpec } from './spec.js';
 
 /** A layer with what identifies it. */
@@ -102,6 +103,7 @@ function openLayer(role: Layer['role'], path: string, cwd: string): Layer {
     if (!role.startsWith('upper') && !role.startsWith('work')) {
       accessSync(real, constants.R_OK | constants.X_OK);
     }
+    if (lower) requireWhole(real, role);
     return { role, path: real, stat };
   } catch (error) {
     if (error instanceof MountError) throw error;

@@ -1,0 +1,298 @@
+// An upper is merged down into a directory, which then shows alone what the stack showed: all of it or nothing of it.
+// Called by `varve apply`, by try and by rebase: conflicts, plan, stage, journal, steps, and the upper is emptied.
+// Killed before the journal is published it is undone by removing a folder; afterwards it is finished, or taken back.
+
+import { realpathSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { E, SysError } from '../linux/errno.js';
+import { lockFile } from '../linux/peer.js';
+import { MountError, reasonOf } from '../stack/errors.js';
+import { findApplyFolder, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
+import { TreeError } from '../tree/errors.js';
+import { removeTree } from '../tree/remove-tree.js';
+import type { Change } from '../union/change.js';
+import { readChanges, type Stack } from '../union/changes.js';
+import { viewDirectory } from '../union/directory-view.js';
+import { type Conflict, type Expected, findConflicts } from './apply-conflicts.js';
+import { type Journal, PARTS, publishJournal, readJournal } from './apply-journal.js';
+import { type ApplyPlan, type PlannedStep, planApply } from './apply-plan.js';
+import { fillStage, lockStage, makeStage, type Stage } from './apply-stage.js';
+import { type OnStep, Steps } from './apply-steps.js';
+import { readAttributes, setAttributes } from './attributes.js';
+import { emptyDirectory } from './empty-directory.js';
+import { Held } from './held.js';
+import { requireUnused } from './in-use.js';
+
+export interface ApplyOptions {
+  /** Only tell what would be done. */
+  readonly dryRun?: boolean;
+  /** Conflicts are overrun: what the upper says is done. */
+  readonly force?: boolean;
+  /** The upper's directory, to be emptied when all is done; undefined: it stays as it is. */
+  readonly upper?: string;
+  /** Files of the upper become the target's own where that is possible, instead of being copied. Needs `upper`. */
+  readonly move?: boolean;
+  /** What the target had when the upper was made, where that is not what the stack's lowers have. */
+  readonly expected?: Expected;
+  /** Apply to a directory that live mounts use as a layer: what they show of it then is anybody's guess. */
+  readonly allowUsed?: boolean;
+  /** Some of the changes of the stack; default: all of them. */
+  readonly changes?: readonly Change[];
+  /** Told how many names have been staged. */
+  readonly onProgress?: (names: number) => void;
+  readonly onStep?: OnStep;
+}
+
+export interface ApplyReport {
+  /** Absolute, without symlinks. */
+  readonly target: string;
+  /** Not empty: nothing was done, unless `force` was given. */
+  readonly conflicts: readonly Conflict[];
+  /** Whether the target is now what the stack was. */
+  readonly applied: boolean;
+  /** What is done, or would be. */
+  readonly steps: readonly PlannedStep[];
+}
+
+/**
+ * Makes the directory `into` what `stack` shows, which may have one lower at most, or lowers that `into` is the same as.
+ * @throws MountError: `busy` for a target or upper in use, `layer`, `permission`; SysError, TreeError. Nothing is changed then.
+ */
+export async function applyUpper(
+  stack: Stack,
+  into: string,
+  options: ApplyOptions = {},
+): Promise<ApplyReport> {
+  const target = realDirectory(into);
+  requireRecovered(target);
+  const changes = options.changes ?? readChanges(stack);
+  requireOwnName(changes);
+  if (options.allowUsed !== true) await requireUnused(target, changes, options.upper);
+  const held = Held.open(target);
+  try {
+    const conflicts = conflictsOf(stack, changes, target, options.expected);
+    const plan = planApply(stack, changes, held);
+    const report = { target, conflicts, applied: false, steps: plan.steps };
+    if (options.dryRun || (conflicts.length > 0 && options.force !== true)) return report;
+    execute(held, target, plan, options);
+    return { ...report, applied: true };
+  } finally {
+    held.close();
+  }
+}
+
+function conflictsOf(
+  stack: Stack,
+  changes: readonly Change[],
+  target: string,
+  expected: Expected | undefined,
+): Conflict[] {
+  const view = viewDirectory(target, stack.upper.marks);
+  try {
+    const [lower, ...others] = stack.before.layers;
+    const isLower = others.length === 0 && lower?.look('')?.id === view.look('')?.id;
+    return findConflicts(stack, changes, view, isLower, expected);
+  } finally {
+    view.close();
+  }
+}
+
+/** From here on the target is changed, or nothing is. */
+function execute(target: Held, path: string, plan: ApplyPlan, options: ApplyOptions): void {
+  const upper = options.upper === undefined ? undefined : claimUpper(options.upper);
+  try {
+    const stage = makeStage(path);
+    try {
+      const journal = prepare(target, stage, plan, upper, options);
+      carryOut(target, stage, journal, options.onStep);
+    } catch (error) {
+      throw explained(error, path);
+    } finally {
+      stage.held.close();
+    }
+  } finally {
+    upper?.close();
+  }
+}
+
+function prepare(
+  target: Held,
+  stage: Stage,
+  plan: ApplyPlan,
+  upper: Held | undefined,
+  { move, onProgress }: ApplyOptions,
+): Journal {
+  try {
+    const filled = fillStage(stage, plan, { upper: move === true ? upper : undefined, onProgress });
+    const emptied = upper && { path: upper.label, id: upper.look('')?.id as string };
+    const journal: Journal = { ...filled, ...(emptied === undefined ? {} : { upper: emptied }) };
+    publishJournal(stage.held, stage.folder, journal);
+    return journal;
+  } catch (error) {
+    removeStage(stage, target);
+    const root = plan.restores.find(({ path }) => path === '');
+    if (root !== undefined && stage.isInside) setAttributes(target, '', root.attributes);
+    throw error;
+  }
+}
+
+function carryOut(target: Held, stage: Stage, journal: Journal, onStep?: OnStep): void {
+  const steps = new Steps(target, stage.held, journal, onStep);
+  try {
+    steps.finish();
+  } catch (error) {
+    takeBack(target, stage, steps, error);
+    throw error;
+  }
+  cleanUp(target, stage, steps, journal);
+}
+
+/** A step has failed: then it shall be as if none had been done. */
+function takeBack(target: Held, stage: Stage, steps: Steps, error: unknown): void {
+  try {
+    steps.undo();
+  } catch (cause) {
+    throw new MountError(
+      'layer',
+      `${target.label}: half done: ${(error as Error).message}; and it could not be taken back (${(cause as Error).message}): mend that, then run \`varve apply --recover ${target.label} --undo\``,
+      { cause },
+    );
+  }
+  removeStage(stage, target);
+}
+
+/** All is done: the upper is empty, and nothing is left of the work. */
+function cleanUp(target: Held, stage: Stage, steps: Steps, journal: Journal): void {
+  steps.unmark();
+  const { upper } = journal;
+  if (upper !== undefined) {
+    // The upper may be on another filesystem, which could be faster in forgetting than this one in learning.
+    target.sync();
+    emptyUpper(upper);
+  }
+  removeStage(stage, target);
+}
+
+/** Without its journal a folder says that nothing is half done: then it may be removed in any order. */
+function removeStage({ folder, held, isInside }: Stage, target: Held): void {
+  const was = isInside ? readAttributes(target, '') : undefined;
+  held.unlink(PARTS.journal);
+  held.syncNames();
+  const parent = Held.open(dirname(folder));
+  try {
+    removeTree(parent.fd, Buffer.from(basename(folder)).toString('latin1'));
+  } finally {
+    parent.close();
+  }
+  if (was !== undefined) setAttributes(target, '', was);
+}
+
+/** The upper, locked against mounts as a server locks it. @throws MountError. */
+function claimUpper(path: string): Held {
+  const upper = Held.open(path);
+  const r = lockFile(upper.fd);
+  if (r === 0) return upper;
+  upper.close();
+  throw new MountError('busy', `upperdir: ${path}: in use by a mount: unmount it first`);
+}
+
+/** The one that the journal means, if it is still there. */
+function emptyUpper({ path, id }: { readonly path: string; readonly id: string }): void {
+  let upper: Held;
+  try {
+    upper = Held.open(path);
+  } catch (error) {
+    if ((error as SysError).errno === E.NOENT) return;
+    throw error;
+  }
+  try {
+    if (upper.look('')?.id === id) emptyDirectory(upper);
+  } finally {
+    upper.close();
+  }
+}
+
+/** What had become of a killed apply. */
+export type Recovery = 'finished' | 'undone' | 'none';
+
+/**
+ * Finishes what a killed apply to a directory had begun, or takes it back. Before anything had been done there is nothing
+ * to finish: it is undone.
+ * @throws MountError `busy` when it was not killed; SysError where a step cannot be done: it can be called again.
+ */
+export function recoverApply(
+  directory: string,
+  options: { readonly undo?: boolean; readonly onStep?: OnStep } = {},
+): Recovery {
+  const path = realDirectory(directory);
+  const folder = findApplyFolder(path);
+  if (folder === undefined) return 'none';
+  const stage = lockStage(folder);
+  const target = Held.open(path);
+  try {
+    const journal = readJournal(folder);
+    if (journal === undefined) {
+      removeStage(stage, target);
+      return 'undone';
+    }
+    const steps = new Steps(target, stage.held, journal, options.onStep);
+    if (steps.isUndone || (options.undo === true && !steps.isDone)) {
+      steps.undo();
+      removeStage(stage, target);
+      return 'undone';
+    }
+    steps.finish();
+    cleanUp(target, stage, steps, journal);
+    return 'finished';
+  } catch (error) {
+    throw explained(error, path);
+  } finally {
+    target.close();
+    stage.held.close();
+  }
+}
+
+function realDirectory(path: string): string {
+  let real: string;
+  try {
+    real = realpathSync.native(path);
+  } catch (error) {
+    throw new MountError('layer', `${path}: ${reasonOf(error)}: name a directory`);
+  }
+  if (!statSync(real).isDirectory()) {
+    throw new MountError('layer', `${path}: not a directory: name a directory`);
+  }
+  return real;
+}
+
+function requireRecovered(path: string): void {
+  const folder = findApplyFolder(path);
+  if (folder === undefined) return;
+  // Somebody at work says so.
+  lockStage(folder).held.close();
+  throw new MountError(
+    'busy',
+    `${path}: an apply to it was killed: run \`varve apply --recover ${path}\` first`,
+  );
+}
+
+function requireOwnName(changes: readonly Change[]): void {
+  if (changes.some(({ path }) => path === INNER_APPLY_FOLDER)) {
+    throw new MountError(
+      'layer',
+      `${INNER_APPLY_FOLDER}: an object of the upper has the name of the folder that apply works with: rename it`,
+    );
+  }
+}
+
+/** What failed, with what it means for the target. */
+function explained(error: unknown, target: string): unknown {
+  if (!(error instanceof SysError) && !(error instanceof TreeError)) return error;
+  const isForbidden =
+    error instanceof SysError && (error.errno === E.PERM || error.errno === E.ACCES);
+  return new MountError(
+    isForbidden ? 'permission' : 'layer',
+    `${target}: nothing was changed: ${error.message}`,
+    { cause: error },
+  );
+}
