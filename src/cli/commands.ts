@@ -7,6 +7,7 @@ import type { CommandRecord } from './command-record.js';
 import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
 import { MERGE_COMMANDS } from './merge-commands.js';
+import { REBASE_COMMAND } from './rebase-command.js';
 import { STORE_COMMANDS } from './store-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
@@ -185,6 +186,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     completes: 'mount',
   },
   ...MERGE_COMMANDS,
+  REBASE_COMMAND,
   ...IMAGE_COMMANDS,
   ...STORE_COMMANDS,
   {

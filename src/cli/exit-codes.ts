@@ -13,6 +13,7 @@ export const EXIT = {
   busy: 5,
   absent: 6,
   server: 7,
+  conflict: 8,
 } as const;
 
 /** What the manual says about each code. */
@@ -25,6 +26,7 @@ export const EXIT_MEANING: readonly (readonly [number, string])[] = [
   [EXIT.busy, 'Something is in use: the mount, the mount point or the work directory.'],
   [EXIT.absent, 'There is no such mount, or no such path in it.'],
   [EXIT.server, 'The server of the mount or the supervisor failed.'],
+  [EXIT.conflict, 'Two sides have changed the same, and it was not said which one counts.'],
 ];
 
 const OF_KIND: Record<MountErrorKind, number> = {

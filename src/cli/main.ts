@@ -22,6 +22,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   why: () => import('./why.js'),
   check: () => import('./check.js'),
   apply: () => import('./apply.js'),
+  rebase: () => import('./rebase.js'),
   'image build': () => import('./image-build.js'),
   'image info': () => import('./image-info.js'),
   'image ls': () => import('./image-ls.js'),

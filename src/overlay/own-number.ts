@@ -41,6 +41,18 @@ export function writeOwnNumber(
   return setxattrAt(dirfd, name, o.marks.number, OWN_NUMBER, OWN_SIZE, 0);
 }
 
+/** The mark for the number in `shown`, as bytes: for uppers that nobody has mounted. */
+export function ownNumberBytes(): Uint8Array {
+  form(shown.lo, shown.hi, 0);
+  return u8.slice(OWN_NUMBER, OWN_NUMBER + OWN_SIZE);
+}
+
+/** The mark of an upper's root, as bytes. */
+export function announcementBytes(): Uint8Array {
+  form(ROOT_INO, 0, 0);
+  return u8.slice(OWN_NUMBER, OWN_NUMBER + OWN_SIZE);
+}
+
 /** The mark on the root of an upper says that there are some below: listings look for them only then. */
 function announce(o: Overlay): number {
   if (o.ownNumbers || o.upper === undefined) return 0;

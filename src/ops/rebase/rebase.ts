@@ -1,0 +1,194 @@
+// An upper that was made over OLD is made to fit NEW: opens both, decides, and puts the result in the upper's place.
+// Run by cli/rebase.ts; versions.ts and plan.ts decide, publish.ts writes.
+// Manual: docs/rebase.md.
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { OverlayConfig } from '../../overlay/config.js';
+import { checkLayers } from '../../stack/check.js';
+import { MountError } from '../../stack/errors.js';
+import { knownMounts } from '../../stack/mounts-known.js';
+import { openToRead } from '../../stack/open.js';
+import type { MountOptions } from '../../stack/option-table.js';
+import { splitLayers } from '../../stack/option-text.js';
+import { parseOptions } from '../../stack/options.js';
+import { privilege } from '../../stack/privilege.js';
+import type { MountSpec } from '../../stack/spec.js';
+import { readChanges } from '../../union/changes.js';
+import { asStack, asUnion, openLayers } from '../open-stack.js';
+import { Marker } from './marker.js';
+import { originOf } from './origins.js';
+import { type Decision, planRebase } from './plan.js';
+import { lockUpper, publish, recover, undo, type Writable } from './publish.js';
+import type { Versions } from './versions.js';
+
+export interface RebaseRequest {
+  /** Values of -o: the upper, the work directory, and how they are mounted. */
+  readonly options: readonly string[];
+  /** As the value of lowerdir; undefined: `options` name it. */
+  readonly from: string | undefined;
+  readonly to: string;
+  /** fail: nothing is written when there is a conflict. */
+  readonly conflict: 'both' | 'ours' | 'theirs' | 'fail';
+  /** Merge the lines of texts that both sides have changed. */
+  readonly lines: boolean;
+  /** Remove the old upper. */
+  readonly discard: boolean;
+  readonly dryRun: boolean;
+  readonly onProgress: (names: number) => void;
+}
+
+export interface RebaseReport {
+  readonly upperdir: string;
+  readonly from: readonly string[];
+  readonly to: readonly string[];
+  /** false: asked not to, or there was a conflict that was to prevent it. */
+  readonly done: boolean;
+  /** Where the old upper is now. */
+  readonly kept?: string;
+  readonly decisions: readonly Decision[];
+  /** What could not be written as it should be. */
+  readonly warnings: readonly string[];
+}
+
+/** @throws MountError; SysError, TreeError and ErofsError for what cannot be read or written. */
+export async function rebase(request: RebaseRequest): Promise<RebaseReport> {
+  const old = specOf(request.options, request.from, '--from');
+  const fresh = specOf(request.options, request.to, '--to');
+  const at = await writableOf(old);
+  const unlock = lockUpper(at);
+  try {
+    recover(at);
+    return rebaseLocked(request, old, fresh, at);
+  } finally {
+    unlock();
+  }
+}
+
+function rebaseLocked(
+  request: RebaseRequest,
+  old: MountSpec,
+  fresh: MountSpec,
+  at: Writable,
+): RebaseReport {
+  const { upperdir: _upper, workdir: _work, ...lowersOnly } = fresh;
+  const opened = openLayers({ layers: old });
+  let theirs: ReturnType<typeof openLayers> | undefined;
+  try {
+    theirs = openLayers({ layers: lowersOnly });
+    const stack = asStack(opened);
+    const oldNames = [...old.lowerdirs, ...old.datadirs];
+    const versions: Versions = {
+      base: { union: stack.before, names: oldNames },
+      ours: { union: stack.after, names: [at.upper, ...oldNames] },
+      theirs: { union: asUnion(theirs), names: [...fresh.lowerdirs, ...fresh.datadirs] },
+      upper: stack.upper,
+      aufs: stack.aufs,
+    };
+    let config: OverlayConfig | undefined;
+    const marker = new Marker(opened.marks, (place) => {
+      config ??= openToRead(fresh);
+      return originOf(config, place);
+    });
+    const { conflict, lines, discard, dryRun, onProgress } = request;
+    const plan = planRebase(versions, readChanges(stack), marker, {
+      conflict: conflict === 'fail' ? 'ours' : conflict,
+      lines,
+      redirects: !old.userxattr && old.redirectDir !== 'nofollow',
+    });
+    const report = {
+      upperdir: at.upper,
+      from: oldNames,
+      to: versions.theirs.names,
+      decisions: plan.decisions,
+      warnings: [],
+    };
+    const isRefused =
+      conflict === 'fail' && plan.decisions.some(({ outcome }) => outcome === 'conflict');
+    if (dryRun || isRefused) return { ...report, done: false };
+    const made = {
+      root: plan.root,
+      indexed: marker.indexed,
+      prefix: opened.marks,
+      from: report.from,
+      to: report.to,
+    };
+    const { kept, warnings } = publish(at, made, discard, onProgress);
+    const lines_ = warnings.map(({ problem, path, count }) => `${path}: ${problem} (${count})`);
+    return { ...report, done: true, kept, warnings: lines_ };
+  } finally {
+    opened.close();
+    theirs?.close();
+  }
+}
+
+/** Puts back what the last rebase has replaced. @returns where the present upper is then. */
+export async function undoRebase(
+  options: readonly string[],
+  discard: boolean,
+): Promise<{ readonly upperdir: string; readonly kept: string | undefined }> {
+  const spec = specOf(options, NO_LAYER, '--undo');
+  const at = await writableOf(spec);
+  const unlock = lockUpper(at);
+  try {
+    recover(at);
+    const prefix = spec.userxattr ? 'user.overlay.' : 'trusted.overlay.';
+    return { upperdir: at.upper, kept: undo(at, prefix, discard) };
+  } finally {
+    unlock();
+  }
+}
+
+/** Finishes or clears away what a killed rebase has left. @returns what was done, one line each. */
+export async function resumeRebase(options: readonly string[]): Promise<readonly string[]> {
+  const at = await writableOf(specOf(options, NO_LAYER, '--resume'));
+  const unlock = lockUpper(at);
+  try {
+    return recover(at);
+  } finally {
+    unlock();
+  }
+}
+
+/** A directory that holds no upper, where no layers are asked for. */
+const NO_LAYER = '/proc';
+
+/**
+ * The stack of the options over some layers.
+ * @param lowers as the value of lowerdir; undefined: the options name it. @param flag that says so. @throws MountError.
+ */
+function specOf(options: readonly string[], lowers: string | undefined, flag: string): MountSpec {
+  const names = lowers === undefined ? [] : ['lowerdir=/'];
+  const parsed: MountOptions = parseOptions([...options, ...names], { defaults: '' });
+  if (parsed.upperdir === undefined) {
+    throw new MountError(
+      'option',
+      'upperdir: missing: name what is to be rebased, -o upperdir=,workdir=',
+    );
+  }
+  if (lowers === undefined) return checkLayers(parsed, '/proc', !privilege().full);
+  const list = splitLayers(lowers);
+  if (typeof list === 'string') throw new MountError('option', `${flag} ${lowers}: ${list}`);
+  const { lowers: lowerdirs, data: datadirs } = list;
+  return checkLayers({ ...parsed, lowerdirs, datadirs }, '/proc', !privilege().full);
+}
+
+/** @throws MountError `busy` when it is mounted, `layer` when it may be damaged. */
+async function writableOf(spec: MountSpec): Promise<Writable> {
+  const upper = spec.upperdir as string;
+  const work = spec.workdir as string;
+  const mount = (await knownMounts()).find(({ layers }) => layers?.upperdir === upper);
+  if (mount !== undefined) {
+    throw new MountError(
+      'busy',
+      `upperdir: ${upper}: mounted at ${mount.mountpoint}: unmount it first, \`varve umount ${mount.mountpoint}\``,
+    );
+  }
+  if (existsSync(join(work, 'work/incompat/volatile'))) {
+    throw new MountError(
+      'layer',
+      `upperdir: ${upper}: was mounted volatile before and may be incomplete since a crash: discard it, or, if there was none, remove ${work}/work/incompat`,
+    );
+  }
+  return { upper, work };
+}
