@@ -22,9 +22,11 @@ export const D = {
   used: 5,
   /** Images: the high half of the nid. */
   nidHi: 6,
-  /** 1: see markHiding(). */
-  hides: 7,
+  /** Bits: 1: see markHiding(). 2: see markTelling(). */
+  says: 7,
 } as const;
+const HIDES = 1;
+const TELLS = 2;
 const WORDS = 8;
 const BASE = LAYER_DIRS >>> 2;
 const STATE = (HEADER + 0xb000) >>> 2;
@@ -59,19 +61,29 @@ export function allocDir(layer: number, parent: number, name: number, nameLen: n
   u32[k + D.fd] = 0;
   u32[k + D.refs] = 1;
   u32[k + D.used] = 0;
-  u32[k + D.hides] = 0;
+  u32[k + D.says] = 0;
   if (parent !== 0) retainDir(parent);
   return dir;
 }
 
 /** Notes that the directory may hold whiteouts in xattr form: its opaque mark is "x". */
 export function markHiding(dir: number): void {
-  put(dir, D.hides, 1);
+  put(dir, D.says, get(dir, D.says) | HIDES);
 }
 
 /** Whether markHiding() was called for it. */
 export function isHiding(dir: number): boolean {
-  return get(dir, D.hides) !== 0;
+  return (get(dir, D.says) & HIDES) !== 0;
+}
+
+/** Notes that objects in the directory may have marks that tell their numbers: the layer was an upper. */
+export function markTelling(dir: number): void {
+  put(dir, D.says, get(dir, D.says) | TELLS);
+}
+
+/** Whether markTelling() was called for it. */
+export function isTelling(dir: number): boolean {
+  return (get(dir, D.says) & TELLS) !== 0;
 }
 
 export function retainDir(dir: number): void {

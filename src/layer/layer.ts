@@ -5,7 +5,17 @@
 import type { EntryCallback } from '../linux/dirents.js';
 
 export { closeFile, isContent, readFile, seekFile } from './content.js';
-export { D, get as dirGet, isHiding, layerOf, markHiding, resetDirs, retainDir } from './dirs.js';
+export {
+  D,
+  get as dirGet,
+  isHiding,
+  isTelling,
+  layerOf,
+  markHiding,
+  markTelling,
+  resetDirs,
+  retainDir,
+} from './dirs.js';
 
 /** A read-only tree. All names are arena offsets of NUL-terminated bytes; an empty name is the directory itself. */
 export interface Layer {

@@ -69,6 +69,8 @@ export class Overlay {
   readonly metadata = new Map<number, { readonly dir: number; readonly name: number }>();
   /** The upper has objects with an own number: set by its root's mark, and by the first that is written. */
   ownNumbers = false;
+  /** Indexes of lowers that were uppers: the marks of their objects tell numbers (their root has the own-number mark). */
+  readonly tellers = new Set<number>();
   /** Copy-ups in flight, by node. */
   readonly copies = new Map<number, PendingCopy>();
   /** Numbers the temporary names in the workdir. */

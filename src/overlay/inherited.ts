@@ -87,7 +87,8 @@ function isSame(slot: number, found: number): boolean {
   if (get(slot, F.inoLo) === get(found, F.inoLo) && get(slot, F.inoHi) === get(found, F.inoHi)) {
     return true;
   }
-  return hasFlag(slot, FLAG.COPIED) && hasFlag(found, FLAG.UPPER);
+  // In the upper, or in what was the upper when it was copied.
+  return hasFlag(slot, FLAG.COPIED);
 }
 
 /** Other names of a file: each stays if something of the node's type is there. */

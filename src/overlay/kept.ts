@@ -57,21 +57,26 @@ export function keepLower(o: Overlay, slot: number): void {
   const data = get(slot, F.lower);
   if (data === 0) return;
   const place = locateLower(o, slot);
-  let text = placeText(place.dir, place.name);
+  let text = placeText(o, place.dir, place.name);
   const metadata = o.metadata.get(slot);
-  if (metadata !== undefined) text += `\0${placeText(metadata.dir, nameAt(metadata.name))}`;
+  if (metadata !== undefined) text += `\0${placeText(o, metadata.dir, nameAt(metadata.name))}`;
   dropKept(slot);
   put(slot, keptField(slot), keepText(text));
 }
 
-/** `INDEX:PATH`, the path from the layer's root. */
-function placeText(dir: number, name: number): string {
+/** The index of a layer by its height, and back: a layer that joins on top changes nobody's height. */
+function fromBelow(o: Overlay, n: number): number {
+  return o.layers.length - n;
+}
+
+/** `HEIGHT:PATH`, the path from the layer's root. */
+function placeText(o: Overlay, dir: number, name: number): string {
   let path = '';
   for (let at = dir; dirGet(at, D.parent) !== 0; at = dirGet(at, D.parent)) {
     const ref = dirGet(at, D.name);
     path = `${getBytes(nameAt(ref), nameLength(ref))}/${path}`;
   }
-  return `${layerOf(dir)}:${path}${zeroEnded(name)}`;
+  return `${fromBelow(o, layerOf(dir))}:${path}${zeroEnded(name)}`;
 }
 
 function zeroEnded(at: number): string {
@@ -107,7 +112,7 @@ function lastName(place: string): number {
 /** The directory of a kept place: a record with one reference, or -errno. */
 function walk(o: Overlay, place: string): number {
   const colon = place.indexOf(':');
-  const layer = o.layer(Number(place.slice(0, colon)));
+  const layer = o.layer(fromBelow(o, Number(place.slice(0, colon))));
   const steps = place
     .slice(colon + 1)
     .split('/')

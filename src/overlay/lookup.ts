@@ -2,7 +2,14 @@
 // The first thing every path walk needs; everything it learns is kept in the node tables.
 // Follows: fs/overlayfs/namei.c (ovl_lookup, ovl_lookup_layer, ovl_check_redirect), without its dentries.
 
-import { isHiding, type Layer, markHiding, retainDir } from '../layer/layer.js';
+import {
+  isHiding,
+  isTelling,
+  type Layer,
+  markHiding,
+  markTelling,
+  retainDir,
+} from '../layer/layer.js';
 import { DT, O, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { emptyPath, openAt, Statx, statAt, statBuffer } from '../linux/files.js';
@@ -269,6 +276,10 @@ export function isXattrWhiteout(
 export function noteRootMarks(o: Overlay, layer: Layer): number {
   const marks = o.marks.read(layer, layer.root, emptyPath());
   if (marks > 0 && marks & MARK.XWHITEOUTS) markHiding(layer.root);
+  if (marks > 0 && marks & MARK.NUMBER && layer.index > 0) {
+    o.tellers.add(layer.index);
+    if (marks & MARK.IMPURE) markTelling(layer.root);
+  }
   return marks;
 }
 
@@ -424,13 +435,17 @@ function mergeLowerDir(
   const child = layer.enter(dir, name, nameLen);
   if (child === 0) return -E.NOMEM;
   merged.push(child);
-  if (layer.index === o.bottom) {
+  if (layer.index === o.bottom && !o.tellers.has(layer.index)) {
     // The bottom layer: nothing below that its marks could hide, but xattr whiteouts may lie in it.
     return 0;
   }
   const marks = o.marks.read(layer, child, emptyPath());
   if (marks < 0) return marks === -E.ACCES || marks === -E.PERM ? 0 : marks;
   if (marks & MARK.XWHITEOUTS) markHiding(child);
+  if (marks & MARK.IMPURE && o.tellers.has(layer.index)) markTelling(child);
+  if (isTelling(dir) && tellsNumber(o, layer, child, emptyPath(), marks)) {
+    if (shown.lo === search.originLo && shown.hi === search.originHi) search.originMet = true;
+  }
   if (marks & MARK.OPAQUE) return STOP;
   if (o.config.aufsWhiteouts && hasAufsOpaque(layer, child)) return STOP;
   if (marks & MARK.REDIRECT && o.config.redirectFollow) {
@@ -522,7 +537,13 @@ function foundLowerDir(
   attrFromStat(attr);
   const slot = newNode(parent, name, nameLen, DT.DIR);
   if (slot < 0) return slot;
-  setInoFromStat(slot, layerFor(o, stackAt(parent, position)));
+  const top = stackAt(parent, position);
+  const layer = layerFor(o, top);
+  setInoFromStat(slot, layer);
+  if (isTelling(top) && readNumber(o, layer, top, name, o.marks.read(layer, top, name))) {
+    put(slot, F.inoLo, shown.lo);
+    put(slot, F.inoHi, shown.hi);
+  }
   const r = collectLowerDirs(o, parent, position);
   if (r < 0 || !setStack(slot, merged)) {
     for (const dir of merged) layerFor(o, dir).release(dir);
@@ -602,8 +623,15 @@ function withoutData(o: Overlay, slot: number): void {
   count(Counter.misfits);
 }
 
+/** As readNumber(), for an object that is no node's topmost. */
+function tellsNumber(o: Overlay, layer: Layer, dir: number, name: number, marks: number): boolean {
+  // What it says of handles is nobody's.
+  return o.exporting === undefined && readNumber(o, layer, dir, name, marks);
+}
+
 /** Number of a copied-up object: its own mark's, or its origin's. Sets `shown`. @returns false when they do not tell. */
 function readNumber(o: Overlay, layer: Layer, dir: number, name: number, marks: number): boolean {
+  if (marks < 0) return false;
   if (marks & MARK.NUMBER && readOwnNumber(o, layer, dir, name)) return true;
   if ((marks & MARK.ORIGIN) === 0) return false;
   o.exporting?.copied(0);
@@ -647,6 +675,14 @@ function foundLowerFile(
   const links = statNlink();
   attrFromStat(attr);
   numberFromStat(layer);
+  if (isTelling(dir)) {
+    // Where it has no mark, or none that tells, its own number stays in `shown`.
+    const own = { ...shown };
+    if (!readNumber(o, layer, dir, name, o.marks.read(layer, dir, name))) {
+      shown.lo = own.lo;
+      shown.hi = own.hi;
+    }
+  }
   const inoLo = shown.lo;
   const inoHi = shown.hi;
   if (links > 1) {

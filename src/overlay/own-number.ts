@@ -27,6 +27,17 @@ function form(lo: number, hi: number, generation: number): void {
   putWord(OWN_NUMBER + Own.generation, generation);
 }
 
+/** The mark of a number, for who writes it without an overlay. */
+export function ownNumberMark(lo: number, hi: number): Uint8Array {
+  form(lo, hi, 0);
+  return u8.slice(OWN_NUMBER, OWN_NUMBER + OWN_SIZE);
+}
+
+/** The mark of a layer's root: there are numbers below. */
+export function announcement(): Uint8Array {
+  return ownNumberMark(ROOT_INO, 0);
+}
+
 /** Writes the node's number to a staged copy of its object. @returns 0 or -errno. */
 export function writeOwnNumber(
   o: Overlay,

@@ -2,7 +2,7 @@
 // Called for READDIR and READDIRPLUS (OPENDIR is refused once, and never asked again), and by rmdir and rename.
 // Follows: fs/overlayfs/readdir.c; FUSE_NO_OPENDIR_SUPPORT: the kernel opens directories itself and caches what they list.
 
-import { isHiding, type Layer } from '../layer/layer.js';
+import { isHiding, isTelling, type Layer } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { getBytes, u8, u32 } from '../linux/memory.js';
@@ -65,7 +65,7 @@ function listLayer(
   snapshot: Snapshot,
 ): number {
   const { aufsWhiteouts } = o.config;
-  const impure = layer.index === 0 && hasFlag(slot, FLAG.IMPURE);
+  const impure = layer.index === 0 ? hasFlag(slot, FLAG.IMPURE) : isTelling(dir);
   const xattrWhiteouts = isHiding(dir);
   // Character devices may be whiteouts, unknown types need a stat: both after the listing, which shares a buffer.
   const doubtful: Candidate[] = [];
@@ -142,7 +142,7 @@ function showOriginNumbers(
     const n = layer.getxattr(dir, LISTED_NAME, o.marks.origin, ORIGIN, 256);
     if (n < 0) continue;
     const told =
-      (o.ownNumbers && readOwnNumber(o, layer, dir, LISTED_NAME)) ||
+      ((layer.index > 0 || o.ownNumbers) && readOwnNumber(o, layer, dir, LISTED_NAME)) ||
       originNumber(o.config.lowers, ORIGIN, n);
     if (told) snapshot.setIno(at, shown.lo, shown.hi);
   }

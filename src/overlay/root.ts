@@ -4,7 +4,7 @@
 
 import { retainDir } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
-import { allocNode, F, FLAG, insertIno, put, ROOT, setFlag } from '../vfs/nodes.js';
+import { allocNode, clearFlag, F, FLAG, insertIno, put, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { noteRootMarks } from './lookup.js';
 import { MARK } from './marks.js';
@@ -30,6 +30,8 @@ export function giveLayers(o: Overlay): void {
     if (marks > 0 && marks & MARK.IMPURE) setFlag(root, FLAG.IMPURE);
     if (marks > 0 && marks & MARK.DEFAULT_ACL) setFlag(root, FLAG.DEFAULT_ACL);
     o.ownNumbers = marks > 0 && (marks & MARK.NUMBER) !== 0;
+    // A predecessor may have had another upper.
+    if (marks >= 0 && (marks & MARK.IMPURE) === 0) clearFlag(root, FLAG.IMPURE_SET);
   }
   if (lowers.length > 0 && upper !== undefined) setFlag(root, FLAG.IMPURE);
   for (const layer of lowers) {

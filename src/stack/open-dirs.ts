@@ -65,7 +65,7 @@ export function openUpperSide(spec: MountSpec, privileged: boolean): UpperSide {
 }
 
 /** The deepest folder that contains both absolute paths. */
-function commonFolder(a: string, b: string): string {
+export function commonFolder(a: string, b: string): string {
   const left = a.split('/');
   const right = b.split('/');
   let n = 0;

@@ -175,12 +175,25 @@ function setKeys(numbered: readonly Numbered[]): void {
   const rank = ({ layer }: Numbered): number => (layer.index === 0 ? Infinity : layer.index);
   const inOrder = [...numbered].sort((a, b) => rank(b) - rank(a));
   const keys = keysOf(inOrder.map(({ space }) => space));
-  for (const [i, { layer }] of inOrder.entries()) {
-    // A predecessor's keys stay: what a filesystem is called may not be found out any more, when it was unmounted meanwhile.
-    const at = (LAYER_KEYS >>> 2) + layer.index;
-    if (u32[at] === 0) u32[at] = keys[i] as number;
+  // By height: a layer that joins on top changes nobody's.
+  const top = Math.max(...numbered.map(({ layer }) => layer.index));
+  const wordOf = (layer: Layer): number => (LAYER_KEYS >>> 2) + top + 1 - layer.index;
+  // A predecessor's keys stay: what a filesystem is called may not be found out any more, when it was unmounted meanwhile.
+  const known = new Map<string, number>();
+  for (const { layer, space } of inOrder) {
+    const key = u32[wordOf(layer)] as number;
+    if (key !== 0) known.set(nameOf(space), key);
+  }
+  for (const [i, { layer, space }] of inOrder.entries()) {
+    const at = wordOf(layer);
+    if (u32[at] === 0) u32[at] = known.get(nameOf(space)) ?? (keys[i] as number);
     layer.key = u32[at] as number;
   }
+}
+
+/** Of two layers on one filesystem it is the same. */
+function nameOf({ identity, place }: Space): string {
+  return `${Buffer.from(identity).toString('hex')} ${place}`;
 }
 
 /** Makes a layer of an opened directory. */

@@ -17,9 +17,10 @@ import {
   reportReady,
   takeOrders,
 } from '../supervisor/orders.js';
-import { SERVER_FDS, type ServerOrders } from '../supervisor/protocol.js';
+import { SERVER_FDS, type ServerOrders, type StackChange } from '../supervisor/protocol.js';
 import { Counter, get } from '../vfs/counters.js';
 import { LAYOUT_VERSION, MAX_IO } from '../vfs/layout.js';
+import { changeLayers, prepareChange } from './change-layers.js';
 import { MountError } from './errors.js';
 import { openFileSystem } from './open.js';
 import type { MountSpec } from './spec.js';
@@ -47,11 +48,11 @@ function openAll(spec: MountSpec): ReturnType<typeof openFileSystem> | undefined
 
 function main(): number {
   process.umask(0);
-  const orders = takeOrders(LAYOUT_VERSION);
+  const orders = takeOrders(LAYOUT_VERSION, prepared);
   // Another supervisor was faster, and starts a server of its own.
   if (orders === undefined) return 1;
   if (isForeign(orders)) return 1;
-  const spec = orders.spec as MountSpec;
+  const spec = specOf(orders);
   const filesystem = openAll(spec);
   if (filesystem === undefined) return 1;
   const successor = orders.successor !== undefined;
@@ -77,6 +78,25 @@ function main(): number {
     },
   });
   return tellEnd(reason, spec.mountpoint);
+}
+
+/** Opens what a change of the layers needs; where that is not to be had, this server is none. */
+function prepared(change: StackChange): ReadonlyMap<string, number> {
+  try {
+    return prepareChange(change);
+  } catch (error) {
+    reportError({
+      kind: error instanceof MountError ? error.kind : 'layer',
+      message: error instanceof Error ? error.message : String(error),
+    });
+    return exitNow(1);
+  }
+}
+
+/** What to serve: a successor may have to make a change of it first. */
+function specOf({ spec, successor }: ServerOrders): MountSpec {
+  const change = successor?.change;
+  return change === undefined ? (spec as MountSpec) : changeLayers(spec as MountSpec, change);
 }
 
 /** An arena that a program of another version has made: its tables mean something else. */

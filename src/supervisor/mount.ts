@@ -22,6 +22,7 @@ import { isBroken } from '../linux/poll.js';
 import { receiveFds, sendFd, sendFds } from '../linux/socket.js';
 import { Failures, START_LIMIT } from './failures.js';
 import {
+  type ChangeOutcome,
   type Cover,
   type LastRestart,
   LEAVE,
@@ -33,6 +34,7 @@ import {
   SERVER_FDS,
   type ServerOrders,
   type ServerReport,
+  type StackChange,
   STARTED_FD,
 } from './protocol.js';
 import { coverRefusal, lastLines, mountRefusal, RefusedError } from './refusals.js';
@@ -73,7 +75,21 @@ interface Reload {
   readonly server: ServerProcess;
   readonly program: readonly string[];
   settle(refusal?: RefusedError): void;
+  /** It has its orders already. */
+  readonly ordered?: boolean;
+  /** And waits for its descriptors. */
+  waits?: boolean;
 }
+
+/** A change of the stack that the next server is to make, or has made. */
+interface Pending {
+  readonly change: StackChange;
+  outcome?: ChangeOutcome;
+  settle(outcome: ChangeOutcome | RefusedError): void;
+}
+
+/** Kept for a change only, until it is made: names that begin so. */
+const OF_CHANGE = 'change ';
 
 export class Mount {
   state: MountState = 'starting';
@@ -84,7 +100,7 @@ export class Mount {
 
   readonly #how: FuseMount;
   readonly #cover: Cover | undefined;
-  readonly #spec: object;
+  #spec: object;
   readonly #log: string;
   readonly #since = Date.now();
   readonly #surroundings: Surroundings;
@@ -115,6 +131,7 @@ export class Mount {
   #refuses = false;
   #over = false;
   #reload: Reload | undefined;
+  #pending: Pending | undefined;
   #restarts = 0;
   #lastRestart: LastRestart | undefined;
   /** performance.now() of the last server's end. */
@@ -214,10 +231,17 @@ export class Mount {
   #report(report: ServerReport, server: ServerProcess): void {
     switch (report.state) {
       case 'waiting':
-        check(
-          sendFds(fdOf(server.orders), [this.#fuse, ...this.#kept.values()]),
-          'send descriptors',
-        );
+        this.#sendDescriptors(server);
+        break;
+      case 'prepared':
+        this.#keep(report.kept, fdOf(server.orders));
+        break;
+      case 'changed':
+        this.#take(report.kept, fdOf(server.orders));
+        this.#changed({ told: report.told });
+        break;
+      case 'unchanged':
+        this.#changed({ refusal: report.refusal, told: report.told });
         break;
       case 'opened':
         this.#keep(report.kept, fdOf(server.orders));
@@ -240,11 +264,52 @@ export class Mount {
   }
 
   #keep(names: readonly string[], socket: number): void {
-    if (names.length === 0) return;
+    for (const [name, fd] of this.#receive(names, socket)) this.#kept.set(name, fd);
+  }
+
+  /** What a change has made of the descriptors: these, and no others. */
+  #take(names: readonly string[], socket: number): void {
+    const now = this.#receive(names, socket);
+    for (const fd of this.#kept.values()) closeSync(fd);
+    this.#kept.clear();
+    for (const [name, fd] of now) this.#kept.set(name, fd);
+  }
+
+  #receive(names: readonly string[], socket: number): [string, number][] {
+    if (names.length === 0) return [];
     writeSync(socket, '\n');
     const fds = receiveFds(socket, names.length, PATIENCE);
-    if (typeof fds === 'number') check(fds, 'receive descriptors');
-    else names.forEach((name, i) => void this.#kept.set(name, fds[i] as number));
+    if (typeof fds === 'number') return [['', check(fds, 'receive descriptors')]];
+    return names.map((name, i) => [name, fds[i] as number]);
+  }
+
+  #sendDescriptors(server: ServerProcess): void {
+    const kept = [...this.#kept].filter(([name]) => this.#isSent(name, server));
+    const fds = kept.map(([, fd]) => fd);
+    check(sendFds(fdOf(server.orders), [this.#fuse, ...fds]), 'send descriptors');
+  }
+
+  /** Who prepared a change has opened what it needs itself. */
+  #isSent(name: string, server: ServerProcess): boolean {
+    const prepared = this.#reload?.ordered === true && this.#reload.server === server;
+    return !(prepared && name.startsWith(OF_CHANGE));
+  }
+
+  /** The change that was asked for is made, or will not be: every later server starts from this. */
+  #changed(outcome: ChangeOutcome): void {
+    const pending = this.#pending;
+    if (pending === undefined || pending.outcome !== undefined) return;
+    pending.outcome = outcome;
+    if (outcome.refusal === undefined) this.#spec = pending.change.spec;
+    this.#dropPrepared();
+  }
+
+  #dropPrepared(): void {
+    for (const [name, fd] of this.#kept) {
+      if (!name.startsWith(OF_CHANGE)) continue;
+      closeSync(fd);
+      this.#kept.delete(name);
+    }
   }
 
   #mount(): void {
@@ -321,7 +386,7 @@ export class Mount {
       );
     } else if (reload !== undefined) {
       this.#failures.forgive();
-      this.#succeed('reload', reload.server);
+      this.#succeed(this.#pending?.change.reason ?? 'reload', reload.server);
     } else if (this.#refuses) {
       this.#end(this.#why);
     } else {
@@ -342,17 +407,9 @@ export class Mount {
     this.#resend();
     const server = given ?? this.#surroundings.spare.take(this.#program) ?? this.#start();
     this.#employ(server);
-    server.order({
-      spec: this.#spec,
-      arena: true,
-      successor: {
-        session: this.#session,
-        arena: `/proc/${process.pid}/fd/${this.#arena}`,
-        kept: [...this.#kept.keys()],
-        killed: this.#killed,
-        log: this.#log,
-      },
-    } satisfies ServerOrders);
+    const reload = this.#reload?.server === server ? this.#reload : undefined;
+    if (reload?.waits) this.#sendDescriptors(server);
+    else if (reload?.ordered !== true) server.order(this.#orders(false));
     this.#limit = setTimeout(() => {
       this.#refusal = {
         kind: 'server',
@@ -360,6 +417,23 @@ export class Mount {
       };
       server.kill();
     }, START_LIMIT);
+  }
+
+  /** @param early the server that serves has not left yet. */
+  #orders(early: boolean): ServerOrders {
+    const change = this.#pending?.outcome === undefined ? this.#pending?.change : undefined;
+    return {
+      spec: this.#spec,
+      arena: true,
+      successor: {
+        session: this.#session,
+        arena: `/proc/${process.pid}/fd/${this.#arena}`,
+        kept: [...this.#kept.keys()],
+        killed: this.#killed && !early,
+        log: this.#log,
+        ...(change === undefined ? {} : { change: { ...change, early } }),
+      },
+    };
   }
 
   #start(): ServerProcess {
@@ -382,8 +456,13 @@ export class Mount {
       this.#program = reload.program;
       this.#reload = undefined;
       reload.settle();
+    } else {
+      this.#surroundings.spare.prepare(this.#program);
     }
-    if (reason !== 'reload') this.#surroundings.spare.prepare(this.#program);
+    const pending = this.#pending;
+    if (pending?.outcome === undefined) return;
+    this.#pending = undefined;
+    pending.settle(pending.outcome);
   }
 
   /** Nobody takes over: whoever waits, or asks from now on, gets EIO. */
@@ -401,6 +480,60 @@ export class Mount {
    * @throws RefusedError; then the mount is as it was.
    */
   async reload(program: readonly string[]): Promise<void> {
+    const server = await this.#load(program);
+    await new Promise<void>((resolve, reject) => {
+      const settle = (refusal?: RefusedError): void => (refusal ? reject(refusal) : resolve());
+      this.#reload = { server, program, settle };
+      this.#dismiss();
+    });
+  }
+
+  /**
+   * As reload(), and the new server changes the stack before it answers anything.
+   * @returns what it told. @throws RefusedError when nobody could take over; whether the change was made is then looked for
+   * by whoever does.
+   */
+  async change(program: readonly string[], change: StackChange): Promise<ChangeOutcome> {
+    const server = await this.#load(program);
+    const outcome = await new Promise<ChangeOutcome | RefusedError>((resolve) => {
+      this.#pending = { change, settle: resolve };
+      this.#prepare({ server, program, settle: () => {}, ordered: true });
+    });
+    if (outcome instanceof RefusedError) throw outcome;
+    return outcome;
+  }
+
+  /** Lets the new server open what it needs while the old one serves; then that one is to leave. */
+  #prepare(reload: Reload): void {
+    const { server } = reload;
+    this.#reload = reload;
+    let refusal: Refusal | undefined;
+    const limit = setTimeout(() => server.kill(), START_LIMIT);
+    server.hear((report) => {
+      if (report.state === 'prepared') this.#keep(report.kept, fdOf(server.orders));
+      else if (report.state === 'error') refusal = report.error;
+      else if (report.state === 'waiting') {
+        clearTimeout(limit);
+        reload.waits = true;
+        this.#dismiss();
+      }
+    });
+    server.order(this.#orders(true));
+    void server.gone.then(({ how }) => {
+      clearTimeout(limit);
+      // The old one has not been asked to leave.
+      if (this.#reload !== reload || this.#server === server || reload.waits) return;
+      const pending = this.#pending;
+      this.#reload = undefined;
+      this.#pending = undefined;
+      this.#dropPrepared();
+      const message = refusal?.message ?? `${this.mountpoint}: the new server failed: ${how}`;
+      pending?.settle(new RefusedError(refusal?.kind ?? 'server', message));
+    });
+  }
+
+  /** A loaded server of `program` that knows the arena. @throws RefusedError. */
+  async #load(program: readonly string[]): Promise<ServerProcess> {
     this.#requireReloadable();
     const { child, orders } = startServer(program, this.#log, { arena: this.#arena });
     const server = childServer(child, orders);
@@ -424,22 +557,24 @@ export class Mount {
       server.kill();
       throw error;
     }
-    await new Promise<void>((resolve, reject) => {
-      const settle = (refusal?: RefusedError): void => (refusal ? reject(refusal) : resolve());
-      this.#reload = { server, program, settle };
-      const old = this.#server;
-      if (this.#refuses) {
-        old.kill();
-        return;
-      }
-      old.order(LEAVE);
-      const limit = setTimeout(() => old.kill(), LEAVE_LIMIT);
-      void old.gone.then(() => clearTimeout(limit));
-    });
+    return server;
+  }
+
+  /** Whoever answers finishes what it has read and leaves. */
+  #dismiss(): void {
+    const old = this.#server;
+    if (this.#refuses) {
+      old.kill();
+      return;
+    }
+    old.order(LEAVE);
+    const limit = setTimeout(() => old.kill(), LEAVE_LIMIT);
+    void old.gone.then(() => clearTimeout(limit));
   }
 
   #requireReloadable(): void {
-    if ((this.state !== 'mounted' && !this.#refuses) || this.#reload !== undefined) {
+    const busy = this.#reload !== undefined || this.#pending !== undefined;
+    if ((this.state !== 'mounted' && !this.#refuses) || busy) {
       throw new RefusedError('busy', `${this.mountpoint}: is starting or ending: try again`);
     }
     if (this.#recovery !== 'none') return;
@@ -475,6 +610,10 @@ export class Mount {
     this.#reload?.server.kill();
     this.#reload?.settle(new RefusedError('absent', `${this.mountpoint}: was unmounted meanwhile`));
     this.#reload = undefined;
+    this.#pending?.settle(
+      new RefusedError('absent', `${this.mountpoint}: was unmounted meanwhile`),
+    );
+    this.#pending = undefined;
     this.#surroundings.ended();
     this.#leave(this.#why);
   }

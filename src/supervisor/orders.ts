@@ -14,6 +14,7 @@ import {
   SERVER_FDS,
   type ServerOrders,
   type ServerReport,
+  type StackChange,
   toLine,
 } from './protocol.js';
 
@@ -26,9 +27,13 @@ let employed = false;
 
 /**
  * Reads the orders and maps the arena; a successor is given its predecessor's descriptors, too.
- * @param layout of the arena as this program knows it. @returns undefined when there is no supervisor to give any.
+ * @param layout of the arena as this program knows it.
+ * @param prepare opens what a change needs, while the old server still serves. @returns undefined when there is no supervisor to give any.
  */
-export function takeOrders(layout: number): ServerOrders | undefined {
+export function takeOrders(
+  layout: number,
+  prepare: (change: StackChange) => ReadonlyMap<string, number> = () => new Map(),
+): ServerOrders | undefined {
   report({ state: 'loaded', layout });
   const orders = readOrders();
   if (orders === undefined) return undefined;
@@ -41,7 +46,10 @@ export function takeOrders(layout: number): ServerOrders | undefined {
     place(createArena(), SERVER_FDS.arena);
   }
   mapMemory(SERVER_FDS.arena);
-  if (successor !== undefined) takeDescriptors(successor.kept);
+  if (successor !== undefined) {
+    if (successor.change?.early) prepareChange(prepare, successor.change);
+    takeDescriptors(successor.kept);
+  }
   return orders;
 }
 
@@ -67,6 +75,41 @@ function redirectOutput(path: string): void {
   const log = openSync(path, 'a', 0o600);
   for (const fd of [1, 2]) check(dup3(log, fd), 'dup3');
   closeSync(log);
+}
+
+/** What is opened by path is opened while somebody answers: the path may lead through the mount. */
+function prepareChange(
+  prepare: (change: StackChange) => ReadonlyMap<string, number>,
+  change: StackChange,
+): void {
+  for (const [name, fd] of prepare(change)) kept.set(name, fd);
+  if (kept.size === 0) return;
+  report({ state: 'prepared', kept: [...kept.keys()] });
+  handOver();
+}
+
+/** Sends what is kept to the supervisor, which has been told the names. */
+function handOver(): void {
+  readSync(SERVER_FDS.orders, Buffer.alloc(1));
+  check(sendFds(SERVER_FDS.orders, [...kept.values()]), 'send descriptors');
+}
+
+/** The change is made, and these are the descriptors from now on; nothing of it is to be found out again. */
+export function reportChanged(now: ReadonlyMap<string, number>, told: object): void {
+  kept.clear();
+  for (const [name, fd] of now) kept.set(name, fd);
+  report({ state: 'changed', kept: [...kept.keys()], told });
+  handOver();
+}
+
+/** The change was not made, and none of it is left. */
+export function reportUnchanged(refusal: Refusal, told: object): void {
+  report({ state: 'unchanged', refusal, told });
+}
+
+/** All that a predecessor kept, by name. */
+export function allInherited(): ReadonlyMap<string, number> {
+  return kept;
 }
 
 function takeDescriptors(names: readonly string[]): void {
@@ -116,10 +159,7 @@ export function isSuccessor(): boolean {
 export function awaitMount(): number {
   if (succeeds) return SERVER_FDS.fuse;
   report({ state: 'opened', kept: [...kept.keys()] });
-  if (kept.size > 0) {
-    readSync(SERVER_FDS.orders, Buffer.alloc(1));
-    check(sendFds(SERVER_FDS.orders, [...kept.values()]), 'send descriptors');
-  }
+  if (kept.size > 0) handOver();
   place(check(receiveFd(SERVER_FDS.orders), 'receive /dev/fuse'), SERVER_FDS.fuse);
   return SERVER_FDS.fuse;
 }

@@ -5,7 +5,7 @@
 import type { FuseMount } from '../linux/mount.js';
 
 /** Raised whenever a request or reply changes its meaning. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** Longest line, bytes: a spec of 500 layers with paths of 4 KiB fits twice. */
 export const MAX_LINE = 8 << 20;
@@ -62,7 +62,29 @@ export type Request =
   /** Detaches the mount; with `force` its server is ended at once and waiting programs get an error. */
   | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean }
   /** Replaces the server by one of `program` (as in MountRequest), without unmounting; answers when that one serves. */
-  | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] };
+  | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] }
+  | ChangeRequest;
+
+/**
+ * Gives a mount other layers without unmounting: a server of `program` takes over as in `reload`, and makes the change
+ * between the last request of the old one and its own first. Answers when that one serves, with what it told of the change.
+ */
+export interface ChangeRequest {
+  readonly op: 'change';
+  readonly mountpoint: string;
+  readonly program: readonly string[];
+  readonly change: StackChange;
+}
+
+/** What is to be changed while nobody serves: handed to the server unread. */
+export interface StackChange {
+  /** Why servers change, in a word: `commit`. */
+  readonly reason: string;
+  /** What the mount is served from afterwards. */
+  readonly spec: object;
+  /** What else the server is to know. */
+  readonly how: object;
+}
 
 /**
  * starting: the server opens its layers. mounted: it answers, or its successor is about to. leaving: it was asked to end.
@@ -117,6 +139,16 @@ export interface Reply {
   readonly mounts?: readonly MountStatus[];
   /** Answer of `wait`: how the server ended, absent when it ended as it should. */
   readonly why?: string;
+  /** Answer of `change`: what the server told; `refusal` of it means that nothing was changed. */
+  readonly changed?: ChangeOutcome;
+}
+
+/** What became of a change. */
+export interface ChangeOutcome {
+  /** Why nothing was changed. */
+  readonly refusal?: Refusal;
+  /** What the server tells whoever asked for the change. */
+  readonly told: object;
 }
 
 /** Sent instead of a reply by a supervisor that found another one in its place. */
@@ -144,6 +176,11 @@ export interface SuccessorOrders {
   readonly killed: boolean;
   /** Where it prints from now on. */
   readonly log: string;
+  /**
+   * Before it takes over it makes this change, or finds out that a predecessor has made it already. `early`: the old server
+   * still serves, and what is to be opened by path is opened now: the descriptors come when that one has left.
+   */
+  readonly change?: StackChange & { readonly early: boolean };
 }
 
 /** Said to a server that serves: finish what was read and end, another one takes over. */
@@ -153,6 +190,8 @@ export const LEAVE = { leave: true } as const;
  * loaded: it waits for orders; `layout` is the arena that its program knows. waiting: for its descriptors.
  * opened: layers are open. When `kept` has names the supervisor answers with a byte, and is sent a descriptor for each
  * (sendFds); it keeps them for successors. It then mounts, and sends one byte that carries /dev/fuse.
+ * prepared: of a change, before `waiting`: descriptors that it needs and that are kept in the same way. changed: `kept` are
+ * all there are from now on, and the spec is that of the change. unchanged: it stays as it was.
  * ready: requests are being answered. ended: the mount is gone, or the server leaves: it ends as it should.
  * aborted: the connection was; so no other server can have it either. error: the server ends, because of this; `final`:
  * so would every other of its program.
@@ -160,7 +199,9 @@ export const LEAVE = { leave: true } as const;
 export type ServerReport =
   | { readonly state: 'loaded'; readonly layout: number }
   | { readonly state: 'waiting' | 'ended' }
-  | { readonly state: 'opened'; readonly kept: readonly string[] }
+  | { readonly state: 'opened' | 'prepared'; readonly kept: readonly string[] }
+  | { readonly state: 'changed'; readonly kept: readonly string[]; readonly told: object }
+  | { readonly state: 'unchanged'; readonly refusal: Refusal; readonly told: object }
   | { readonly state: 'ready'; readonly session: object; readonly recovery: Recovery }
   | { readonly state: 'aborted'; readonly message: string }
   | { readonly state: 'error'; readonly error: Refusal; readonly final?: boolean };

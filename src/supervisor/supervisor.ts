@@ -135,6 +135,11 @@ function run(): void {
         await mount.reload(request.program);
         return { mounts: [mount.status()] };
       }
+      case 'change': {
+        const mount = mounts.find(request.mountpoint);
+        const changed = await mount.change(request.program, request.change);
+        return { mounts: [mount.status()], changed };
+      }
       default:
         throw new RefusedError(
           'server',

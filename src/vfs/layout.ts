@@ -19,7 +19,7 @@ function region(size: number, align = 4096): number {
  * Raised whenever a record of the arena, or what it means, changes: a server of another version cannot take over a mount
  * whose arena has the old one.
  */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** Mount-wide counters and parameters; see counters.ts. */
 export const HEADER = region(64 * KiB);

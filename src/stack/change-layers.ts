@@ -1,0 +1,152 @@
+// A server that takes over a mount in order to give it other layers: makes the change, or finds that it is made already.
+// Called by server.ts before the layers are opened. The one rename in freeze.ts is the moment: before it the old spec holds,
+// after it the new one, whoever of the processes dies; then the supervisor is told, and forgets the old descriptors.
+
+import { basename, dirname } from 'node:path';
+import { AT, O } from '../linux/constants.js';
+import { check, E, errnoName, SysError } from '../linux/errno.js';
+import { close, openAt } from '../linux/files.js';
+import { u32 } from '../linux/memory.js';
+import { look, openName, renameName, sameObject } from '../linux/named.js';
+import { lockFile } from '../linux/peer.js';
+import { CAP, hasCapability } from '../linux/process.js';
+import { openUpperFiles } from '../overlay/open-files.js';
+import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orders.js';
+import type { StackChange } from '../supervisor/protocol.js';
+import { LAYER_KEYS } from '../vfs/layout.js';
+import { MountError } from './errors.js';
+import { type FreezePlace, finishFreeze, freeze, isFrozen, TooMuch } from './freeze.js';
+import { type ChangeTold, COPY_BUDGET, type FreezeChange, NOTHING_TOLD } from './layer-change.js';
+import { commonFolder, openLower, putPath } from './open-dirs.js';
+import type { MountSpec } from './spec.js';
+
+/** Names under which the supervisor keeps what is needed for the change alone. */
+const UPPER_PARENT = 'change upper';
+const FROZEN_PARENT = 'change frozen';
+
+/** Opens what is named by path, while the old server answers. @throws MountError. */
+export function prepareChange({ spec, how }: StackChange): Map<string, number> {
+  const { frozen } = how as FreezeChange;
+  return new Map([
+    [UPPER_PARENT, openParent((spec as MountSpec).upperdir as string)],
+    [FROZEN_PARENT, openParent(frozen)],
+  ]);
+}
+
+function openParent(path: string): number {
+  const parent = dirname(path);
+  const fd = openAt(AT.FDCWD, putPath(parent), O.PATH | O.DIRECTORY);
+  if (fd >= 0) return fd;
+  throw new MountError('layer', `${parent}: cannot be opened (${errnoName(fd)})`);
+}
+
+/** Makes the change, whose descriptors are inherited. @returns the spec to serve. */
+export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountSpec {
+  const next = spec as MountSpec;
+  const place = placeOf(old, how as FreezeChange);
+  let told: ChangeTold = NOTHING_TOLD;
+  let made = false;
+  try {
+    made = isFrozen(place);
+    if (made) finishFreeze(place);
+    else told = { ...told, ...freeze(place, openUpperFiles(), COPY_BUDGET) };
+  } catch (error) {
+    // After the rename there is no way back: the supervisor's next server goes on where this one stopped.
+    if (made || isFrozen(place)) throw error;
+    refuse(error);
+    return old;
+  }
+  reportChanged(descriptorsAfter(place, next), told);
+  return next;
+}
+
+function refuse(error: unknown): void {
+  if (error instanceof TooMuch) {
+    const { wanted, message } = error;
+    reportUnchanged({ kind: 'busy', message }, { ...NOTHING_TOLD, wanted });
+    return;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof SysError)) console.error(error);
+  reportUnchanged({ kind: 'layer', message }, NOTHING_TOLD);
+}
+
+const kept = (name: string): number => allInherited().get(name) ?? -1;
+
+function placeOf(old: MountSpec, { frozen }: FreezeChange): FreezePlace {
+  const upper = old.upperdir as string;
+  const layers = old.lowerdirs.length + old.datadirs.length;
+  const bytes = (name: string): string => Buffer.from(basename(name)).toString('latin1');
+  return {
+    upper: kept('upper'),
+    work: kept('work'),
+    index: kept('index'),
+    upperParent: kept(UPPER_PARENT),
+    upperName: bytes(upper),
+    frozenParent: kept(FROZEN_PARENT),
+    frozenName: bytes(frozen),
+    openNew: () => openBesideWork(old, bytes(upper)),
+    prefix: old.userxattr ? 'user.overlay.' : 'trusted.overlay.',
+    // As setKeys() of open.ts has it.
+    key: u32[(LAYER_KEYS >>> 2) + layers + 1] as number,
+    privileged: hasCapability(CAP.CHOWN),
+  };
+}
+
+/**
+ * Opens what has the upper's name, in the mount of the work directory: that one may be a private clone, which names do not
+ * lead to, and rename(2) does not go from one mount to another.
+ */
+function openBesideWork(old: MountSpec, name: string): number {
+  const expected = openName(kept(UPPER_PARENT), name, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  check(expected, 'open', old.upperdir);
+  const inside = openAt(kept('work'), putPath(fromWork(old)), O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  if (inside >= 0 && sameObject(look(inside, ''), look(expected, ''))) {
+    close(expected);
+    return inside;
+  }
+  if (inside >= 0) close(inside);
+  // Nothing is renamed: which error comes tells whether the two are in one mount.
+  const r = renameName(kept('work'), '#none', expected, '#none');
+  if (r === -E.NOENT) return expected;
+  close(expected);
+  throw new SysError('rename', r, old.upperdir);
+}
+
+/** The way from `work` in the workdir to the upper. */
+function fromWork(old: MountSpec): string {
+  const upper = old.upperdir as string;
+  const work = old.workdir as string;
+  const common = commonFolder(upper, work);
+  const depth = (path: string): number => path.split('/').filter((part) => part !== '').length;
+  const up = '../'.repeat(depth(work) - depth(common) + 1);
+  return up + upper.slice(common === '/' ? 1 : common.length + 1);
+}
+
+/** What servers are given from now on: the old upper is the first lower, every other one is a place further down. */
+function descriptorsAfter(place: FreezePlace, next: MountSpec): Map<string, number> {
+  const now = new Map<string, number>();
+  for (const [name, fd] of allInherited()) {
+    const [, index, rest] = /^layer (\d+)(.*)$/.exec(name) ?? [];
+    if (index !== undefined) now.set(`layer ${Number(index) + 1}${rest}`, fd);
+    else if (['work', 'index', 'claim of workdir'].includes(name)) now.set(name, fd);
+  }
+  const upper = place.openNew();
+  now.set('upper', upper);
+  now.set('claim of upperdir', claimNew(upper));
+  now.set('layer 1', openFrozen(place, next));
+  return now;
+}
+
+/** Nobody can have it yet. */
+function claimNew(upper: number): number {
+  const fd = check(openName(upper, '.', O.RDONLY | O.DIRECTORY), 'open upperdir');
+  lockFile(fd);
+  return fd;
+}
+
+/** The frozen layer as any lower: read-only where that is to be had. */
+function openFrozen(place: FreezePlace, next: MountSpec): number {
+  const path = `/proc/self/fd/${place.frozenParent}/${basename(next.lowerdirs[0] as string)}`;
+  return openLower(path, hasCapability(CAP.SYS_ADMIN));
+}

@@ -1,0 +1,28 @@
+// What a mount's layers are to become, as data: sent by who asks for it (ops/), through the supervisor, to the server that does it.
+// Read by change-layers.ts; what it tells goes the same way back.
+// Plain JSON.
+
+/** Why a mount gets other layers, and what is to be done with its upper before. */
+export type LayerChange = FreezeChange;
+
+/** The upper becomes a layer; the next one takes its name. */
+export interface FreezeChange {
+  readonly kind: 'freeze';
+  /** Absolute; an empty directory on the upper's mount, which takes the upper's place and gets its content. */
+  readonly frozen: string;
+}
+
+/** What became of it. */
+export interface ChangeTold {
+  /** Paths, latin1, of the files in use that stay in the upper, of which the layer has copies. */
+  readonly copied: readonly string[];
+  /** Those of them whose copy is from before the last write. */
+  readonly changing: readonly string[];
+  /** Nothing was done: these are to be copied before, each to its place in the work directory. */
+  readonly wanted: readonly { readonly path: string; readonly copy: string }[];
+}
+
+export const NOTHING_TOLD: ChangeTold = { copied: [], changing: [], wanted: [] };
+
+/** Bytes that a server copies while everybody waits, where blocks cannot be shared. */
+export const COPY_BUDGET = 64 << 20;
