@@ -34,6 +34,8 @@ const programs = [
   'fuse/worker',
   'erofs/compress-worker',
   'store/object-worker',
+  'sandbox/enter',
+  'sandbox/init',
 ];
 
 /** @param {string} line */

@@ -12,6 +12,8 @@ export interface FlagRecord {
   readonly short?: string;
   /** Name of its value in the manual; undefined: it takes none. */
   readonly value?: string;
+  /** The value may be left out, and is given by `--name=VALUE` only. */
+  readonly optional?: boolean;
   /** May be given several times. */
   readonly many?: boolean;
   readonly help: string;
@@ -56,6 +58,7 @@ export function parseArguments(argv: readonly string[], flags: readonly FlagReco
       if (flag.value === undefined && equals >= 0) throw wrong(`--${name} takes no value`);
       if (flag.value === undefined) note(flag, '');
       else if (equals >= 0) note(flag, word.slice(equals + 1));
+      else if (flag.optional) note(flag, '');
       else if (i + 1 < argv.length) note(flag, argv[++i] as string);
       else throw wrong(`--${name} needs a value (${flag.value})`);
     } else if (word.startsWith('-') && word.length > 1) {

@@ -13,6 +13,8 @@ export interface CommandRecord {
   readonly operands: string;
   /** Least and most operands. */
   readonly count: readonly [number, number];
+  /** Exit code of everything that varve itself cannot do, where the others are those of a command that it runs. */
+  readonly failure?: number;
   /** Paragraphs. */
   readonly description: readonly string[];
   readonly flags: readonly FlagRecord[];

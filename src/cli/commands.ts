@@ -9,6 +9,7 @@ import { IMAGE_COMMANDS } from './image-commands.js';
 import { MERGE_COMMANDS } from './merge-commands.js';
 import { REBASE_COMMAND } from './rebase-command.js';
 import { STORE_COMMANDS } from './store-commands.js';
+import { TRY_COMMANDS } from './try-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
 const OPTIONS_FLAG: FlagRecord = {
@@ -109,6 +110,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     ],
     completes: 'directory',
   },
+  ...TRY_COMMANDS,
   {
     name: 'umount',
     summary: 'unmount, when everything is safely stored',

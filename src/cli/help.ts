@@ -128,7 +128,8 @@ function optionsText(): string {
 
 /** `-o, --options OPTIONS`. */
 export function flagForm(flag: FlagRecord): string {
-  const long = flag.value === undefined ? `--${flag.name}` : `--${flag.name} ${flag.value}`;
+  const value = flag.optional === true ? `[=${flag.value}]` : ` ${flag.value}`;
+  const long = flag.value === undefined ? `--${flag.name}` : `--${flag.name}${value}`;
   return flag.short === undefined ? long : `-${flag.short}, ${long}`;
 }
 

@@ -15,6 +15,7 @@ interface CommandModule {
 const MODULES: Record<string, () => Promise<CommandModule>> = {
   mount: () => import('./mount.js'),
   run: () => import('./run.js'),
+  try: () => import('./try.js'),
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   reload: () => import('./reload.js'),
@@ -110,7 +111,7 @@ async function runCommand(first: string, rest: readonly string[]): Promise<numbe
   } catch (error) {
     process.stderr.write(`varve: ${lineOf(error)}\n`);
     if (process.env['VARVE_DEBUG'] !== undefined) console.error(error);
-    return exitCodeOf(error);
+    return commandNamed(first)?.failure ?? exitCodeOf(error);
   }
 }
 

@@ -3,7 +3,7 @@
 // Follows: wait(2) for the ends of processes; env(1) for 126 and 127.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readlinkSync } from 'node:fs';
+import { mkdirSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,6 +21,7 @@ import {
   type OwnNamespace,
   processesOf,
 } from '../linux/namespace.js';
+import { isFound } from '../sandbox/find-command.js';
 import { MountError } from '../stack/errors.js';
 import { type MountedImage, mountImage } from '../stack/mount-image.js';
 import { putPath } from '../stack/open-dirs.js';
@@ -172,7 +173,6 @@ function runCommand(
     const child = spawn(program, rest, { stdio: 'inherit', env, cwd });
     child.once('error', (error) => {
       quiet();
-      // execvp(3) says EACCES when a folder of PATH may not be entered, whatever is in the others.
       const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command, cwd);
       const why = missing ? 'no such command' : lineOf(error);
       process.stderr.write(`varve: run: ${command}: ${why}\n`);
@@ -183,12 +183,6 @@ function runCommand(
       done(signal === null ? { code: code ?? EXIT.failed } : { code: EXIT.failed, signal });
     });
   });
-}
-
-/** Whether there is such a file, by PATH unless the command is a path. */
-function isFound(command: string, cwd = ''): boolean {
-  const folders = command.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':');
-  return folders.some((folder) => existsSync(resolve(cwd, folder, command)));
 }
 
 /** unshare(1) without a namespace is chroot(1), which is not on everybody's PATH. */

@@ -1,5 +1,5 @@
 // The mount API by file descriptor: a private view of a tree that no other mount reaches into, and that pins no other mount.
-// Used by stack/open.ts for the layers of a privileged server, and by overlay/practice.ts.
+// Used by stack/open.ts for the layers of a privileged server, by overlay/practice.ts, and by sandbox/.
 // Follows: open_tree(2), mount_setattr(2) (Linux 5.12), fsopen(2), fsmount(2); kernel overlayfs clones its layers' mounts the same way.
 
 import { AT, O } from './constants.js';
@@ -16,6 +16,7 @@ const SYS = {
   mount_setattr: 442,
 } as const;
 const OPEN_TREE_CLONE = 1;
+const AT_RECURSIVE = 0x8000;
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
 const FSCONFIG_SET_STRING = 1;
@@ -75,4 +76,29 @@ export function privateTmpfs(): number {
   }
   close(context);
   return r;
+}
+
+/** What mount_setattr(2) may add to a mount here. */
+export interface MountLocks {
+  readonly readOnly?: boolean;
+  readonly noexec?: boolean;
+}
+
+/**
+ * Makes the mount of an open directory or file, and every mount below it, nosuid, nodev and what `locks` says.
+ * @param fd the root of the mount, O_PATH. @param devices keep device files usable. @returns 0 or -errno.
+ */
+export function lockMounts(fd: number, locks: MountLocks, devices = false): number {
+  const k = (scratch + ATTR_AT) >>> 2;
+  u32.fill(0, k, k + 8);
+  u32[k] =
+    MOUNT_ATTR_NOSUID |
+    (devices ? 0 : MOUNT_ATTR_NODEV) |
+    (locks.readOnly ? MOUNT_ATTR_RDONLY : 0) |
+    (locks.noexec ? MOUNT_ATTR_NOEXEC : 0);
+  u32[scratch >>> 2] = 0;
+  const flags = AT.EMPTY_PATH | AT_RECURSIVE;
+  return ret(
+    syscall(SYS.mount_setattr, fd, base + scratch, flags, base + scratch + ATTR_AT, 32, 0),
+  );
 }

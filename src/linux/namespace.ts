@@ -3,32 +3,51 @@
 // Follows: mount_namespaces(7), execve(2), proc_pid_ns(5). Node has threads, so it cannot unshare(2) a user namespace itself.
 
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { MNT } from './constants.js';
 import { majorOf, minorOf } from './device.js';
 import { func, ret, stringFunc } from './libc.js';
+import { umount2 } from './mount.js';
 import { mountTable, parseMountInfo } from './mountinfo.js';
 
 const c = {
   execve: stringFunc(
     'int execve(const char *path, const char **argv, const char **envp)',
   ) as unknown as (path: string, argv: (string | null)[], envp: (string | null)[]) => number,
+  pivotRoot: stringFunc('int64_t syscall(int64_t n, const char *root, const char *old)'),
   fcntl: func('int fcntl(int fd, int op, int64_t arg)'),
 };
 
+const PIVOT_ROOT = process.arch === 'arm64' ? 41 : 155;
 const F_SETFD = 2;
 const STDIO = [0, 1, 2];
 
 /**
- * Replaces this process by another program: same process id, same standard streams; every other descriptor is closed.
- * @param path of the program, absolute. @param argv with its name first.
+ * Replaces this process by another program: same process id; every descriptor but those of `kept` is closed.
+ * @param path of the program, absolute. @param argv with its name first. @param kept default: the standard streams.
  * @returns -errno when that failed; else it does not return.
  */
-export function execute(path: string, argv: readonly string[], env: NodeJS.ProcessEnv): number {
+export function execute(
+  path: string,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  kept: readonly number[] = STDIO,
+): number {
   // Node marks even these close-on-exec.
-  for (const fd of STDIO) c.fcntl(fd, F_SETFD, 0);
+  for (const fd of kept) c.fcntl(fd, F_SETFD, 0);
   const words = Object.entries(env).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   );
   return ret(c.execve(path, [...argv, null], [...words, null]));
+}
+
+/**
+ * The working directory, the root of a mount, becomes the root of the mount namespace; what was the root is detached.
+ * @returns 0 or -errno.
+ */
+export function pivotToWorkingDirectory(): number {
+  // Both names the same: the old root is mounted on top of the new one (pivot_root(2), "pivot_root(".", ".")").
+  const r = ret(c.pivotRoot(PIVOT_ROOT, '.', '.'));
+  return r < 0 ? r : umount2('.', MNT.DETACH);
 }
 
 /** `mnt:[4026531841]` of a process; undefined when it is gone or not ours to look into. */

@@ -1,0 +1,34 @@
+// The question of `varve try`: what is to become of the changes.
+// Used where somebody is there to answer: standard input and standard error are terminals.
+// No answer (end of input, Ctrl-C) keeps them.
+
+import { createInterface } from 'node:readline';
+import type { TryResult } from '../ops/try/result.js';
+import { showChanges } from './try-show.js';
+
+export async function askOutcome(result: TryResult): Promise<'yes' | 'keep' | 'no'> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: true });
+  const ask = (): Promise<string | undefined> =>
+    new Promise((answer) => {
+      lines.once('close', () => answer(undefined));
+      lines.question('[c]ommit, [k]eep, [d]iscard, [s]how as patch? ', (text) => {
+        lines.removeAllListeners('close');
+        answer(text.trim().toLowerCase());
+      });
+    });
+  try {
+    for (;;) {
+      const answer = await ask();
+      if (answer === undefined) {
+        process.stderr.write('\n');
+        return 'keep';
+      }
+      if (answer === 'c' || answer === 'commit') return 'yes';
+      if (answer === 'k' || answer === 'keep') return 'keep';
+      if (answer === 'd' || answer === 'discard') return 'no';
+      if (answer === 's' || answer === 'show') showChanges('patch', result);
+    }
+  } finally {
+    lines.close();
+  }
+}

@@ -1,0 +1,121 @@
+// What a thread gives up for good: capabilities, new privileges, descriptors, keys, sockets of others.
+// Used by sandbox/; what the main thread gives up is given up for every process that it starts and for what it becomes.
+// Follows: prctl(2), capset(2), close_range(2), keyctl(2), landlock(7) (scopes: ABI 6, Linux 6.12), waitid(2).
+
+import { E } from './errno.js';
+import { ret, syscall } from './libc.js';
+import { base, i32, mapMemory, putU64, scratch, u8, u32 } from './memory.js';
+
+// x64 and arm64 number the older ones differently.
+const SYS = {
+  ...(process.arch === 'arm64'
+    ? { capset: 91, prctl: 167, keyctl: 219, waitid: 95, wait4: 260, sethostname: 161 }
+    : { capset: 126, prctl: 157, keyctl: 250, waitid: 247, wait4: 61, sethostname: 170 }),
+  close_range: 436,
+  landlock_create_ruleset: 444,
+  landlock_restrict_self: 446,
+} as const;
+
+const call = (number: number, a = 0, b = 0, c = 0, d = 0, e = 0): number =>
+  ret(syscall(number, a, b, c, d, e, 0));
+
+const PR = {
+  SET_DUMPABLE: 4,
+  CAPBSET_DROP: 24,
+  SET_NO_NEW_PRIVS: 38,
+  CAP_AMBIENT: 47,
+} as const;
+const CAP_AMBIENT_CLEAR_ALL = 4;
+/** The kernel knows fewer, and answers EINVAL to the others. */
+const CAP_LAST = 63;
+const CAPABILITY_VERSION_3 = 0x20080522;
+const CLOSE_RANGE_CLOEXEC = 4;
+const KEYCTL_JOIN_SESSION_KEYRING = 1;
+const LANDLOCK_CREATE_RULESET_VERSION = 1;
+const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 1;
+const LANDLOCK_ABI_SCOPES = 6;
+const P_ALL = 0;
+const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x0100_0000;
+
+// Scratch of this thread: arguments of one call.
+const AT = 0x2e400;
+
+/** No program that is started from here gets rights by set-id bits or file capabilities. @returns 0 or -errno. */
+export function forbidNewPrivileges(): number {
+  return call(SYS.prctl, PR.SET_NO_NEW_PRIVS, 1);
+}
+
+/** Nobody of equal rights may trace this process or read its memory. @returns 0 or -errno. */
+export function hideMemory(): number {
+  return call(SYS.prctl, PR.SET_DUMPABLE, 0);
+}
+
+/** Programs that are started from here inherit no capabilities. @returns 0 or -errno. */
+export function clearAmbient(): number {
+  return call(SYS.prctl, PR.CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL);
+}
+
+/** Gives up every capability, those that a later program would get too. @returns 0 or -errno. */
+export function dropCapabilities(): number {
+  clearAmbient();
+  for (let capability = 0; capability <= CAP_LAST; capability++) {
+    call(SYS.prctl, PR.CAPBSET_DROP, capability);
+  }
+  const k = (scratch + AT) >>> 2;
+  u32.fill(0, k, k + 8);
+  u32[k] = CAPABILITY_VERSION_3;
+  // Behind the head two records of effective, permitted and inheritable bits: none.
+  return call(SYS.capset, base + scratch + AT, base + scratch + AT + 8);
+}
+
+/** Closes every descriptor from `first` on when the next program starts. @returns 0 or -errno (ENOSYS before 5.11). */
+export function closeOnExecFrom(first: number): number {
+  return call(SYS.close_range, first, 0xffff_ffff, CLOSE_RANGE_CLOEXEC);
+}
+
+/** A session keyring of its own, empty. @returns 0 or -errno. */
+export function newKeyring(): number {
+  return Math.min(call(SYS.keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0), 0);
+}
+
+/**
+ * Programs started from here reach no abstract unix socket of processes outside. Needs forbidNewPrivileges() first.
+ * @returns 0; -EOPNOTSUPP where the kernel cannot; or -errno.
+ */
+export function scopeAbstractSockets(): number {
+  const abi = call(SYS.landlock_create_ruleset, 0, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  if (abi < LANDLOCK_ABI_SCOPES) return -E.OPNOTSUPP;
+  // struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped.
+  putU64(scratch + AT, 0);
+  putU64(scratch + AT + 8, 0);
+  putU64(scratch + AT + 16, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET);
+  const ruleset = call(SYS.landlock_create_ruleset, base + scratch + AT, 24, 0);
+  // Its descriptor is close-on-exec; this process becomes another program or ends.
+  return ruleset < 0 ? ruleset : call(SYS.landlock_restrict_self, ruleset, 0);
+}
+
+/** Name of the machine, in a UTS namespace of its own. @param name ASCII. @returns 0 or -errno. */
+export function setHostName(name: string): number {
+  for (let i = 0; i < name.length; i++) u8[scratch + AT + i] = name.charCodeAt(i);
+  return call(SYS.sethostname, base + scratch + AT, name.length);
+}
+
+/**
+ * Collects the ended children of this process that nobody waits for, as the first process of a PID namespace must.
+ * @param spared the child that somebody else waits for.
+ */
+export function reapOrphans(spared: number): void {
+  mapMemory();
+  for (;;) {
+    // struct siginfo: si_pid at 12.
+    const k = (scratch + AT) >>> 2;
+    i32.fill(0, k, k + 32);
+    const options = WEXITED | WNOHANG | WNOWAIT;
+    const r = call(SYS.waitid, P_ALL, 0, base + scratch + AT, options, 0);
+    const pid = i32[k + 3] as number;
+    if (r < 0 || pid === 0 || pid === spared) return;
+    call(SYS.wait4, pid, 0, WNOHANG, 0);
+  }
+}

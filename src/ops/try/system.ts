@@ -1,0 +1,193 @@
+// The running system as the user sees it, and which of its directories a trial lets the command write to.
+// Called by ops/try/prepare.ts; what is decided here is carried out by sandbox/.
+// Without root only directories of one's own can be overlaid: overlayfs must give a copied directory its owner back.
+
+import {
+  accessSync,
+  constants,
+  lstatSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { mountTable } from '../../linux/mountinfo.js';
+import {
+  type Cover,
+  type Kind,
+  type Machine,
+  mountBelow,
+  planCovers,
+  SYSTEM_FOLDERS,
+} from '../../sandbox/covers.js';
+import { isIn } from '../../sandbox/visible.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
+import { privilege } from '../../stack/privilege.js';
+import { bytes, latin1, text } from './paths.js';
+
+/** Who asks. */
+export interface User {
+  readonly uid: number;
+  /** Root of this user namespace, whichever it is. */
+  readonly root: boolean;
+  /** Root of the initial one: trusted.* marks, and mounts that are not locked. */
+  readonly full: boolean;
+  readonly home: string;
+  readonly runtime: string | undefined;
+}
+
+export function thisUser(env: NodeJS.ProcessEnv): User {
+  const { euid, mayMount, full } = privilege();
+  const runtime = env['XDG_RUNTIME_DIR'];
+  return {
+    uid: euid,
+    root: euid === 0 && mayMount,
+    full: euid === 0 && full,
+    home: homedir(),
+    runtime:
+      runtime?.startsWith('/') === true && isDirectory(runtime) ? realpathSync(runtime) : undefined,
+  };
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+const kindOf = (entry: {
+  isDirectory(): boolean;
+  isSymbolicLink(): boolean;
+  isFile(): boolean;
+}): Kind => {
+  if (entry.isDirectory()) return 'directory';
+  if (entry.isSymbolicLink()) return 'symlink';
+  return entry.isFile() ? 'file' : 'other';
+};
+
+export function thisMachine(): Machine {
+  return {
+    mounts: mountTable(),
+    list: (path) => {
+      try {
+        const entries = readdirSync(bytes(path), { withFileTypes: true, encoding: 'latin1' });
+        return entries.map((entry) => ({ name: entry.name, kind: kindOf(entry) }));
+      } catch {
+        return undefined;
+      }
+    },
+    kindOf: (path) => {
+      try {
+        return kindOf(lstatSync(bytes(path)));
+      } catch {
+        return undefined;
+      }
+    },
+    readlink: (path) => readlinkSync(bytes(path), { encoding: 'latin1' }),
+  };
+}
+
+/** What a trial covers. */
+export interface Scope {
+  readonly covers: readonly Cover[];
+  /** What the user should know. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * @param on directories that take writes; empty: what this user can be given.
+ * @param cwd working directory, absolute.
+ * @throws MountError of kind `layer` for a directory that cannot take any.
+ */
+export function scopeOf(
+  user: User,
+  on: readonly string[],
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+): Scope {
+  const machine = thisMachine();
+  const remarks: string[] = [];
+  let writable: string[] | undefined;
+  if (on.length > 0) writable = on.map((path) => askedDirectory(machine, user, path));
+  else if (!user.root) writable = ownDirectories(machine, user, cwd, env, remarks);
+  const wish = {
+    writable: writable === undefined ? undefined : outermost(writable).map(latin1),
+    locked: !user.full,
+    ...(user.runtime === undefined || user.root ? {} : { runtime: latin1(user.runtime) }),
+  };
+  return { covers: planCovers(machine, wish), remarks };
+}
+
+function askedDirectory(machine: Machine, user: User, path: string): string {
+  let real: string;
+  try {
+    real = realpathSync.native(path);
+  } catch (error) {
+    throw new MountError('layer', `--on ${path}: ${reasonOf(error)}: name a directory`);
+  }
+  if (!isDirectory(real)) throw new MountError('layer', `--on ${path}: not a directory`);
+  if (real === '/' && !user.root) {
+    throw new MountError(
+      'permission',
+      '--on /: only root may: overlayfs must give copied directories their owners back; name directories of your own',
+    );
+  }
+  if (SYSTEM_FOLDERS.some((folder) => isIn(real, folder))) {
+    throw new MountError('layer', `--on ${path}: the kernel's own files cannot be overlaid`);
+  }
+  const below = user.full || real === '/' ? undefined : mountBelow(machine, latin1(real));
+  if (below !== undefined) {
+    throw new MountError(
+      'layer',
+      `--on ${path}: ${text(below)} is mounted below it, and a user namespace may not look beneath a mount: name directories beside it, or run as root`,
+    );
+  }
+  return real;
+}
+
+/** Home, temporary folders, and the tree of the user's own in which the command starts. */
+function ownDirectories(
+  machine: Machine,
+  user: User,
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  remarks: string[],
+): string[] {
+  const wanted = [ownTree(machine, user, cwd), user.home, '/tmp', '/var/tmp', env['TMPDIR'] ?? ''];
+  const found: string[] = [];
+  for (const path of wanted) {
+    if (path === undefined || !path.startsWith('/') || path === '/') continue;
+    let real: string;
+    try {
+      real = realpathSync.native(path);
+      accessSync(real, constants.W_OK | constants.R_OK);
+    } catch {
+      continue;
+    }
+    if (!isDirectory(real) || SYSTEM_FOLDERS.some((folder) => isIn(real, folder))) continue;
+    const below = mountBelow(machine, latin1(real));
+    if (below === undefined) found.push(real);
+    else {
+      remarks.push(
+        `${real} is read-only in here: ${text(below)} is mounted below it; --on DIR names directories beside that`,
+      );
+    }
+  }
+  return found;
+}
+
+/** The topmost directory above `cwd` of an unbroken row that the user owns; undefined where cwd is another's. */
+function ownTree(machine: Machine, user: User, cwd: string): string | undefined {
+  let tree: string | undefined;
+  for (let path = cwd; path !== '/'; path = path.slice(0, path.lastIndexOf('/')) || '/') {
+    if (statSync(path, { throwIfNoEntry: false })?.uid !== user.uid) break;
+    if (mountBelow(machine, latin1(path)) !== undefined) break;
+    tree = path;
+  }
+  return tree;
+}
+
+/** Those that lie in no other one, each once. */
+function outermost(paths: readonly string[]): string[] {
+  const once = [...new Set(paths)];
+  return once.filter((path) => !once.some((other) => other !== path && isIn(path, other)));
+}
