@@ -5,9 +5,15 @@
 import type { Misfit } from '../overlay/misfits.js';
 import { checkUpper, stackOfMount, stackOfOptions } from '../stack/check-upper.js';
 import { MountError } from '../stack/errors.js';
+import { knownMounts } from '../stack/mounts-known.js';
+import { optionText } from '../stack/named-request.js';
+import { resolveStack } from '../stack/named-resolve.js';
+import { stateOf } from '../stack/named-state.js';
 import { parseOptions } from '../stack/options.js';
+import type { MountSpec } from '../stack/spec.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { defaultOptions } from './mounting.js';
 import { counted, print } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
@@ -20,7 +26,7 @@ export async function run(given: Arguments): Promise<number> {
   const spec =
     path === undefined
       ? stackOfOptions(parseOptions(options, { defaults: '' }))
-      : await stackOfMount(path);
+      : await stackNamedOrMounted(path);
   const all = given.has('all');
   const silent = given.has('quiet') || given.has('json');
   const misfits: Misfit[] = [];
@@ -54,6 +60,17 @@ export async function run(given: Arguments): Promise<number> {
   ];
   process.stdout.write(`${upperdir}: ${verdict}: ${more.join(', ')}\n`);
   return code;
+}
+
+/** The stack on a mount point, or of a name: as it is mounted, else as the file says. */
+async function stackNamedOrMounted(nameOrPath: string): Promise<MountSpec> {
+  const named = await resolveStack(nameOrPath);
+  if (named.kind === 'path') return stackOfMount(named.path);
+  const { stack, file } = named;
+  const { state } = stateOf(stack, file, await knownMounts(), defaultOptions());
+  return stack.mount !== undefined && (state === 'up' || state === 'differs')
+    ? stackOfMount(stack.mount.path)
+    : stackOfOptions(parseOptions([optionText(stack, file)], { defaults: '' }));
 }
 
 /** A path's bytes as text. */

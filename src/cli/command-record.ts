@@ -21,5 +21,5 @@ export interface CommandRecord {
   /** Command and what it is for. */
   readonly examples: readonly (readonly [string, string])[];
   /** What an operand is, for completion. */
-  readonly completes: 'directory' | 'mount' | 'path' | 'command' | 'shell' | 'nothing';
+  readonly completes: 'directory' | 'mount' | 'stack' | 'path' | 'command' | 'shell' | 'nothing';
 }

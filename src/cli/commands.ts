@@ -8,6 +8,7 @@ import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
 import { MERGE_COMMANDS } from './merge-commands.js';
 import { REBASE_COMMAND } from './rebase-command.js';
+import { STACK_COMMANDS } from './stack-commands.js';
 import { STORE_COMMANDS } from './store-commands.js';
 import { TRY_COMMANDS } from './try-commands.js';
 
@@ -189,6 +190,7 @@ export const COMMANDS: readonly CommandRecord[] = [
   },
   ...MERGE_COMMANDS,
   REBASE_COMMAND,
+  ...STACK_COMMANDS,
   ...IMAGE_COMMANDS,
   ...STORE_COMMANDS,
   {
@@ -271,6 +273,7 @@ export function commandNamed(name: string): CommandRecord | undefined {
 /** Words that begin the names of several commands, with what they have in common. */
 const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
   image: 'build EROFS images, look into them, check and mount them',
+  stack: 'keep stacks under names in varve.yaml',
   store: 'keep the content of many images once, by digest',
 };
 

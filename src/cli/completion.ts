@@ -77,10 +77,13 @@ _varve_options() {
   fi
   compopt -o nospace
 }
+_varve_stacks() {
+  COMPREPLY=($(compgen -W "$(varve stack ls -q 2>/dev/null)" -- "$cur"))
+}
 _varve_mounts() {
   local mounts
   mounts=$(awk '$3 == "fuse.varve" || ($3 == "overlay" && $1 == "varve") { print $2 }' /proc/mounts 2>/dev/null)
-  COMPREPLY=($(compgen -W "$mounts" -- "$cur"))
+  COMPREPLY=($(compgen -W "$mounts $(varve stack ls -q 2>/dev/null)" -- "$cur"))
 }
 _varve() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} line
@@ -114,6 +117,8 @@ function bashOperand(command: CommandRecord): string {
       return 'compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur"))';
     case 'mount':
       return '_varve_mounts';
+    case 'stack':
+      return '_varve_stacks';
     case 'command':
       return `COMPREPLY=($(compgen -W '${FIRST_WORDS.join(' ')}' -- "$cur"))`;
     case 'shell':
@@ -157,7 +162,13 @@ function zsh(): string {
   return `#compdef varve
 # zsh completion of varve; printed by \`varve completion zsh\`.
 _varve_options() { _values -s , 'mount option' ${options} }
-_varve_mounts() { _values 'mount point' \${(f)"$(awk '$3 == "fuse.varve" || ($3 == "overlay" && $1 == "varve") { print $2 }' /proc/mounts)"} }
+_varve_stacks() { local -a stacks; stacks=(\${(f)"$(varve stack ls -q 2>/dev/null)"}); compadd -a stacks }
+_varve_mounts() {
+  local -a mounts
+  mounts=(\${(f)"$(awk '$3 == "fuse.varve" || ($3 == "overlay" && $1 == "varve") { print $2 }' /proc/mounts)"})
+  compadd -a mounts
+  _varve_stacks
+}
 _varve_commands() { local -a commands; commands=(${described}); _describe command commands }
 _varve() {
   if ((CURRENT == 2)); then _varve_commands; return; fi
@@ -182,6 +193,8 @@ function zshOperand(command: CommandRecord): string {
       return '_files';
     case 'mount':
       return '_varve_mounts';
+    case 'stack':
+      return '_varve_stacks';
     case 'command':
       return '_varve_commands';
     case 'shell':
@@ -198,6 +211,9 @@ function fish(): string {
     '# fish completion of varve; printed by `varve completion fish`.',
     'function __varve_mounts',
     `  awk '$3 == "fuse.varve" || ($3 == "overlay" && $1 == "varve") { print $2 }' /proc/mounts`,
+    'end',
+    'function __varve_stacks',
+    '  varve stack ls -q 2>/dev/null',
     'end',
     'complete -c varve -f',
   ];
@@ -243,7 +259,9 @@ function fishOperand(command: CommandRecord): string {
     case 'path':
       return '-F';
     case 'mount':
-      return "-a '(__varve_mounts)'";
+      return "-a '(__varve_mounts; __varve_stacks)'";
+    case 'stack':
+      return "-a '(__varve_stacks)'";
     case 'command':
       return `-a ${fishText(FIRST_WORDS.join(' '))}`;
     case 'shell':

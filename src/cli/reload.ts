@@ -6,6 +6,7 @@ import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { serverProgram, throwRefusal } from '../stack/mount.js';
 import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
+import { mountpointNamed } from '../stack/named-resolve.js';
 import { findSupervisor, type Supervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
@@ -37,7 +38,8 @@ export async function run(given: Arguments): Promise<number> {
   const done: (Reloaded | { mountpoint: string; error: string })[] = [];
   for (const name of names) {
     try {
-      const reloaded = await reload(name, known, supervisor);
+      const path = all ? name : await mountpointNamed(name);
+      const reloaded = await reload(path, known, supervisor);
       done.push(reloaded);
       if (!given.has('json')) remark(given, sentence(reloaded));
     } catch (error) {

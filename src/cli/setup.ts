@@ -102,7 +102,7 @@ export function setupItems(where: {
 }
 
 /** ./varve of a clone builds first; an installed package has only bin/varve.js. */
-function launcher(): string {
+export function launcher(): string {
   const clone = fileURLToPath(new URL('../../../varve', import.meta.url));
   return lstatSync(clone, { throwIfNoEntry: false }) === undefined
     ? fileURLToPath(new URL('../../../bin/varve.js', import.meta.url))

@@ -5,6 +5,7 @@
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { knownMounts } from '../stack/mounts-known.js';
+import { mountpointNamed } from '../stack/named-resolve.js';
 import { type MountReport, reportOf } from '../stack/status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
@@ -18,7 +19,7 @@ export async function run(given: Arguments): Promise<number> {
     print(given, reports, () => listText(reports));
     return EXIT.ok;
   }
-  const mountpoint = mountpointPath(path);
+  const mountpoint = mountpointPath(await mountpointNamed(path));
   const found = mounts.findLast((mount) => mount.mountpoint === mountpoint);
   if (found === undefined) {
     throw new MountError('absent', `${mountpoint}: not a varve mount: \`varve status\` lists them`);

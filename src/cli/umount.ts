@@ -11,6 +11,7 @@ import { mountAt } from '../linux/mountinfo.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { throwRefusal } from '../stack/mount.js';
+import { mountpointNamed } from '../stack/named-resolve.js';
 import { imageOfMount, isOurs } from '../stack/ours.js';
 import type { MountSpec } from '../stack/spec.js';
 import { findSupervisor } from '../supervisor/client.js';
@@ -29,7 +30,7 @@ export async function run(given: Arguments): Promise<number> {
   const done: (Partial<Unmounted> & { mountpoint: string; error?: string })[] = [];
   for (const operand of given.operands) {
     try {
-      const unmounted = await unmount(operand, {
+      const unmounted = await unmount(await mountpointNamed(operand), {
         lazy: given.has('lazy'),
         force: given.has('force'),
       });

@@ -4,6 +4,7 @@
 
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
+import { mountpointNamed } from '../stack/named-resolve.js';
 import { explain, type LayerAnswer, type WhyAnswer } from '../stack/why.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
@@ -13,7 +14,7 @@ export async function run(given: Arguments): Promise<number> {
   let code: number = EXIT.ok;
   const all: object[] = [];
   for (const path of given.operands) {
-    const located = await locate(path);
+    const located = await locate(await mountpointNamed(path));
     if (located === undefined) {
       throw new MountError('absent', `${path}: not in a stacked mount: see \`varve status\``);
     }

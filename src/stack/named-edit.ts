@@ -1,0 +1,273 @@
+// Changes of varve.yaml as text: comments, order, anchors and the form of all lines that are not concerned stay.
+// Called by named-write.ts, which has the file locked and publishes the result.
+// The document is changed as YAML and written out; only the lines that this changes are taken into the old text.
+
+import type { Document, Node, Pair, YAMLMap, YAMLSeq } from 'yaml';
+
+type Yaml = typeof import('yaml');
+
+/** What a key of a stack may be set to; undefined takes it away. */
+type Plain = string | boolean | null | readonly unknown[] | Readonly<Record<string, unknown>>;
+
+/** The file while it is changed. */
+export class Draft {
+  private readonly doc: Document;
+  private readonly yaml: Yaml;
+
+  constructor(doc: Document, yaml: Yaml) {
+    this.doc = doc;
+    this.yaml = yaml;
+  }
+
+  has(name: string): boolean {
+    return this.stacks().has(name);
+  }
+
+  /** Adds a stack, or takes the place of the one that has the name. */
+  put(name: string, keys: Readonly<Record<string, Plain>>): void {
+    this.stacks().set(name, this.doc.createNode(keys));
+  }
+
+  remove(name: string): void {
+    this.stacks().delete(name);
+  }
+
+  rename(name: string, to: string): void {
+    const pair = this.pair(this.stacks(), name);
+    const key = pair?.key;
+    if (this.yaml.isScalar(key)) key.value = to;
+    for (const { value } of this.stacks().items as Pair[]) {
+      if (!this.yaml.isMap(value)) continue;
+      if (value.get('base') === name) value.set('base', to);
+      const layers = value.get('layers');
+      for (const layer of this.yaml.isSeq(layers) ? layers.items : []) {
+        if (this.yaml.isMap(layer) && layer.get('stack') === name) layer.set('stack', to);
+      }
+    }
+  }
+
+  /** Sets or takes away one key of a stack. */
+  set(name: string, key: string, value: Plain | undefined): void {
+    const stack = this.stack(name);
+    if (value === undefined) stack.delete(key);
+    else stack.set(key, this.doc.createNode(value));
+  }
+
+  /** Sets or takes away one option. */
+  setOption(name: string, option: string, value: Plain | undefined): void {
+    const stack = this.stack(name);
+    const options = this.own(stack, 'options');
+    const map = this.yaml.isMap(options) ? options : (this.doc.createNode({}) as YAMLMap);
+    if (value === undefined) map.delete(option);
+    else map.set(option, this.doc.createNode(value));
+    stack.set('options', map);
+  }
+
+  /**
+   * Makes the list of a stack's own layers another one.
+   * @param layers each an index of the list as it is, which stays as it is written, or a new text.
+   */
+  setLayers(name: string, layers: readonly (number | string)[]): void {
+    const stack = this.stack(name);
+    const list = this.own(stack, 'layers');
+    if (!this.yaml.isSeq(list)) {
+      stack.set('layers', this.doc.createNode(layers));
+      return;
+    }
+    const old = [...list.items] as Node[];
+    const used = new Set(layers.filter((layer) => typeof layer === 'number'));
+    list.items = layers.map((layer, i) => {
+      if (typeof layer === 'number') return old[layer] as Node;
+      const there = old[i];
+      const scalar = this.doc.createNode(layer) as Node;
+      // What is replaced in its place hands its comments on.
+      if (there !== undefined && !used.has(i) && layers.length === old.length) {
+        scalar.commentBefore = there.commentBefore;
+        scalar.comment = there.comment;
+        scalar.spaceBefore = there.spaceBefore;
+      }
+      return scalar;
+    });
+    this.commentOfFirst(list, old);
+  }
+
+  /** The comment before a list's first item belongs to the list; above a new first item it would be about that. */
+  private commentOfFirst(list: YAMLSeq, old: readonly Node[]): void {
+    const [first] = old;
+    const { commentBefore } = list;
+    if (first === undefined || typeof commentBefore !== 'string') return;
+    if (list.items[0] === first || !list.items.includes(first) || list.flow === true) return;
+    first.commentBefore = commentBefore;
+    list.commentBefore = undefined;
+  }
+
+  /** The mapping of all stacks, made where there is none. */
+  private stacks(): YAMLMap {
+    const { doc, yaml } = this;
+    if (!yaml.isMap(doc.contents)) {
+      const made = doc.createNode({ stacks: {} }) as YAMLMap;
+      doc.contents = made as never;
+    }
+    const root = doc.contents as unknown as YAMLMap;
+    const found = this.own(root, 'stacks');
+    if (yaml.isMap(found)) {
+      if (found.items.length === 0) found.flow = false;
+      return found;
+    }
+    const made = doc.createNode({}) as YAMLMap;
+    root.set('stacks', made);
+    return made;
+  }
+
+  private stack(name: string): YAMLMap {
+    const value = this.own(this.stacks(), name);
+    if (this.yaml.isMap(value)) return value;
+    const made = this.doc.createNode({}) as YAMLMap;
+    this.stacks().set(name, made);
+    return made;
+  }
+
+  /**
+   * A value that may be changed. What stands behind an alias is written out: others use it as well.
+   */
+  private own(map: YAMLMap, key: string): unknown {
+    const value = this.pair(map, key)?.value;
+    const { doc, yaml } = this;
+    const shared = yaml.isAlias(value) || (value as Node | undefined) === undefined;
+    if (!shared) return value;
+    const resolved = yaml.isAlias(value) ? value.resolve(doc) : this.merged(map, key);
+    if (resolved === undefined) return undefined;
+    const copy = doc.createNode((resolved as Node).toJS(doc)) as Node;
+    map.set(key, copy);
+    return copy;
+  }
+
+  /** What a merge key (<<) gives. */
+  private merged(map: YAMLMap, key: string): Node | undefined {
+    const { doc, yaml } = this;
+    for (const { key: word, value } of map.items as Pair<Node, Node>[]) {
+      if (!yaml.isScalar(word) || (word.value as unknown) !== '<<') continue;
+      const from = yaml.isAlias(value) ? value.resolve(doc) : value;
+      for (const item of yaml.isSeq(from) ? from.items : [from]) {
+        const source = yaml.isAlias(item) ? item.resolve(doc) : item;
+        const found = yaml.isMap(source) ? source.get(key, true) : undefined;
+        if (found !== undefined) return found as unknown as Node;
+      }
+    }
+    return undefined;
+  }
+
+  private pair(map: YAMLMap, key: string): Pair | undefined {
+    return (map.items as Pair[]).find(
+      (pair) => this.yaml.isScalar(pair.key) && pair.key.value === key,
+    );
+  }
+}
+
+/** @param text a file without mistakes. @returns the text as it is to be. */
+export async function editStacks(text: string, edit: (draft: Draft) => void): Promise<string> {
+  const yaml = await import('yaml');
+  const bom = text.startsWith('\uFEFF') ? '\uFEFF' : '';
+  const body = text.slice(bom.length);
+  const style = styleOf(body);
+  const before = write(parse(body, yaml), style);
+  const doc = parse(body, yaml);
+  edit(new Draft(doc, yaml));
+  const after = write(doc, style);
+  if (after === before) return text;
+  const crlf = /\r\n/.test(body);
+  const taken = takeOver(body, before, after, crlf);
+  const full = crlf ? after.replace(/\n/g, '\r\n') : after;
+  const result = taken !== undefined && means(taken, after, yaml) ? taken : full;
+  return bom + result;
+}
+
+const parse = (text: string, yaml: Yaml): Document =>
+  yaml.parseDocument(text, { merge: true, stringKeys: true, logLevel: 'silent' }) as Document;
+
+interface Style {
+  readonly indent: number;
+  readonly indentSeq: boolean;
+}
+
+function write(doc: Document, { indent, indentSeq }: Style): string {
+  return doc.toString({ lineWidth: 0, indent, indentSeq, verifyAliasOrder: false });
+}
+
+/** How the file is indented. */
+function styleOf(text: string): Style {
+  const steps = /^[^\s#-][^\n]*:[^\S\n]*(?:#[^\n]*)?\r?\n(?:\s*(?:#[^\n]*)?\n)*( +)[^\s#-]/m.exec(
+    text,
+  );
+  const indent = Math.min(Math.max(steps?.[1]?.length ?? 2, 1), 8);
+  const list = /^( *)[^\s#-][^\n]*:[^\S\n]*(?:#[^\n]*)?\r?\n(?:\s*(?:#[^\n]*)?\n)*( *)- /m.exec(
+    text,
+  );
+  return { indent, indentSeq: list === null || (list[2] ?? '').length > (list[1] ?? '').length };
+}
+
+/**
+ * The lines of `text`, with those that differ between `before` and `after` (both written anew) in their place.
+ * @returns undefined when the lines of `before` cannot be found in `text`.
+ */
+function takeOver(text: string, before: string, after: string, crlf: boolean): string | undefined {
+  const [old, plain, fresh] = [text, before, after].map((t) => t.split('\n')) as [
+    string[],
+    string[],
+    string[],
+  ];
+  const lineOf = align(old, plain);
+  if (lineOf === undefined) return undefined;
+  let head = 0;
+  while (head < plain.length && plain[head] === fresh[head]) head++;
+  let tail = 0;
+  while (
+    tail < Math.min(plain.length, fresh.length) - head &&
+    plain.at(-1 - tail) === fresh.at(-1 - tail)
+  ) {
+    tail++;
+  }
+  // Blank lines that were not written again stay with what stands before them.
+  const from = head === 0 ? 0 : (lineOf[head - 1] as number) + 1;
+  const to =
+    plain.length - tail === plain.length ? old.length : (lineOf[plain.length - tail] as number);
+  const changed = fresh.slice(head, fresh.length - tail);
+  const lines = crlf ? changed.map((line) => `${line}\r`) : changed;
+  return [...old.slice(0, from), ...lines, ...old.slice(Math.max(from, to))].join('\n');
+}
+
+/** For each line written anew the line of the old text that it comes from. */
+function align(old: readonly string[], plain: readonly string[]): number[] | undefined {
+  const bare = (line: string | undefined): string => (line ?? '').replace(/\s+/g, '');
+  const lineOf: number[] = [];
+  let at = 0;
+  for (const line of plain) {
+    while (at < old.length && bare(old[at]) !== bare(line) && bare(old[at]) === '') at++;
+    if (at >= old.length || bare(old[at]) !== bare(line)) return undefined;
+    lineOf.push(at++);
+  }
+  return old.slice(at).every((line) => bare(line) === '') ? lineOf : undefined;
+}
+
+/** Whether two texts are the same to a reader: values, and comments. */
+function means(text: string, other: string, yaml: Yaml): boolean {
+  const [a, b] = [text, other].map((t) => {
+    const doc = parse(t, yaml);
+    if (doc.errors.length > 0) return Symbol('wrong');
+    return JSON.stringify([doc.toJS({ maxAliasCount: -1 }), commentsOf(doc, yaml)]);
+  });
+  return a === b;
+}
+
+function commentsOf(doc: Document, yaml: Yaml): string[] {
+  const found: (string | null | undefined)[] = [doc.commentBefore, doc.comment];
+  yaml.visit(doc, {
+    Node: (_, node) => {
+      found.push(node.commentBefore, node.comment);
+    },
+  });
+  return found
+    .flatMap((text) => (text ?? '').split('\n'))
+    .filter((line) => line.trim() !== '')
+    .sort();
+}
