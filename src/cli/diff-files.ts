@@ -8,7 +8,7 @@ import { MountError } from '../stack/errors.js';
 import * as tar from '../tree/tar-write.js';
 import { show } from '../tree/tree.js';
 import { deltaTree } from '../union/delta.js';
-import { replaceSockets, toOciForm } from '../union/oci-form.js';
+import { removeSockets, toOciForm } from '../union/oci-form.js';
 import type { Arguments } from './args.js';
 import type { Compared } from './diff-compared.js';
 import { asMountError } from './image.js';
@@ -28,7 +28,7 @@ export async function writeTar(
   }
   const { marks } = stack.upper;
   const root = deltaTree(stack, changes, { marks });
-  const sockets = replaceSockets(root);
+  const sockets = removeSockets(root, marks, stack.before);
   if (sockets > 0) remark(given, `${counted(sockets, 'socket')} left out: tar cannot hold them`);
   const reserved = given.has('kernel') ? undefined : toOciForm(root, marks);
   if (reserved !== undefined) {

@@ -189,7 +189,9 @@ export function xattrNames(dir: number, name: string): string[] {
   const n = listxattrAt(dir, at, scratch + VALUE_AT, VALUE_SIZE);
   if (n === -E.OPNOTSUPP || n === -E.NOSYS) return [];
   check(n, 'listxattr', name);
-  return getBytes(scratch + VALUE_AT, n).split('\0').slice(0, -1);
+  return getBytes(scratch + VALUE_AT, n)
+    .split('\0')
+    .slice(0, -1);
 }
 
 export function getXattr(dir: number, name: string, attr: string): Uint8Array | undefined {
@@ -226,4 +228,3 @@ export function setTimes(fd: number, facts: Facts): void {
 
 export const sameObject = (a: Facts | undefined, b: Facts | undefined): boolean =>
   a !== undefined && b !== undefined && a.ino === b.ino && a.device === b.device;
-

@@ -2,6 +2,7 @@
 // First step of every layer operation; opens for reading, beside a mount that may be using them.
 // Marks are trusted.* for root and user.* for others, as in a mount (stack/options.ts); those of composefs are always trusted.*.
 
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { checkLayers } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
@@ -30,7 +31,7 @@ export interface StackRequest {
 
 /** What is known of a stack before any layer is opened. */
 export interface NamedStack {
-  readonly layers: Layers & Partial<Pick<MountSpec, 'devices' | 'xattrPermissions'>>;
+  readonly layers: Layers & Partial<Pick<MountSpec, 'devices' | 'index' | 'xattrPermissions'>>;
   /** The live mount of it, if there is one: that which was named, or one with the same upper. */
   readonly mount?: KnownMount;
 }
@@ -89,6 +90,8 @@ export interface OpenLayers {
   readonly data: readonly LayerView[];
   readonly aufs: boolean;
   readonly overrideStat?: string;
+  /** Of hard links, beside the upper; where there is one. */
+  readonly index?: LayerView;
   readonly marks: MarkPrefix;
   close(): void;
 }
@@ -117,11 +120,22 @@ export function openLayers(named: NamedStack): OpenLayers {
     const layers = [...(upperdir === undefined ? [] : [upperdir]), ...lowerdirs].map(open);
     const data = datadirs.map(open);
     const overrideStat = overrideStatOf(named.layers.xattrPermissions ?? 0);
-    return { layers, data, aufs: whiteouts === 'aufs', overrideStat, marks, close };
+    const index = upperdir === undefined ? undefined : openIndex(named, open);
+    return { layers, data, aufs: whiteouts === 'aufs', overrideStat, index, marks, close };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+/** A mount with index=off has none that counts; a mount that never had a hard link to keep has none at all. */
+function openIndex(
+  { layers }: NamedStack,
+  open: (path: string) => LayerView,
+): LayerView | undefined {
+  if (layers.workdir === undefined || layers.index === false) return undefined;
+  const path = `${layers.workdir}/index`;
+  return existsSync(path) ? open(path) : undefined;
 }
 
 function openLayer(path: string, marks: MarkPrefix, devices?: readonly string[]): LayerView {

@@ -7,7 +7,15 @@ import { AT, O, S } from '../linux/constants.js';
 import { copyFile } from '../linux/copy.js';
 import { encodeDevice } from '../linux/device.js';
 import { check, E, SysError } from '../linux/errno.js';
-import { chownAt, cloneFile, close, emptyPath, mknodAt, readlinkAt, symlinkAt } from '../linux/files.js';
+import {
+  chownAt,
+  cloneFile,
+  close,
+  emptyPath,
+  mknodAt,
+  readlinkAt,
+  symlinkAt,
+} from '../linux/files.js';
 import { getBytes, putBytes, scratch } from '../linux/memory.js';
 import {
   dropXattr,
@@ -316,7 +324,11 @@ export function finishFreeze(place: FreezePlace): void {
   const upper = place.openNew();
   try {
     if (list !== undefined) {
-      const mirror = new Mirror(place, upper, list.moves.flatMap(({ paths }) => paths));
+      const mirror = new Mirror(
+        place,
+        upper,
+        list.moves.flatMap(({ paths }) => paths),
+      );
       for (const move of list.moves) moveOne(place, upper, move, mirror);
       for (const name of list.settled) unindex(place, name);
       mirror.finish();

@@ -34,8 +34,8 @@ import {
   SERVER_FDS,
   type ServerOrders,
   type ServerReport,
-  type StackChange,
   STARTED_FD,
+  type StackChange,
 } from './protocol.js';
 import { coverRefusal, lastLines, mountRefusal, RefusedError } from './refusals.js';
 import {

@@ -6,9 +6,11 @@ import { S } from '../linux/constants.js';
 import { isDirectory, type TreeNode } from '../tree/tree.js';
 import type { Change, Status } from './change.js';
 import { compareNodes, SAME, storedBytes } from './compare.js';
+import { findNames, type Wanted } from './further-names.js';
+import { type Indexed, keyOfHandle, unionLinks } from './index-names.js';
 import { hides, marksOf } from './marks.js';
-import { join, type Place, Union, type UnionOptions } from './union.js';
-import type { Handle, LayerView, Seen } from './view.js';
+import { INDEX, join, type Place, Union, type UnionOptions } from './union.js';
+import type { LayerView, Seen } from './view.js';
 
 /** A stack whose topmost layer is to be read. */
 export interface Stack {
@@ -28,7 +30,7 @@ export function stackOf(
 ): Stack {
   const [upper, ...lowers] = layers;
   return {
-    before: new Union(lowers, data, options),
+    before: new Union(lowers, data, { ...options, index: undefined }),
     after: new Union(layers, data, options),
     upper,
     aufs: options.aufs ?? false,
@@ -64,6 +66,10 @@ class Reading {
   readonly #linked = new Map<string, Change>();
   /** Deleted objects that are no directories, by handle; and new ones that were copied from one. */
   readonly #deleted = new Map<string, Change>();
+  /** How many names the upper has of an object, by id; only where there is an index. */
+  readonly #covered = new Map<string, number>();
+  /** Lower objects with several names of which one was copied up or removed, by handle. */
+  readonly #lowers = new Map<string, Place>();
   readonly #copied: { readonly origin: string; readonly index: number }[] = [];
 
   constructor(stack: Stack) {
@@ -81,6 +87,7 @@ class Reading {
         : this.#compared(root, now, base, { expected: '', merged: true }),
     );
     this.#directory(root, base, base === undefined);
+    this.#furtherNames();
     return this.#paired();
   }
 
@@ -132,7 +139,9 @@ class Reading {
     if (isDirectory(was.seen.node)) return;
     const [spot] = was.spots;
     const handle = before.layers[spot.layer]?.handle(spot.at);
-    if (handle !== undefined) this.#deleted.set(keyOf(handle), change);
+    if (handle === undefined) return;
+    this.#deleted.set(keyOfHandle(handle), change);
+    if (was.seen.links > 1) this.#lowers.set(keyOfHandle(handle), was);
   }
 
   #entry(parent: Place, base: Place | undefined, name: string, seen: Seen): void {
@@ -150,6 +159,11 @@ class Reading {
       this.#directory(place, other && isDirectory(other.seen.node) ? other : undefined, !merged);
       return;
     }
+    if (seen.links > 1 && after.index !== undefined) {
+      this.#covered.set(seen.id, (this.#covered.get(seen.id) ?? 0) + 1);
+      const handle = was && before.layers[was.spots[0].layer]?.handle(was.spots[0].at);
+      if (handle && was.seen.links > 1) this.#lowers.set(keyOfHandle(handle), was);
+    }
     const first = seen.links > 1 ? this.#linked.get(seen.id) : undefined;
     const source = was ?? this.#sourceOf(place);
     const shared = first?.after ?? node;
@@ -158,7 +172,7 @@ class Reading {
     if (seen.links > 1 && first === undefined) this.#linked.set(seen.id, change);
     const { origin } = place.marks;
     if (change.status === 'A' && origin !== undefined) {
-      this.#copied.push({ origin: keyOf(origin), index: this.#changes.length });
+      this.#copied.push({ origin: keyOfHandle(origin), index: this.#changes.length });
     }
     this.#changes.push(change);
   }
@@ -213,6 +227,47 @@ class Reading {
     return { ...common, ...from, status, before: old, differs };
   }
 
+  /** Names of changed objects that the upper has not, for they are those of the lower still: hard links, by the index. */
+  #furtherNames(): void {
+    const { before, after } = this.#stack;
+    const wanted: Wanted[] = [];
+    for (const indexed of after.index?.entries.values() ?? []) {
+      const lower = this.#lowers.get(indexed.key);
+      if (lower === undefined) continue;
+      const covered = this.#covered.get(indexed.seen.id) ?? 0;
+      if ((unionLinks(indexed, lower.seen.links) ?? lower.seen.links) <= covered) continue;
+      // Without a name in the upper it may be there for its link count alone.
+      if (covered === 0 && this.#isUnchanged(indexed, lower)) continue;
+      wanted.push({ id: indexed.seen.id, lower });
+    }
+    if (wanted.length === 0) return;
+    for (const { id, was, path } of findNames(before, wanted, this.#changes)) {
+      const place = after.at(path);
+      if (place?.spots[0].layer !== INDEX || place.seen.id !== id) continue;
+      const first = this.#linked.get(id);
+      const now = first?.after ?? after.node(place);
+      const how = { expected: was.path, merged: false, link: first?.path };
+      const change = this.#compared(place, now, was, how);
+      if (first === undefined) this.#linked.set(id, change);
+      this.#changes.push(change);
+    }
+    // In the order of a walk a slash comes before every other byte.
+    const keys = new Map(this.#changes.map((c) => [c, c.path.replaceAll('/', '\0')]));
+    const order = (a: Change, b: Change): number => {
+      const [one = '', other = ''] = [keys.get(a), keys.get(b)];
+      return one < other ? -1 : one > other ? 1 : 0;
+    };
+    this.#changes.sort(order);
+  }
+
+  #isUnchanged({ seen, marks, name }: Indexed, lower: Place): boolean {
+    const { before, after } = this.#stack;
+    const spots: Place['spots'] = [{ layer: INDEX, at: name }];
+    const now = after.node({ path: '', seen, marks: { ...marks, metacopy: false }, spots });
+    const differs = compareNodes(before.node(lower), now, marks.metacopy);
+    return Object.values(differs).every((aspect) => aspect === false);
+  }
+
   /** New objects that were copied from a deleted one are renamed: one change in place of the two. */
   #paired(): Change[] {
     const gone = new Set<Change>();
@@ -241,6 +296,3 @@ class Reading {
 }
 
 const nameOf = ({ path }: Place): string => path.slice(path.lastIndexOf('/') + 1);
-
-const keyOf = ({ type, bytes }: Handle): string =>
-  `${type}:${Buffer.from(bytes).toString('latin1')}`;

@@ -7,7 +7,9 @@ import { add, isDirectory, makeNode, remove, type TreeNode, walk } from '../tree
 import type { Change } from './change.js';
 import type { Stack } from './changes.js';
 import { fill } from './flat.js';
+import { findNames, type Wanted } from './further-names.js';
 import { escaped } from './marks.js';
+import type { Place } from './union.js';
 import type { MarkPrefix } from './view.js';
 
 export interface DeltaOptions {
@@ -37,6 +39,10 @@ class Delta {
   /** Nodes of hard-linked objects, by identity in the union; the same that the changes have. */
   readonly #linked = new Map<string, TreeNode>();
   readonly #nodes = new Map<TreeNode, TreeNode>();
+  /** Those of them that were met in a directory that was taken whole. */
+  readonly #taken = new Map<string, Place>();
+  /** What changes have that are news. */
+  readonly #wanted = new Set<TreeNode>();
   readonly #opaque = new Set<TreeNode>();
 
   constructor(stack: Stack, options: DeltaOptions) {
@@ -51,6 +57,11 @@ class Delta {
     /** A directory that has been taken with all that is in it. */
     let whole: string | undefined;
     for (const change of changes) {
+      const { after } = change;
+      if (after !== undefined && !isDirectory(after) && this.#isWanted(change))
+        this.#wanted.add(after);
+    }
+    for (const change of changes) {
       const { path, status } = change;
       if (path === '') continue;
       if (status === 'R') this.#whiteout(change.from as string);
@@ -59,6 +70,7 @@ class Delta {
       else if (this.#isWanted(change)) this.#put(change);
       if (change.after !== undefined && isDirectory(change.after) && needsAll(change)) whole = path;
     }
+    this.#addFurtherNames(changes);
     this.#mark();
     return this.#root;
   }
@@ -76,10 +88,35 @@ class Delta {
     });
   }
 
-  #isWanted({ status, differs, after }: Change): boolean {
+  #isWanted(change: Change): boolean {
+    const { status, differs, after } = change;
     if (after === undefined) return false;
     if (status !== '=') return true;
-    return differs.time && this.#options.ignoreTimes !== true;
+    if (isDirectory(after) && needsAll(change)) return true;
+    // A name beside one that is written anew would else be another file.
+    return this.#wanted.has(after) || (differs.time && this.#options.ignoreTimes !== true);
+  }
+
+  /** Names that files of directories which were taken whole have elsewhere: they are to stay those of one file. */
+  #addFurtherNames(changes: readonly Change[]): void {
+    if (this.#linked.size === 0) return;
+    const { before, after } = this.#stack;
+    const addIf = (path: string): void => {
+      const place = after.at(path);
+      const node = place && place.seen.links > 1 && this.#linked.get(after.identity(place));
+      if (node && node.entries === undefined) this.#add(path, node);
+    };
+    for (const { path, status, after: node } of changes) {
+      if (status === '=' && node !== undefined && !isDirectory(node)) addIf(path);
+    }
+    const wanted: Wanted[] = [];
+    for (const [id, { seen, spots }] of this.#taken) {
+      const [{ layer, at }] = spots;
+      if (layer < 1 || (this.#linked.get(id) as TreeNode).links >= seen.links) continue;
+      wanted.push({ id, lower: { seen, spots: [{ layer: layer - 1, at }] } });
+    }
+    if (wanted.length === 0) return;
+    for (const { path } of findNames(before, wanted, changes)) addIf(path);
   }
 
   #put(change: Change): void {
@@ -95,7 +132,7 @@ class Delta {
       this.#directory(change.path);
       return;
     }
-    const dir = fill(union, place, this.#linked);
+    const dir = fill(union, place, this.#linked, (id, linked) => this.#taken.set(id, linked));
     this.#opaque.add(dir);
     const parent = this.#directory(parentOf(change.path));
     // What is there was put there for a whiteout, which an opaque directory does not need.

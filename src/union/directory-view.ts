@@ -4,14 +4,14 @@
 
 import { closeSync, openSync } from 'node:fs';
 import { O } from '../linux/constants.js';
-import { readEntries } from '../linux/dirents.js';
+import { type EntryCallback, readEntries } from '../linux/dirents.js';
 import { E, SysError } from '../linux/errno.js';
 import { close, emptyPath, Statx, statAt, statBuffer, statFd } from '../linux/files.js';
 import { nameToHandle } from '../linux/handles.js';
 import { getBytes, mapMemory, putBytes, scratch, u8, u32 } from '../linux/memory.js';
 import { openBelow } from '../tree/below.js';
 import { NodeReader, type Place } from '../tree/read-node.js';
-import { show } from '../tree/tree.js';
+import { isDirectory, show } from '../tree/tree.js';
 import type { Handle, LayerView, MarkPrefix, Seen } from './view.js';
 
 // Parts of this thread's scratch that read-node.ts leaves: directory entries, a name, a file handle.
@@ -19,6 +19,9 @@ const DENTS_AT = 0x20000;
 const DENTS_SIZE = 0x8000;
 const NAME_AT = 0x28000;
 const HANDLE_AT = 0x28200;
+
+/** d_type of getdents64(2). */
+const DT = { UNKNOWN: 0, DIR: 4 } as const;
 
 /** Directories that stay open; each is found by its path the next time. */
 const OPEN_DIRS = 32;
@@ -67,19 +70,11 @@ class DirectoryView implements LayerView {
   }
 
   list(path: string): string[] {
-    const fd = openBelow(this.#rootFd, path, O.RDONLY | O.DIRECTORY);
-    if (GONE.has(fd)) return [];
-    if (fd < 0) throw new SysError('open', fd, show(path));
-    try {
-      const names: string[] = [];
-      const r = readEntries(fd, scratch + DENTS_AT, DENTS_SIZE, (name, length) => {
-        names.push(getBytes(name, length));
-      });
-      if (r < 0 && !GONE.has(r)) throw new SysError('read', r, show(path));
-      return names.sort();
-    } finally {
-      close(fd);
-    }
+    const names: string[] = [];
+    this.#read(path, (name, length) => {
+      names.push(getBytes(name, length));
+    });
+    return names.sort();
   }
 
   handle(path: string): Handle | undefined {
@@ -91,10 +86,48 @@ class DirectoryView implements LayerView {
     return { type: u32[(at >>> 2) + 1] as number, bytes: u8.slice(at + 8, at + 8 + size) };
   }
 
+  namesOf(ids: ReadonlySet<string>): Map<string, string[]> {
+    const found = new Map<string, string[]>();
+    const numbers = new Set([...ids].map((id) => id.split(':', 2).join(':')));
+    const pending = [''];
+    for (let dir = pending.pop(); dir !== undefined; dir = pending.pop()) {
+      const maybe: string[] = [];
+      const prefix = dir === '' ? '' : `${dir}/`;
+      this.#read(dir, (name, length, low, high, type) => {
+        if (type === DT.DIR) pending.push(prefix + getBytes(name, length));
+        // Where the kernel does not say the type, each is looked at.
+        else if (type === DT.UNKNOWN || numbers.has(`${low}:${high}`)) {
+          maybe.push(prefix + getBytes(name, length));
+        }
+      });
+      for (const path of maybe) {
+        const seen = this.look(path);
+        if (seen !== undefined && isDirectory(seen.node)) pending.push(path);
+        else if (seen !== undefined && ids.has(seen.id)) {
+          found.set(seen.id, [...(found.get(seen.id) ?? []), path]);
+        }
+      }
+    }
+    return found;
+  }
+
   close(): void {
     for (const fd of this.#dirs.values()) close(fd);
     this.#dirs.clear();
     closeSync(this.#rootFd);
+  }
+
+  /** The entries of a directory; none when it is gone. */
+  #read(path: string, entry: EntryCallback): void {
+    const fd = openBelow(this.#rootFd, path, O.RDONLY | O.DIRECTORY);
+    if (GONE.has(fd)) return;
+    if (fd < 0) throw new SysError('open', fd, show(path));
+    try {
+      const r = readEntries(fd, scratch + DENTS_AT, DENTS_SIZE, entry);
+      if (r < 0 && !GONE.has(r)) throw new SysError('read', r, show(path));
+    } finally {
+      close(fd);
+    }
   }
 
   /** @returns the descriptor of the directory that has `path`, or -errno where it is gone; and the arena offset of the name. */

@@ -10,8 +10,16 @@ export function unionTree(union: Union, from: Place = union.root()): TreeNode {
   return fill(union, from, new Map());
 }
 
-/** @param linked nodes of hard-linked objects by identity, of this tree and of others that it shall be part of. */
-export function fill(union: Union, from: Place, linked: Map<string, TreeNode>): TreeNode {
+/**
+ * @param linked nodes of hard-linked objects by identity, of this tree and of others that it shall be part of.
+ * @param onLinked told of each that is new there.
+ */
+export function fill(
+  union: Union,
+  from: Place,
+  linked: Map<string, TreeNode>,
+  onLinked: (id: string, place: Place) => void = () => {},
+): TreeNode {
   const root = union.node(from);
   const pending: [Place, TreeNode][] = [[from, root]];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
@@ -28,7 +36,10 @@ export function fill(union: Union, from: Place, linked: Map<string, TreeNode>): 
         pending.push([place, node]);
       } else {
         node.links++;
-        if (id !== '') linked.set(id, node);
+        if (id !== '' && known === undefined) {
+          linked.set(id, node);
+          onLinked(id, place);
+        }
       }
     }
   }

@@ -54,6 +54,22 @@ export function viewImage(
       });
       return names.sort();
     },
+    namesOf(ids) {
+      const found = new Map<string, string[]>();
+      const pending: [string, Inode][] = [['', image.inode(image.rootNid)]];
+      for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+        const [prefix, dir] = next;
+        image.children(dir, (name, nid) => {
+          const path = prefix + Buffer.from(name).toString('latin1');
+          const inode = image.inode(nid);
+          if ((inode.mode & S.IFMT) === S.IFDIR) pending.push([`${path}/`, inode]);
+          else if (ids.has(String(nid))) {
+            found.set(String(nid), [...(found.get(String(nid)) ?? []), path]);
+          }
+        });
+      }
+      return found;
+    },
     handle: () => undefined,
     close,
   };

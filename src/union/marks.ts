@@ -56,7 +56,8 @@ function isWhiteoutFile(node: TreeNode): boolean {
   return (node.mode & S.IFMT) === S.IFREG && node.size === 0;
 }
 
-function originOf(value: Uint8Array | undefined): Handle | undefined {
+/** What the struct ovl_fb of an origin mark, or of an index entry's name, says. */
+export function originOf(value: Uint8Array | undefined): Handle | undefined {
   if (value === undefined || value.length <= ORIGIN_HEADER || value[1] !== ORIGIN_MAGIC) {
     return undefined;
   }

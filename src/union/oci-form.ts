@@ -5,6 +5,7 @@
 import { S } from '../linux/constants.js';
 import { add, isWhiteout, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
 import { marksOf, withoutMarks } from './marks.js';
+import type { Union } from './union.js';
 import type { MarkPrefix } from './view.js';
 
 const WHITEOUT = '.wh.';
@@ -38,14 +39,22 @@ function addMark(dir: TreeNode, name: string): void {
   dir.entries?.set(name, mark);
 }
 
-/** Sockets, which no archive holds, become whiteouts: what they hid stays hidden. @returns how many there were. */
-export function replaceSockets(root: TreeNode): number {
+/**
+ * Takes out sockets, which no archive holds; a whiteout takes the place of one that hid something.
+ * @param before what the layer is put over. @returns how many there were.
+ */
+export function removeSockets(root: TreeNode, marks: MarkPrefix, before: Union): number {
   let sockets = 0;
-  walk(root, (_path, node, parent, name) => {
-    if (parent?.entries === undefined || (node.mode & S.IFMT) !== S.IFSOCK) return;
+  /** A directory that hides everything below anyway. */
+  let closed: string | undefined;
+  walk(root, (path, node, parent, name) => {
+    if (closed !== undefined && !path.startsWith(`${closed}/`)) closed = undefined;
+    if (closed === undefined && marksOf(node, marks).opaque === 'y') closed = path;
+    if (parent === undefined || (node.mode & S.IFMT) !== S.IFSOCK) return;
     remove(parent, name);
-    add(parent, name, makeNode(S.IFCHR));
     sockets++;
+    const hid = closed === undefined && before.layers.length > 0 && before.at(path.slice(1));
+    if (hid) add(parent, name, makeNode(S.IFCHR));
   });
   return sockets;
 }

@@ -5,12 +5,16 @@
 import { S } from '../linux/constants.js';
 import { TreeError } from '../tree/errors.js';
 import { type Content, isDirectory, makeNode, show, type TreeNode } from '../tree/tree.js';
+import { IndexNames } from './index-names.js';
 import { hides, type Marks, marksOf, withoutMarks } from './marks.js';
 import type { LayerView, Seen } from './view.js';
 
+/** In place of a layer: the index of the upper. */
+export const INDEX = -1;
+
 /** An object of one layer. */
 export interface Spot {
-  /** Position among the layers of the union, 0 the topmost; data-only layers follow the others. */
+  /** Position among the layers of the union, 0 the topmost; data-only layers follow the others. INDEX: in the index. */
   readonly layer: number;
   /** Path in the layer. */
   readonly at: string;
@@ -33,6 +37,8 @@ export interface UnionOptions {
   readonly aufs?: boolean;
   /** The attribute that has owner and permissions of an object, where there is one: `uid:gid:mode`, octal. */
   readonly overrideStat?: string;
+  /** The index directory of the upper's workdir; the first layer is the upper then. */
+  readonly index?: LayerView;
 }
 
 const AUFS = '.wh.';
@@ -55,6 +61,8 @@ export class Union {
   readonly #data: readonly LayerView[];
   readonly #aufs: boolean;
   readonly #overrideStat: string | undefined;
+  /** Of hard links in the upper. */
+  readonly index: IndexNames | undefined;
   /** The directories of the last path that was asked for. */
   #way: Place[] = [];
 
@@ -68,6 +76,7 @@ export class Union {
     this.#data = data;
     this.#aufs = options.aufs ?? false;
     this.#overrideStat = options.overrideStat;
+    this.index = options.index === undefined ? undefined : new IndexNames(options.index);
   }
 
   /** @throws TreeError when there is no layer, or one that has no root. */
@@ -119,11 +128,28 @@ export class Union {
         const below = this.#below(directory, i, found, search, true);
         return { ...place, spots: [found.spot, ...below.map((b) => b.spot)] };
       }
-      if (!found.marks.metacopy) return { ...place, spots: [found.spot] };
-      const data = this.#below(directory, i, found, search, false).at(-1);
-      return { ...place, spots: [found.spot], data: data?.spot };
+      const data = found.marks.metacopy
+        ? this.#below(directory, i, found, search, false).at(-1)?.spot
+        : undefined;
+      return this.#indexed({ ...place, spots: [found.spot], data });
     }
     return undefined;
+  }
+
+  /** A name of a lower object with several is that of what the index has for it. */
+  #indexed(place: Place): Place {
+    const [spot] = place.spots;
+    if (this.index === undefined || spot.layer < 1 || place.seen.links < 2) return place;
+    const indexed = this.index.of(this.#view(spot), spot.at);
+    if (indexed === undefined) return place;
+    const { seen, marks, name } = indexed;
+    return {
+      path: place.path,
+      seen: { ...seen, links: Math.max(seen.links, place.seen.links) },
+      marks,
+      spots: [{ layer: INDEX, at: name }],
+      data: marks.metacopy ? (place.data ?? spot) : undefined,
+    };
   }
 
   /** The entries of a directory, in byte order of their names. */
@@ -147,7 +173,8 @@ export class Union {
 
   /** What tells the object from every other of the union; hard links have the same. */
   identity(place: Place): string {
-    return `${place.spots[0].layer} ${place.seen.id}`;
+    // The index lies beside the upper: its objects are those that the upper has names of.
+    return `${Math.max(0, place.spots[0].layer)} ${place.seen.id}`;
   }
 
   /** Where a file's bytes are. */
@@ -156,6 +183,7 @@ export class Union {
   }
 
   #view(spot: Spot): LayerView {
+    if (spot.layer === INDEX && this.index !== undefined) return this.index.view;
     const view = this.layers[spot.layer] ?? this.#data[spot.layer - this.layers.length];
     return view as LayerView;
   }

@@ -30,6 +30,11 @@ export interface LayerView {
    * undefined: the layer has none, or this user may not ask.
    */
   handle(path: string): Handle | undefined;
+  /**
+   * All paths of objects that are no directories, by the id of Seen. Reads every directory of the layer.
+   * @throws as look().
+   */
+  namesOf(ids: ReadonlySet<string>): Map<string, string[]>;
   close(): void;
 }
 

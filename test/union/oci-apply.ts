@@ -3,7 +3,18 @@
 // Follows: OCI image-spec v1.1, layer.md: whiteouts concern what was there before, and are done first.
 
 import { spawnSync } from 'node:child_process';
-import { lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  type Stats,
+} from 'node:fs';
+import { must, O, sys } from '../support/sys.js';
 
 /** Everything that an archive can hold comes out again, whoever owns it. */
 const KEEP = ['--xattrs', '--xattrs-include=*', '--numeric-owner', '--same-owner', '-p'];
@@ -32,6 +43,7 @@ export function copyByTar(from: string, archive: string, to: string): void {
 export function applyOciLayer(archive: string, target: string, staging: string): void {
   mkdirSync(staging);
   untar(archive, staging);
+  forgetAttributes(Buffer.from(target));
   makeRoom(Buffer.from(staging), Buffer.from(target));
   // What was there was unlinked, so nothing is written into a file that has other names.
   untar(archive, target, '--exclude=.wh.*');
@@ -56,9 +68,22 @@ function makeRoom(layer: Buffer, target: Buffer): void {
     const own = lstatSync(under(layer, name));
     const other = look(under(target, name));
     if (own.isDirectory() && other?.isDirectory() === true) {
+      forgetAttributes(under(target, name));
       makeRoom(under(layer, name), under(target, name));
     } else remove(under(target, name));
   }
+}
+
+/**
+ * A directory has the attributes that the layer says: tar only adds to those that are there, and leaves new directories
+ * the set-gid bit that they inherit.
+ */
+function forgetAttributes(path: Buffer): void {
+  chmodSync(path, 0o700);
+  const dir = openSync(path, O.DIRECTORY);
+  const names = sys.listxattr(dir, '');
+  for (const name of typeof names === 'number' ? [] : names) must(sys.removexattr(dir, '', name));
+  closeSync(dir);
 }
 
 function namesIn(folder: Buffer): Buffer[] {
