@@ -5,7 +5,6 @@
 import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { E, SysError } from '../linux/errno.js';
-import { lockFile } from '../linux/peer.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { findApplyFolder, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
 import { TreeError } from '../tree/errors.js';
@@ -21,6 +20,7 @@ import { type OnStep, Steps } from './apply-steps.js';
 import { readAttributes, setAttributes } from './attributes.js';
 import { emptyDirectory } from './empty-directory.js';
 import { Held } from './held.js';
+import { holdUpper } from './hold-upper.js';
 import { requireUnused } from './in-use.js';
 
 export interface ApplyOptions {
@@ -99,19 +99,24 @@ function conflictsOf(
 
 /** From here on the target is changed, or nothing is. */
 function execute(target: Held, path: string, plan: ApplyPlan, options: ApplyOptions): void {
-  const upper = options.upper === undefined ? undefined : claimUpper(options.upper);
+  const claim =
+    options.upper === undefined
+      ? undefined
+      : holdUpper(options.upper, undefined, 'it can be emptied');
+  const upper = options.upper === undefined ? undefined : Held.open(options.upper);
   try {
     const stage = makeStage(path);
     try {
       const journal = prepare(target, stage, plan, upper, options);
       carryOut(target, stage, journal, options.onStep);
     } catch (error) {
-      throw explained(error, path);
+      throw explained(error, `${path}: nothing was changed`);
     } finally {
       stage.held.close();
     }
   } finally {
     upper?.close();
+    claim?.release();
   }
 }
 
@@ -187,15 +192,6 @@ function removeStage({ folder, held, isInside }: Stage, target: Held): void {
   if (was !== undefined) setAttributes(target, '', was);
 }
 
-/** The upper, locked against mounts as a server locks it. @throws MountError. */
-function claimUpper(path: string): Held {
-  const upper = Held.open(path);
-  const r = lockFile(upper.fd);
-  if (r === 0) return upper;
-  upper.close();
-  throw new MountError('busy', `upperdir: ${path}: in use by a mount: unmount it first`);
-}
-
 /** The one that the journal means, if it is still there. */
 function emptyUpper({ path, id }: { readonly path: string; readonly id: string }): void {
   let upper: Held;
@@ -245,7 +241,7 @@ export function recoverApply(
     cleanUp(target, stage, steps, journal);
     return 'finished';
   } catch (error) {
-    throw explained(error, path);
+    throw explained(error, `${path}: half done still, recover it again`);
   } finally {
     target.close();
     stage.held.close();
@@ -285,14 +281,12 @@ function requireOwnName(changes: readonly Change[]): void {
   }
 }
 
-/** What failed, with what it means for the target. */
-function explained(error: unknown, target: string): unknown {
+/** What failed, behind what it means for the target. */
+function explained(error: unknown, meaning: string): unknown {
   if (!(error instanceof SysError) && !(error instanceof TreeError)) return error;
   const isForbidden =
     error instanceof SysError && (error.errno === E.PERM || error.errno === E.ACCES);
-  return new MountError(
-    isForbidden ? 'permission' : 'layer',
-    `${target}: nothing was changed: ${error.message}`,
-    { cause: error },
-  );
+  return new MountError(isForbidden ? 'permission' : 'layer', `${meaning}: ${error.message}`, {
+    cause: error,
+  });
 }

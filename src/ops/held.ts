@@ -84,9 +84,9 @@ export class Held {
   /** @returns undefined: nothing there, nor a directory that it could be in. @throws SysError. */
   look(path: string): Met | undefined {
     const dir = this.#parent(path);
-    if (dir === -E.NOENT || dir === -E.NOTDIR) return undefined;
     const r = dir < 0 ? dir : files.statAt(dir, this.#name(path));
-    if (r === -E.NOENT || r === -E.NOTDIR) return undefined;
+    // A symlink where there was a directory, or is to be one.
+    if (r === -E.NOENT || r === -E.NOTDIR || r === -E.LOOP) return undefined;
     this.#must(r, 'stat', path);
     const at = files.statBuffer();
     const k = at >>> 2;

@@ -4,6 +4,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { close } from '../../linux/files.js';
 import type { OverlayConfig } from '../../overlay/config.js';
 import { checkLayers } from '../../stack/check.js';
 import { MountError } from '../../stack/errors.js';
@@ -15,7 +16,7 @@ import { parseOptions } from '../../stack/options.js';
 import { privilege } from '../../stack/privilege.js';
 import type { MountSpec } from '../../stack/spec.js';
 import { readChanges } from '../../union/changes.js';
-import { asStack, asUnion, openLayers } from '../open-stack.js';
+import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js';
 import { Marker } from './marker.js';
 import { originOf } from './origins.js';
 import { type Decision, planRebase } from './plan.js';
@@ -73,7 +74,8 @@ function rebaseLocked(
 ): RebaseReport {
   const { upperdir: _upper, workdir: _work, ...lowersOnly } = fresh;
   const opened = openLayers({ layers: old });
-  let theirs: ReturnType<typeof openLayers> | undefined;
+  let theirs: OpenLayers | undefined;
+  let config: OverlayConfig | undefined;
   try {
     theirs = openLayers({ layers: lowersOnly });
     const stack = asStack(opened);
@@ -85,7 +87,6 @@ function rebaseLocked(
       upper: stack.upper,
       aufs: stack.aufs,
     };
-    let config: OverlayConfig | undefined;
     const marker = new Marker(opened.marks, (place) => {
       config ??= openToRead(fresh);
       return originOf(config, place);
@@ -119,7 +120,14 @@ function rebaseLocked(
   } finally {
     opened.close();
     theirs?.close();
+    if (config !== undefined) closeOverlay(config);
   }
+}
+
+function closeOverlay({ upper, lowers, dataLayers, indexFd }: OverlayConfig): void {
+  for (const layer of [...lowers, ...dataLayers]) layer.close();
+  upper?.close();
+  if (indexFd >= 0) close(indexFd);
 }
 
 /** Puts back what the last rebase has replaced. @returns where the present upper is then. */
