@@ -4,6 +4,7 @@
 
 import type { FlagRecord } from './args.js';
 import type { CommandRecord } from './command-record.js';
+import { COMMIT_COMMANDS } from './commit-commands.js';
 import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
 import { MERGE_COMMANDS } from './merge-commands.js';
@@ -166,6 +167,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     completes: 'mount',
   },
   ...DIFF_COMMANDS,
+  ...COMMIT_COMMANDS,
   {
     name: 'check',
     summary: 'list what of an upper no longer fits the layers below it',

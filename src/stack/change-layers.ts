@@ -15,7 +15,7 @@ import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orde
 import type { StackChange } from '../supervisor/protocol.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
 import { MountError } from './errors.js';
-import { type FreezePlace, finishFreeze, freeze, isFrozen, TooMuch } from './freeze.js';
+import { type FreezePlace, finishFreeze, freeze, TooMuch, whereUpperIs } from './freeze.js';
 import { type ChangeTold, COPY_BUDGET, type FreezeChange, NOTHING_TOLD } from './layer-change.js';
 import { commonFolder, openLower, putPath } from './open-dirs.js';
 import type { MountSpec } from './spec.js';
@@ -45,19 +45,25 @@ export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountS
   const next = spec as MountSpec;
   const place = placeOf(old, how as FreezeChange);
   let told: ChangeTold = NOTHING_TOLD;
-  let made = false;
   try {
-    made = isFrozen(place);
-    if (made) finishFreeze(place);
-    else told = { ...told, ...freeze(place, openUpperFiles(), COPY_BUDGET) };
+    if (whereUpperIs(place) === 'after') finishFreeze(place);
+    else told = { ...told, ...freeze(requirePlace(place, old), openUpperFiles(), COPY_BUDGET) };
   } catch (error) {
     // After the rename there is no way back: the supervisor's next server goes on where this one stopped.
-    if (made || isFrozen(place)) throw error;
+    if (whereUpperIs(place) === 'after') throw error;
     refuse(error);
     return old;
   }
   reportChanged(descriptorsAfter(place, next), told);
   return next;
+}
+
+function requirePlace(place: FreezePlace, { upperdir }: MountSpec): FreezePlace {
+  if (whereUpperIs(place) === 'before') return place;
+  throw new MountError(
+    'layer',
+    `upperdir: ${upperdir}: was renamed since it was mounted, or is hidden: unmount, then commit with -o`,
+  );
 }
 
 function refuse(error: unknown): void {
@@ -67,7 +73,7 @@ function refuse(error: unknown): void {
     return;
   }
   const message = error instanceof Error ? error.message : String(error);
-  if (!(error instanceof SysError)) console.error(error);
+  if (!(error instanceof SysError || error instanceof MountError)) console.error(error);
   reportUnchanged({ kind: 'layer', message }, NOTHING_TOLD);
 }
 
@@ -85,6 +91,7 @@ function placeOf(old: MountSpec, { frozen }: FreezeChange): FreezePlace {
     upperName: bytes(upper),
     frozenParent: kept(FROZEN_PARENT),
     frozenName: bytes(frozen),
+    frozenPath: frozen,
     openNew: () => openBesideWork(old, bytes(upper)),
     prefix: old.userxattr ? 'user.overlay.' : 'trusted.overlay.',
     // As setKeys() of open.ts has it.

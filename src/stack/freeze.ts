@@ -43,26 +43,32 @@ import { announcement, ownNumberMark } from '../overlay/own-number.js';
 import { openAllowing } from '../overlay/reopen.js';
 import { type FreezePlan, planFreeze, type Staying, type Wanted } from './freeze-plan.js';
 
-/** Where it happens: descriptors. */
-export interface FreezePlace {
-  /** The upper, O_PATH; it stays this directory when its name changes. */
-  readonly upper: number;
+/** What is the same before and after: descriptors, and how the upper is marked. */
+export interface WorkPlace {
   /** `work` of the workdir, and its `index`, or -1; in the same mount as the upper. */
   readonly work: number;
   readonly index: number;
-  /** The directories that hold the upper and what takes its place, in one mount, and the two names. */
-  readonly upperParent: number;
-  readonly upperName: string;
-  readonly frozenParent: number;
-  readonly frozenName: string;
-  /** Opens what has the upper's name by now, in the mount of `work`. */
-  openNew(): number;
   /** `trusted.overlay.` or `user.overlay.`. */
   readonly prefix: string;
   /** Of the upper's inode numbers (overlay/numbers.ts). */
   readonly key: number;
   /** Owners can be given away. */
   readonly privileged: boolean;
+}
+
+/** Where it happens: descriptors. */
+export interface FreezePlace extends WorkPlace {
+  /** The upper, O_PATH; it stays this directory when its name changes. */
+  readonly upper: number;
+  /** The directories that hold the upper and what takes its place, in one mount, and the two names. */
+  readonly upperParent: number;
+  readonly upperName: string;
+  readonly frozenParent: number;
+  readonly frozenName: string;
+  /** The same as an absolute path, for who has to find it later. */
+  readonly frozenPath: string;
+  /** Opens what has the upper's name by now, in the mount of `work`. */
+  openNew(): number;
 }
 
 /** What becomes of the files that are in use. */
@@ -96,12 +102,11 @@ const LIST = '#freeze-list';
 export const copyName = (ino: bigint): string => `#copy-${ino}`;
 const keepName = (ino: bigint): string => `#keep-${ino}`;
 
-/** Whether the rename was made. @throws SysError, Error when something else has been renamed. */
-export function isFrozen(place: FreezePlace): boolean {
+/** Whether the rename is still to be made; elsewhere: somebody else has renamed the upper. */
+export function whereUpperIs(place: FreezePlace): 'before' | 'after' | 'elsewhere' {
   const upper = look(place.upper, '');
-  if (sameObject(nameIn(place.upperParent, place.upperName), upper)) return false;
-  if (sameObject(nameIn(place.frozenParent, place.frozenName), upper)) return true;
-  throw new SysError('find the upper', E.NOENT, place.upperName);
+  if (sameObject(nameIn(place.upperParent, place.upperName), upper)) return 'before';
+  return sameObject(nameIn(place.frozenParent, place.frozenName), upper) ? 'after' : 'elsewhere';
 }
 
 /** What a name that is no mount point leads to. */
@@ -302,15 +307,20 @@ interface Move {
 }
 
 interface Moves {
+  /** Where the layer is, and its inode number: before the rename the upper has that. */
+  readonly frozen: string;
+  readonly ino: string;
   readonly moves: readonly Move[];
   readonly settled: readonly string[];
 }
 
-function writeList({ work }: FreezePlace, { staying, settled }: FreezePlan): void {
+function writeList(place: FreezePlace, { staying, settled }: FreezePlan): void {
+  const { work, upper, frozenPath: frozen } = place;
   const moves: Move[] = staying
     .filter(({ paths }) => paths.length > 0)
     .map(({ facts, paths }) => ({ ino: String(facts.ino), paths }));
-  const text = Buffer.from(JSON.stringify({ moves, settled } satisfies Moves));
+  const ino = String(look(upper, '')?.ino);
+  const text = Buffer.from(JSON.stringify({ frozen, ino, moves, settled } satisfies Moves));
   unlinkName(work, LIST);
   writeWhole(work, LIST, text);
 }
@@ -338,6 +348,37 @@ export function finishFreeze(place: FreezePlace): void {
     if (place.index >= 0) dropXattr(place.index, '', `${place.prefix}upper`);
   } finally {
     close(upper);
+  }
+}
+
+/**
+ * Finishes the freeze of a process that nobody came after: called before the work directory is emptied.
+ * @param upper a descriptor of what has the upper's name. @throws SysError.
+ */
+export function finishInterrupted(common: WorkPlace, upper: number): void {
+  const list = readList(common.work);
+  if (list === undefined) return;
+  const frozen = openName(
+    AT.FDCWD,
+    Buffer.from(list.frozen).toString('latin1'),
+    O.PATH | O.DIRECTORY,
+  );
+  // The rename was never made, or what it made is somewhere else by now, and nothing there is in use.
+  if (frozen < 0 || String(look(frozen, '')?.ino) !== list.ino) {
+    if (frozen >= 0) close(frozen);
+    unlinkName(common.work, LIST);
+    return;
+  }
+  try {
+    const [upperParent, frozenParent] = [-1, -1];
+    finishFreeze({
+      ...common,
+      upper: frozen,
+      ...{ upperParent, upperName: '', frozenParent, frozenName: '', frozenPath: list.frozen },
+      openNew: () => check(openName(upper, '.', O.RDONLY | O.DIRECTORY), 'open', 'upperdir'),
+    });
+  } finally {
+    close(frozen);
   }
 }
 

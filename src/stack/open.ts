@@ -30,6 +30,7 @@ import { LAYER_KEYS } from '../vfs/layout.js';
 import { claimUpper } from './claim.js';
 import { openComposefs } from './composefs-open.js';
 import { MountError } from './errors.js';
+import { finishInterrupted } from './freeze.js';
 import { identityOf } from './identity.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
@@ -85,9 +86,11 @@ function openOverlay(spec: MountSpec): FileSystem {
       keep('upper', () => side.upper),
       numbered,
     );
-    folders = inheritedFolders() ?? prepareWorkdir(spec, side.workdir, lowers);
+    setKeys(numbered);
+    folders = inheritedFolders() ?? prepareWorkdir(spec, side, lowers, upper.key);
+  } else {
+    setKeys(numbered);
   }
-  setKeys(numbered);
   const work = { workFd: folders?.work ?? -1, indexFd: folders?.index ?? -1 };
   return new OverlayFileSystem(configOf(spec, { upper, lowers, dataLayers, ...work }));
 }
@@ -255,8 +258,9 @@ function inheritedFolders(): { work: number; index: number } | undefined {
 /** Prepares `work` (the overlay empties it of what an interrupted operation left) and `index`. */
 function prepareWorkdir(
   spec: MountSpec,
-  workdir: number,
+  { upper, workdir }: UpperSide,
   lowers: readonly Layer[],
+  key: number,
 ): { work: number; index: number } {
   const path = spec.workdir as string;
   if (statAt(workdir, putPath('work/incompat/volatile')) >= 0) {
@@ -276,6 +280,9 @@ function prepareWorkdir(
   const indexed = spec.index && lowers.length > 0 && lowers.every(hasHandles);
   const index = indexed ? keep('index', () => folder(workdir, 'index', path)) : -1;
   close(workdir);
+  const prefix = spec.userxattr ? 'user.overlay.' : 'trusted.overlay.';
+  const privileged = hasCapability(CAP.CHOWN);
+  finishInterrupted({ work, index, prefix, key, privileged }, upper);
   return { work, index };
 }
 

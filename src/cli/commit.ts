@@ -1,0 +1,91 @@
+// `varve commit`: the upper of a mount, or of a stack that is not mounted, becomes a layer.
+// Run by main.ts; ops/commit.ts does it, this file says what was done and what to name next time.
+// Manual: commit-commands.ts. docs/commit.md.
+
+import { type CommitRequest, type Committed, commit } from '../ops/commit.js';
+import { readable } from '../report/readable.js';
+import { plain } from '../report/words.js';
+import { MountError } from '../stack/errors.js';
+import { escapeLayer } from '../stack/option-text.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { counted, print, size } from './output.js';
+import { StatusLine } from './status-line.js';
+import { failing } from './store.js';
+
+export async function run(given: Arguments): Promise<number> {
+  const into = given.value('into');
+  if (into === undefined) throw new MountError('option', 'commit: --into is missing: name a layer');
+  const dryRun = given.has('dry-run');
+  const line = new StatusLine(given.has('quiet') || given.has('json'));
+  let done: Committed;
+  try {
+    const request = {
+      ...stackOf(given),
+      into,
+      dryRun,
+      onProgress: (text: string) => line.show(text),
+    };
+    done = await failing(into, () => commit(request));
+  } finally {
+    line.end();
+  }
+  if (!given.has('quiet')) print(given, jsonOf(done, dryRun), () => textOf(done, dryRun));
+  return EXIT.ok;
+}
+
+/** The stack that is named: a mount point, or options. @throws MountError. */
+function stackOf(given: Arguments): Pick<CommitRequest, 'mount' | 'options'> {
+  const options = given.values('options');
+  const [mount] = given.operands;
+  if ((mount === undefined) === (options.length === 0)) {
+    throw new MountError(
+      'option',
+      'name one stack: a mount point, or -o lowerdir=...,upperdir=...',
+    );
+  }
+  return mount === undefined ? { options } : { mount };
+}
+
+function jsonOf(done: Committed, dryRun: boolean): object {
+  const paths = (list: readonly string[]): string[] => list.map((path) => readable(path).text);
+  return {
+    version: 1,
+    dryRun,
+    ...done,
+    copied: paths(done.copied),
+    changing: paths(done.changing),
+    options: optionsOf(done),
+  };
+}
+
+/** What to mount next time. */
+function optionsOf({ nextLowerdirs, nextDatadirs }: Committed): string {
+  const data = nextDatadirs.map((path) => `::${escapeLayer(path)}`).join('');
+  return `lowerdir=${nextLowerdirs.map(escapeLayer).join(':')}${data}`;
+}
+
+function textOf(done: Committed, dryRun: boolean): string {
+  const lines: string[] = [];
+  const { layer, frozen, upperdir, live, image } = done;
+  if (dryRun) {
+    const where = frozen === '' ? 'frozen beside it first' : 'by a rename';
+    return `${upperdir}: would become ${layer}, ${where}`;
+  }
+  const bytes = image === undefined || image.bytes === 0 ? '' : `, ${size(image.bytes)}`;
+  lines.push(`${upperdir}: committed as ${layer}${bytes}`);
+  if (live) {
+    const stay = done.copied.length;
+    const kept = stay === 0 ? '' : `; ${counted(stay, 'file')} in use stayed in the upper`;
+    lines.push(`  the mount goes on; nobody was answered for ${done.stallMilliseconds} ms${kept}`);
+  }
+  for (const path of done.changing) {
+    lines.push(`  ${plain(readable(path).text)}: was written to while it was copied`);
+  }
+  if (image !== undefined) {
+    const use = live ? 'the mount is served from it until it is unmounted' : 'it may be removed';
+    lines.push(`  the frozen upper is ${frozen}: ${use}`);
+  }
+  lines.push(`  next time: -o ${optionsOf(done)}`);
+  return lines.join('\n');
+}
