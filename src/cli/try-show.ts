@@ -52,7 +52,7 @@ export function showChanges(form: Form, result: TryResult): void {
     default:
       if (news.length === 0) return;
       say(outline(news.map(entryOf), { colours }));
-      say(`${summaryLine(summaryOf(result.changes))}\n`);
+      say(`${summaryLine(summaryOf(news))}\n`);
   }
 }
 

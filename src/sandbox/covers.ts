@@ -20,6 +20,8 @@ export interface Cover {
   /** Of a link. */
   readonly target?: string;
   readonly noexec?: boolean;
+  /** Of a frame: what is written there directly is forgotten, where else it is refused. */
+  readonly scratch?: boolean;
 }
 
 export type Kind = 'directory' | 'symlink' | 'file' | 'other';
@@ -36,6 +38,8 @@ export interface Machine {
 export interface Wish {
   /** Directories that take writes. undefined: everything. Absolute, without symlinks. */
   readonly writable: readonly string[] | undefined;
+  /** Of directories that must be made anew: those that take writes all the same. */
+  readonly scratch: readonly string[];
   /** The mounts are locked together: not root of the initial user namespace. */
   readonly locked: boolean;
   /** Becomes an empty tmpfs: the runtime folder of the user. */
@@ -126,7 +130,8 @@ function lockedCovers(machine: Machine, wish: Wish, mounts: readonly MountEntry[
       covers.push(ofMount(data, { ...here, mountpoint: path }));
       return;
     }
-    covers.push({ kind: 'frame', path });
+    const scratch = wish.scratch.includes(path);
+    covers.push({ kind: 'frame', path, ...(scratch ? { scratch } : {}) });
     for (const { name, kind: found } of machine.list(path) ?? []) {
       const inside = path === '/' ? `/${name}` : `${path}/${name}`;
       if (found === 'directory') add(inside);

@@ -29,7 +29,8 @@ export class NewRoot {
   readonly fd: number;
   readonly #plan: SandboxPlan;
   readonly #place: number;
-  readonly #frames = new Set<string>();
+  /** The root directory is a frame; then so is that of every other frame, all on one tmpfs. */
+  readonly #framed: boolean;
 
   /** @throws SysError, CoverError. */
   constructor(plan: SandboxPlan) {
@@ -41,10 +42,12 @@ export class NewRoot {
     const [root] = plan.covers;
     if (root?.path !== '/') throw new CoverError('the root directory has no cover');
     const target = openPath(`${proc(this.#place)}/root`);
-    if (root.kind === 'frame') mountOver(target, 'tmpfs', 'mode=755');
-    else this.#overlay(root, target);
-    if (root.kind === 'frame') this.#frames.add('/');
-    closeSync(target);
+    this.#framed = root.kind === 'frame';
+    if (this.#framed) mountOver(target, 'tmpfs', 'mode=755');
+    else {
+      this.#overlay(root, target);
+      closeSync(target);
+    }
     this.fd = openPath(`${proc(this.#place)}/root`);
   }
 
@@ -54,7 +57,7 @@ export class NewRoot {
       switch (cover.kind) {
         case 'frame':
           this.makeDirectory(cover.path);
-          this.#frames.add(cover.path);
+          if (cover.scratch === true) this.tmpfs(cover.path, 'mode=1777');
           break;
         case 'link':
           this.#make(cover.path, (place) => symlinkSync(bytes(cover.target ?? ''), place));
@@ -211,7 +214,7 @@ export class NewRoot {
 
   /** Nothing more is to be made: the frames become read-only. */
   finish(): void {
-    if (this.#frames.size === 0) return;
+    if (!this.#framed) return;
     const flags = MS.REMOUNT | MS.BIND | MS.RDONLY | MS.NOSUID | MS.NODEV;
     check(mount('none', proc(this.fd), 'none', flags, ''), 'remount', '/');
   }
@@ -226,7 +229,7 @@ function openPath(path: string): number {
   }
 }
 
-/** @param fd of a directory of the new root. @throws SysError. */
+/** @param fd of a directory of the new root; it is closed. @throws SysError. */
 export function mountOver(fd: number, type: string, data: string, flags = 0): void {
   const r = mount(SOURCE, proc(fd), type, MS.NOSUID | MS.NODEV | flags, data);
   closeSync(fd);

@@ -215,8 +215,11 @@ export function newTryFolder(base: string): string {
 /** Before its overlays are mounted again: the kernel refuses an upper that was mounted volatile. */
 export function readyAgain(session: TrySession): void {
   for (const upper of session.record.uppers) {
-    rmSync(join(session.workOf(upper), 'work/incompat'), { recursive: true, force: true });
-    if (!existsSync(session.workOf(upper))) mkdirSync(session.workOf(upper), { mode: 0o700 });
+    const work = join(session.workOf(upper), 'work');
+    // The kernel makes it without any permission.
+    if (existsSync(work)) chmodSync(work, 0o700);
+    rmSync(join(work, 'incompat'), { recursive: true, force: true });
+    mkdirSync(session.workOf(upper), { recursive: true, mode: 0o700 });
   }
   mkdirSync(join(session.folder, PLACE), { recursive: true, mode: 0o700 });
 }

@@ -106,11 +106,13 @@ export function scopeOf(
 ): Scope {
   const machine = thisMachine();
   const remarks: string[] = [];
+  const scratch: string[] = [];
   let writable: string[] | undefined;
   if (on.length > 0) writable = on.map((path) => askedDirectory(machine, user, path));
-  else if (!user.root) writable = ownDirectories(machine, user, cwd, env, remarks);
+  else if (!user.root) writable = ownDirectories(machine, user, cwd, env, scratch, remarks);
   const wish = {
     writable: writable === undefined ? undefined : outermost(writable).map(latin1),
+    scratch: scratch.map(latin1),
     locked: !user.full,
     ...(user.runtime === undefined || user.root ? {} : { runtime: latin1(user.runtime) }),
   };
@@ -150,9 +152,11 @@ function ownDirectories(
   user: User,
   cwd: string,
   env: NodeJS.ProcessEnv,
+  scratch: string[],
   remarks: string[],
 ): string[] {
-  const wanted = [ownTree(machine, user, cwd), user.home, '/tmp', '/var/tmp', env['TMPDIR'] ?? ''];
+  const temporary = ['/tmp', '/var/tmp', env['TMPDIR'] ?? ''];
+  const wanted = [ownTree(machine, user, cwd), user.home, ...temporary];
   const found: string[] = [];
   for (const path of wanted) {
     if (path === undefined || !path.startsWith('/') || path === '/') continue;
@@ -166,7 +170,12 @@ function ownDirectories(
     if (!isDirectory(real) || SYSTEM_FOLDERS.some((folder) => isIn(real, folder))) continue;
     const below = mountBelow(machine, latin1(real));
     if (below === undefined) found.push(real);
-    else {
+    else if (temporary.includes(path)) {
+      scratch.push(real);
+      remarks.push(
+        `what is written to ${real} is forgotten: ${text(below)} is mounted below it, which without root keeps it from being overlaid`,
+      );
+    } else {
       remarks.push(
         `${real} is read-only in here: ${text(below)} is mounted below it; --on DIR names directories beside that`,
       );
