@@ -4,7 +4,7 @@
 
 import { S } from '../linux/constants.js';
 import type { TreeNode } from '../tree/tree.js';
-import { type Change, type Differs, isNews, type Status } from '../union/change.js';
+import type { Change, Differs, Status } from '../union/change.js';
 import { readable } from './readable.js';
 
 export type ObjectType = 'file' | 'directory' | 'symlink' | 'device' | 'fifo' | 'socket';
@@ -61,12 +61,10 @@ export interface Summary {
   readonly deleted: number;
   readonly renamed: number;
   readonly typeChanged: number;
-  /** In the upper, and equal to what it hides. */
+  /** In the upper, and equal to what it hides but for its mtime, or hiding nothing; directories are not counted. */
   readonly identical: number;
   /** What these take in the upper. */
   readonly identicalBytes: number;
-  /** Changed in nothing but their mtime; they count nowhere else. */
-  readonly timeOnly: number;
   /** Sizes of files that are new, and what others have grown by; a hard-linked file counts once. */
   readonly bytesAdded: number;
   /** What everything takes in the upper. */
@@ -97,14 +95,16 @@ export function documentOf(changes: readonly Change[], about: StackNames): DiffD
 }
 
 export function summaryOf(changes: readonly Change[]): Summary {
-  const counts: Record<Status | 'time', number> = { A: 0, M: 0, D: 0, R: 0, T: 0, '=': 0, time: 0 };
+  const counts: Record<Status, number> = { A: 0, M: 0, D: 0, R: 0, T: 0, '=': 0 };
   let identicalBytes = 0;
   let bytesAdded = 0;
   let bytesStored = 0;
   for (const change of changes) {
-    counts[change.status === 'M' && !isNews(change) ? 'time' : change.status]++;
+    const isIdentical = change.status === '=';
+    // A directory is in the upper because of what is in it.
+    if (!isIdentical || change.after?.entries === undefined) counts[change.status]++;
     bytesStored += change.stored;
-    if (change.status === '=') identicalBytes += change.stored;
+    if (isIdentical) identicalBytes += change.stored;
     else if (change.link === undefined) {
       bytesAdded += Math.max(0, fileSize(change.after) - fileSize(change.before));
     }
@@ -117,7 +117,6 @@ export function summaryOf(changes: readonly Change[]): Summary {
     typeChanged: counts.T,
     identical: counts['='],
     identicalBytes,
-    timeOnly: counts.time,
     bytesAdded,
     bytesStored,
   };
@@ -126,11 +125,12 @@ export function summaryOf(changes: readonly Change[]): Summary {
 /** One change as it stands in the document. */
 export function entryOf(change: Change): ChangeEntry {
   const { before, after, status } = change;
-  const node = (after ?? before) as TreeNode;
+  const node = after ?? before;
   const path = readable(change.path);
   const from = change.from === undefined ? undefined : readable(change.from);
   const link = change.link === undefined ? undefined : readable(change.link);
-  const type = typeOf(node);
+  // Neither: a whiteout of nothing.
+  const type = node === undefined ? 'device' : typeOf(node);
   const sides = <T>(value: (of: TreeNode) => T | undefined): Sides<T> | undefined => {
     const was = before === undefined ? undefined : value(before);
     const is = after === undefined ? undefined : value(after);

@@ -14,7 +14,7 @@ export interface Edit {
 
 /**
  * Edits beyond which lines are no longer matched: everything between the common head and tail is one edit then. The
- * search takes the square of it in time: 40 ms here.
+ * search takes the square of it in time: 0.7 s for lines that all have moved.
  */
 const MAX_EDITS = 2000;
 
