@@ -4,7 +4,7 @@
 
 import { S } from '../linux/constants.js';
 import { TreeError } from '../tree/errors.js';
-import { add, find, isDirectory, makeNode, show, type TreeNode } from '../tree/tree.js';
+import { add, find, isDirectory, makeNode, show, type TreeNode, walk } from '../tree/tree.js';
 import { escaped } from '../union/marks.js';
 import { join, type Place, Union } from '../union/union.js';
 import type { LayerView, MarkPrefix, Seen } from '../union/view.js';
@@ -38,6 +38,7 @@ function everything(marks: MarkPrefix): LayerView {
     look: () => ANY_DIRECTORY,
     list: () => [],
     handle: () => undefined,
+    namesOf: () => new Map(),
     close: () => {},
   };
 }
@@ -149,6 +150,15 @@ export function viewTree(root: TreeNode, label: string, marks: MarkPrefix): Laye
     },
     list: (path) => [...(lookIn(root, path)?.entries?.keys() ?? [])].sort(),
     handle: () => undefined,
+    namesOf(wanted) {
+      const names = new Map<string, string[]>();
+      walk(root, (path, node) => {
+        const id = idOf(node);
+        if (node.entries !== undefined || !wanted.has(id)) return;
+        names.set(id, [...(names.get(id) ?? []), path.slice(1)]);
+      });
+      return names;
+    },
     close: () => {},
   };
 }

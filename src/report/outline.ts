@@ -142,7 +142,8 @@ export function summaryLine(summary: Summary): string {
   const tail = [`${bytesText(summary.bytesStored)} in the upper`];
   if (summary.identicalBytes > 0) {
     tail.push(`${bytesText(summary.identicalBytes)} of identical copies: --prune drops them`);
+  } else if (summary.identical > 0) {
+    tail.push(`${summary.identical} more that differ in time at most: --all lists them`);
   }
-  if (summary.timeOnly > 0) tail.push(`${summary.timeOnly} changed in time only: --all lists them`);
   return `${head}; ${tail.join('; ')}`;
 }
