@@ -5,15 +5,11 @@
 import type { Misfit } from '../overlay/misfits.js';
 import { checkUpper, stackOfMount, stackOfOptions } from '../stack/check-upper.js';
 import { MountError } from '../stack/errors.js';
-import { knownMounts } from '../stack/mounts-known.js';
-import { optionText } from '../stack/named-request.js';
-import { resolveStack } from '../stack/named-resolve.js';
-import { stateOf } from '../stack/named-state.js';
+import { stackMeant } from '../stack/named-resolve.js';
 import { parseOptions } from '../stack/options.js';
 import type { MountSpec } from '../stack/spec.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { defaultOptions } from './mounting.js';
 import { counted, print } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
@@ -26,7 +22,7 @@ export async function run(given: Arguments): Promise<number> {
   const spec =
     path === undefined
       ? stackOfOptions(parseOptions(options, { defaults: '' }))
-      : await stackNamedOrMounted(path);
+      : await stackOfWord(path);
   const all = given.has('all');
   const silent = given.has('quiet') || given.has('json');
   const misfits: Misfit[] = [];
@@ -63,14 +59,10 @@ export async function run(given: Arguments): Promise<number> {
 }
 
 /** The stack on a mount point, or of a name: as it is mounted, else as the file says. */
-async function stackNamedOrMounted(nameOrPath: string): Promise<MountSpec> {
-  const named = await resolveStack(nameOrPath);
-  if (named.kind === 'path') return stackOfMount(named.path);
-  const { stack, file } = named;
-  const { state } = stateOf(stack, file, await knownMounts(), defaultOptions());
-  return stack.mount !== undefined && (state === 'up' || state === 'differs')
-    ? stackOfMount(stack.mount.path)
-    : stackOfOptions(parseOptions([optionText(stack, file)], { defaults: '' }));
+async function stackOfWord(nameOrPath: string): Promise<MountSpec> {
+  const meant = await stackMeant(nameOrPath);
+  if ('mount' in meant) return stackOfMount(meant.mount);
+  return stackOfOptions(parseOptions(meant.options, { defaults: '' }));
 }
 
 /** A path's bytes as text. */

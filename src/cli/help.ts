@@ -26,6 +26,7 @@ export const ENVIRONMENT: readonly (readonly [string, string])[] = [
     'VARVE_RUNTIME_DIR',
     'Folder of the control socket, instead of $XDG_RUNTIME_DIR/varve, /run/varve or /tmp/varve-UID.',
   ],
+  ['VARVE_FILE', 'The file of named stacks, instead of the varve.yaml that is found.'],
   [
     'VARVE_REHEARSE',
     '"off": a server does not warm up while idle after its start (half a second of processor, nothing on disk).',

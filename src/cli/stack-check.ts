@@ -67,14 +67,18 @@ function tryStack(
   file: StackFile,
   known: Awaited<ReturnType<typeof knownMounts>>,
 ): void {
+  if (stack.mount === undefined && stack.layers.length === 0) return;
   const request = requestOf(stack, file, defaultOptions());
   if (stack.mount === undefined) return;
   const { state } = stateOf(stack, file, known, defaultOptions());
-  // What is up has shown that it can be mounted; what `up` makes is not there yet.
-  if (state !== 'down' || missingDirectories(stack, stack.create).length > 0) return;
-  const options = request.kind === 'stack' ? request.options : request.parsed.options;
+  // What is up has shown that it can be mounted.
+  if (state !== 'down') return;
+  const all = request.kind === 'stack' ? request.options : request.parsed.options;
+  // What `up` makes is not there yet: then the lowers are what can be looked at.
+  const made = missingDirectories(stack, stack.create).length > 0;
+  const options = made ? { ...all, upperdir: undefined, workdir: undefined } : all;
   try {
-    checkLayers(options, stack.mount.path, !privilege().full, '/');
+    checkLayers(options, made ? '/proc' : stack.mount.path, !privilege().full, '/');
   } catch (error) {
     if (!(error instanceof MountError)) throw error;
     const at = { ...stack.at, message: `${stack.name}: ${error.message}` };

@@ -8,7 +8,7 @@ import { errorAt, stackNamed } from '../stack/named-stacks.js';
 import { mountOfStack } from '../stack/named-up.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { fileOf } from './stack.js';
+import { fileOf, remarkMissing } from './stack.js';
 
 export async function run(given: Arguments): Promise<number> {
   const file = await fileOf(given);
@@ -18,6 +18,7 @@ export async function run(given: Arguments): Promise<number> {
     const message = `${stack.name}: the mount of a composefs image has no form in fstab: take \`varve stack unit ${stack.name}\``;
     throw errorAt(file, stack.at, 'option', message);
   }
+  remarkMissing(given, stack);
   process.stdout.write(`${fstabLine(stack, file, given.values('options'))}\n`);
   return EXIT.ok;
 }

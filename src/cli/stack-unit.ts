@@ -10,7 +10,7 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print } from './output.js';
 import { launcher } from './setup.js';
-import { fileOf } from './stack.js';
+import { fileOf, remarkMissing } from './stack.js';
 
 export async function run(given: Arguments): Promise<number> {
   const file = await fileOf(given);
@@ -20,6 +20,7 @@ export async function run(given: Arguments): Promise<number> {
   // A user's own systemd may not mount; and mount(8) knows no modes of images.
   const service = user || given.has('service') || imageAlone(stack) !== undefined;
   const unit: Unit = service ? serviceUnit(stack, file, launcher(), user) : mountUnit(stack, file);
+  if (!service) remarkMissing(given, stack);
   if (given.has('name')) {
     process.stdout.write(`${unit.file}\n`);
     return EXIT.ok;

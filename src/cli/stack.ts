@@ -5,7 +5,9 @@
 import { MountError } from '../stack/errors.js';
 import { searchHere } from '../stack/named-find.js';
 import { loadStacks, type Stack, type StackFile, stackNamed } from '../stack/named-stacks.js';
+import { missingDirectories } from '../stack/named-up.js';
 import type { Arguments } from './args.js';
+import { remark } from './output.js';
 
 /** The file that is meant. @throws MountError. */
 export function fileOf(given: Arguments): Promise<StackFile> {
@@ -29,4 +31,11 @@ export function stacksOf(given: Arguments, file: StackFile): Stack[] {
       ? `${file.path}: no stack has a mount: give one a mount point`
       : `no stack is named: name one of ${list}, or say --all`,
   );
+}
+
+/** Says what mount(8) will not make, as `varve up` does. */
+export function remarkMissing(given: Arguments, stack: Stack): void {
+  const missing = missingDirectories(stack, true);
+  if (missing.length === 0) return;
+  remark(given, `${stack.name}: ${missing.join(', ')}: missing: make it before it is mounted`);
 }

@@ -13,10 +13,13 @@ type Plain = string | boolean | null | readonly unknown[] | Readonly<Record<stri
 export class Draft {
   private readonly doc: Document;
   private readonly yaml: Yaml;
+  private readonly text: string;
 
-  constructor(doc: Document, yaml: Yaml) {
+  /** @param text what the document was read from. */
+  constructor(doc: Document, yaml: Yaml, text: string) {
     this.doc = doc;
     this.yaml = yaml;
+    this.text = text;
   }
 
   has(name: string): boolean {
@@ -50,7 +53,7 @@ export class Draft {
   set(name: string, key: string, value: Plain | undefined): void {
     const stack = this.stack(name);
     if (value === undefined) stack.delete(key);
-    else stack.set(key, this.doc.createNode(value));
+    else this.replace(stack, key, value);
   }
 
   /** Sets or takes away one option. */
@@ -59,8 +62,15 @@ export class Draft {
     const options = this.own(stack, 'options');
     const map = this.yaml.isMap(options) ? options : (this.doc.createNode({}) as YAMLMap);
     if (value === undefined) map.delete(option);
-    else map.set(option, this.doc.createNode(value));
+    else this.replace(map, option, value);
     stack.set('options', map);
+  }
+
+  private replace(map: YAMLMap, key: string, value: Plain): void {
+    const old = this.pair(map, key)?.value;
+    const node = this.doc.createNode(value) as Node;
+    if (this.yaml.isScalar(old) && this.yaml.isScalar(node)) handOn(old, node);
+    map.set(key, node);
   }
 
   /**
@@ -82,23 +92,26 @@ export class Draft {
       const scalar = this.doc.createNode(layer) as Node;
       // What is replaced in its place hands its comments on.
       if (there !== undefined && !used.has(i) && layers.length === old.length) {
-        scalar.commentBefore = there.commentBefore;
-        scalar.comment = there.comment;
-        scalar.spaceBefore = there.spaceBefore;
+        handOn(there, scalar);
       }
       return scalar;
     });
-    this.commentOfFirst(list, old);
+    this.commentOfFirst(stack, list, old);
   }
 
   /** The comment before a list's first item belongs to the list; above a new first item it would be about that. */
-  private commentOfFirst(list: YAMLSeq, old: readonly Node[]): void {
+  private commentOfFirst(stack: YAMLMap, list: YAMLSeq, old: readonly Node[]): void {
     const [first] = old;
     const { commentBefore } = list;
     if (first === undefined || typeof commentBefore !== 'string') return;
     if (list.items[0] === first || !list.items.includes(first) || list.flow === true) return;
-    first.commentBefore = commentBefore;
-    list.commentBefore = undefined;
+    // What stands on the line of the key is about the list.
+    const end = (this.pair(stack, 'layers')?.key as Node | undefined)?.range?.[1] ?? 0;
+    const line = this.text.slice(end, this.text.indexOf('\n', end));
+    const lines = commentBefore.split('\n');
+    const about = lines.splice(0, line.includes('#') ? 1 : 0);
+    if (lines.length > 0) first.commentBefore = lines.join('\n');
+    list.commentBefore = about.length > 0 ? about.join('\n') : undefined;
   }
 
   /** The mapping of all stacks, made where there is none. */
@@ -137,7 +150,8 @@ export class Draft {
     if (!shared) return value;
     const resolved = yaml.isAlias(value) ? value.resolve(doc) : this.merged(map, key);
     if (resolved === undefined) return undefined;
-    const copy = doc.createNode((resolved as Node).toJS(doc)) as Node;
+    const copy = doc.createNode((resolved as Node).toJS(doc)) as YAMLMap;
+    copy.flow = (resolved as YAMLMap).flow;
     map.set(key, copy);
     return copy;
   }
@@ -164,22 +178,30 @@ export class Draft {
   }
 }
 
+/** What a person has written about a value is about the one in its place, too. */
+function handOn(old: Node, fresh: Node): void {
+  fresh.commentBefore = old.commentBefore;
+  fresh.comment = old.comment;
+  fresh.spaceBefore = old.spaceBefore;
+}
+
 /** @param text a file without mistakes. @returns the text as it is to be. */
 export async function editStacks(text: string, edit: (draft: Draft) => void): Promise<string> {
   const yaml = await import('yaml');
   const bom = text.startsWith('\uFEFF') ? '\uFEFF' : '';
   const body = text.slice(bom.length);
-  const style = styleOf(body);
-  const before = write(parse(body, yaml), style);
-  const doc = parse(body, yaml);
-  edit(new Draft(doc, yaml));
+  // Lines that end otherwise than the rest come out as the rest does, where anything is changed.
+  const crlf = /\r\n/.test(body);
+  const plain = crlf ? body.replace(/\r\n/g, '\n') : body;
+  const style = styleOf(plain);
+  const before = write(parse(plain, yaml), style);
+  const doc = parse(plain, yaml);
+  edit(new Draft(doc, yaml, plain));
   const after = write(doc, style);
   if (after === before) return text;
-  const crlf = /\r\n/.test(body);
-  const taken = takeOver(body, before, after, crlf);
-  const full = crlf ? after.replace(/\n/g, '\r\n') : after;
-  const result = taken !== undefined && means(taken, after, yaml) ? taken : full;
-  return bom + result;
+  const taken = takeOver(plain, before, after);
+  const result = taken !== undefined && means(taken, after, yaml) ? taken : after;
+  return bom + (crlf ? result.replace(/\n/g, '\r\n') : result);
 }
 
 const parse = (text: string, yaml: Yaml): Document =>
@@ -207,46 +229,40 @@ function styleOf(text: string): Style {
 }
 
 /**
- * The lines of `text`, with those that differ between `before` and `after` (both written anew) in their place.
- * @returns undefined when the lines of `before` cannot be found in `text`.
+ * The text, with the lines that differ between `before` and `after` (both written anew) in the place of its own.
+ * What is written anew has other blanks and line breaks, but the same characters in the same order: they tell the place.
+ * @returns undefined where something else differs.
  */
-function takeOver(text: string, before: string, after: string, crlf: boolean): string | undefined {
-  const [old, plain, fresh] = [text, before, after].map((t) => t.split('\n')) as [
-    string[],
-    string[],
-    string[],
-  ];
-  const lineOf = align(old, plain);
-  if (lineOf === undefined) return undefined;
+function takeOver(text: string, before: string, after: string): string | undefined {
+  const ended = text.endsWith('\n') || text === '' ? text : `${text}\n`;
+  const places = [...ended.matchAll(/\S/g)].map(({ index }) => index);
+  const [plain, fresh] = [before.split('\n'), after.split('\n')];
+  if (ended.replace(/\s+/g, '') !== before.replace(/\s+/g, '')) return undefined;
+  // How many characters stand before each line that was written anew.
+  const counts = [0];
+  for (const line of plain)
+    counts.push((counts.at(-1) as number) + line.replace(/\s+/g, '').length);
+  const lineStart = (k: number): number => {
+    const place = places[k];
+    return place === undefined ? ended.length : ended.lastIndexOf('\n', place) + 1;
+  };
+  const lineEnd = (k: number): number => (k < 0 ? 0 : ended.indexOf('\n', places[k]) + 1);
+  // Whether a line of the old text begins with this character.
+  const begins = (k: number): boolean => lineEnd(k - 1) <= lineStart(k);
   let head = 0;
   while (head < plain.length && plain[head] === fresh[head]) head++;
+  while (head > 0 && !begins(counts[head] as number)) head--;
   let tail = 0;
-  while (
-    tail < Math.min(plain.length, fresh.length) - head &&
-    plain.at(-1 - tail) === fresh.at(-1 - tail)
-  ) {
-    tail++;
-  }
-  // Blank lines that were not written again stay with what stands before them.
-  const from = head === 0 ? 0 : (lineOf[head - 1] as number) + 1;
-  const to =
-    plain.length - tail === plain.length ? old.length : (lineOf[plain.length - tail] as number);
-  const changed = fresh.slice(head, fresh.length - tail);
-  const lines = crlf ? changed.map((line) => `${line}\r`) : changed;
-  return [...old.slice(0, from), ...lines, ...old.slice(Math.max(from, to))].join('\n');
-}
-
-/** For each line written anew the line of the old text that it comes from. */
-function align(old: readonly string[], plain: readonly string[]): number[] | undefined {
-  const bare = (line: string | undefined): string => (line ?? '').replace(/\s+/g, '');
-  const lineOf: number[] = [];
-  let at = 0;
-  for (const line of plain) {
-    while (at < old.length && bare(old[at]) !== bare(line) && bare(old[at]) === '') at++;
-    if (at >= old.length || bare(old[at]) !== bare(line)) return undefined;
-    lineOf.push(at++);
-  }
-  return old.slice(at).every((line) => bare(line) === '') ? lineOf : undefined;
+  const most = Math.min(plain.length, fresh.length) - head;
+  while (tail < most && plain.at(-1 - tail) === fresh.at(-1 - tail)) tail++;
+  while (tail > 0 && !begins(counts[plain.length - tail] as number)) tail--;
+  const [first, last] = [counts[head] as number, counts[plain.length - tail] as number];
+  // Blank lines were written only once, if there were several: they stay outside of what is replaced.
+  const from = plain[head - 1] === '' ? lineStart(first) : lineEnd(first - 1);
+  const to = tail > 0 && plain[plain.length - tail] === '' ? lineEnd(last - 1) : lineStart(last);
+  const changed = fresh.slice(head, fresh.length - tail).map((line) => `${line}\n`);
+  const joined = ended.slice(0, from) + changed.join('') + ended.slice(Math.max(from, to));
+  return ended === text ? joined : joined.replace(/\n$/, '');
 }
 
 /** Whether two texts are the same to a reader: values, and comments. */

@@ -110,7 +110,6 @@ async function documentOf(text: string): Promise<{ doc: Document; counter: LineC
     stringKeys: true,
     prettyErrors: false,
     resolveKnownTags: false,
-    logLevel: 'silent',
     lineCounter: counter,
   });
   return { doc: doc as Document, counter };
@@ -186,7 +185,8 @@ class Finder {
     for (const step of place) {
       const pair = this.child(node, step);
       if (pair === undefined) break;
-      const start = startOf(pair.value) ?? startOf(pair.key);
+      // Where nothing stands behind a key, the key is what a person looks for.
+      const start = (isBlank(pair.value) ? undefined : startOf(pair.value)) ?? startOf(pair.key);
       if (start !== undefined) best = start;
       node = pair.value;
     }
@@ -235,6 +235,11 @@ class Finder {
 const keyText = (pair: Pair): unknown => (pair.key as { value?: unknown } | null)?.value;
 
 const startOf = (node: unknown): number | undefined => (node as Node | null)?.range?.[0];
+
+function isBlank(node: unknown): boolean {
+  const range = (node as Node | null)?.range;
+  return range !== undefined && range !== null && range[0] === range[1];
+}
 
 /** A list, which has items that are no pairs. */
 function isSequence(node: unknown): node is { items: unknown[] } {

@@ -55,14 +55,22 @@ export function optionText(stack: Stack, file: StackFile): string {
     lowers.push(found.path);
     data.push(...found.objects);
   }
-  const list = lowers.map(escapeLayer).join(':');
-  const more = [...new Set(data)].map((path) => `::${escapeLayer(path)}`).join('');
+  const list = lowers.map((path) => escapeLayer(ended(path))).join(':');
+  const more = [...new Set(data)].map((path) => `::${escapeLayer(ended(path))}`).join('');
   return [`lowerdir=${list}${more}`, ...upperTexts(stack), ...stack.options].join(',');
 }
 
 function upperTexts({ upper, workdir }: Stack): string[] {
   if (upper === undefined || workdir === undefined) return [];
-  return [`upperdir=${escapePath(upper.path)}`, `workdir=${escapePath(workdir.path)}`];
+  return [
+    `upperdir=${escapePath(ended(upper.path))}`,
+    `workdir=${escapePath(ended(workdir.path))}`,
+  ];
+}
+
+/** libmount takes a comma or backslash at the end of an option for a part of what follows; a slash ends a path as well. */
+function ended(path: string): string {
+  return /[,\\]$/.test(path) ? `${path}/` : path;
 }
 
 /** Failures get the place in the file that they are about. */

@@ -3,7 +3,10 @@
 // A name has no slash and is in varve.yaml; `./NAME` is the path.
 
 import { lstatSync } from 'node:fs';
+import { mountpointPath } from './check.js';
+import { knownMounts } from './mounts-known.js';
 import { findStackFile, type Search, searchHere } from './named-find.js';
+import { optionText } from './named-request.js';
 import { readStacks, type Stack, type StackFile } from './named-stacks.js';
 import { mountOfStack } from './named-up.js';
 
@@ -38,4 +41,23 @@ export async function mountpointNamed(nameOrPath: string): Promise<string> {
   const resolved = await resolveStack(nameOrPath);
   if (resolved.kind === 'path') return resolved.path;
   return mountOfStack(resolved.stack, resolved.file).path;
+}
+
+/** A stack by its mount, or by what would mount it. */
+export type Meant = { readonly mount: string } | { readonly options: readonly string[] };
+
+/**
+ * What a command means that works on stacks whether they are mounted or not: a path is a mount point; a name is its
+ * mount while it has one, and else what the file says.
+ */
+export async function stackMeant(nameOrPath: string): Promise<Meant> {
+  const resolved = await resolveStack(nameOrPath);
+  if (resolved.kind === 'path') return { mount: resolved.path };
+  const { stack, file } = resolved;
+  if (stack.mount !== undefined) {
+    const mountpoint = mountpointPath(stack.mount.path);
+    const mount = (await knownMounts()).findLast((known) => known.mountpoint === mountpoint);
+    if (mount?.layers !== undefined) return { mount: stack.mount.path };
+  }
+  return { options: [optionText(stack, file)] };
 }

@@ -200,7 +200,9 @@ class Reader {
     const workdir = named ?? (upper && { path: `${upper.path}.work`, at: upper.at });
     const mount = this.optional(raw.mount, [...root, 'mount']);
     const layers = [...own, ...(base?.layers ?? [])];
-    if (mount !== undefined && layers.length === 0) {
+    // What is wrong with a layer, or with the base, has been said.
+    const none = (raw.layers ?? []).length === 0 && (raw.base === undefined || base !== undefined);
+    if (mount !== undefined && layers.length === 0 && none) {
       this.wrong([...root, 'mount'], `${name}: it has no layer to show: name one under layers`);
     }
     const stack: Stack = {
@@ -364,11 +366,13 @@ class Reader {
   private refuseShared(stacks: ReadonlyMap<string, Stack>): void {
     const seen = new Map<string, string>();
     for (const stack of stacks.values()) {
+      let shared = false;
       for (const key of ['mount', 'upper', 'workdir'] as const) {
         const path = stack[key]?.path;
-        if (path === undefined) continue;
+        if (path === undefined || (key === 'workdir' && stack.workdirIsOurs && shared)) continue;
         const other = seen.get(`${key === 'mount'} ${path}`);
         if (other !== undefined) {
+          shared = key === 'upper';
           const what = key === 'mount' ? 'mount point' : 'directory';
           const message = `${key}: ${path}: is the ${what} of ${other} too: take another one`;
           this.wrong(['stacks', stack.name, key], message);

@@ -2,10 +2,9 @@
 // Used by `varve stack unit`; text only, nothing is installed.
 // Follows systemd.unit(5), systemd.mount(5), systemd.service(5), systemd-escape(1) and systemd.syntax(7) of systemd 252.
 
-import { MountError } from './errors.js';
 import { pathsOf } from './named-order.js';
 import { optionText } from './named-request.js';
-import type { Stack, StackFile } from './named-stacks.js';
+import { errorAt, type Stack, type StackFile } from './named-stacks.js';
 import { parseOptions } from './options.js';
 
 /** One unit. */
@@ -15,9 +14,21 @@ export interface Unit {
   readonly text: string;
 }
 
-/** For mount(8): everything filled in, and the flags that its own defaults would turn round. */
+/**
+ * For mount(8): everything filled in, and the flags that its own defaults would turn round.
+ * @throws MountError where mount(8) would not hand it on as it is.
+ */
 export function helperOptions(stack: Stack, file: StackFile): string {
   const text = optionText(stack, file);
+  if (text.includes('"') || stack.options.some((option) => /[,\\]$/.test(option))) {
+    // libmount takes a quote for the begin of a quoted value, also behind a backslash.
+    throw errorAt(
+      file,
+      stack.at,
+      'option',
+      `${stack.name}: a double quote, or a comma or backslash at the end of a value, does not come through mount(8): take \`varve stack unit --service ${stack.name}\``,
+    );
+  }
   const { nosuid, nodev } = parseOptions([text], { defaults: '' });
   // Words at the end: a backslash there would join the line with the next one.
   return [text, nosuid ? 'nosuid' : 'suid', nodev ? 'nodev' : 'dev'].join(',');
@@ -26,14 +37,16 @@ export function helperOptions(stack: Stack, file: StackFile): string {
 /**
  * What systemd mounts itself, by mount(8) and mount.fuse.varve. The stack is frozen: later changes of the file do not
  * reach it.
- * @throws MountError where a path cannot be written in a unit.
+ * @throws MountError where a path cannot stand in a unit.
  */
 export function mountUnit(stack: Stack, file: StackFile): Unit {
   const mount = stack.mount?.path as string;
   const options = helperOptions(stack, file);
   for (const text of [mount, options]) {
     if (!/^\s|[\n\r]|[\s\\]$/.test(text)) continue;
-    throw new MountError(
+    throw errorAt(
+      file,
+      stack.at,
       'option',
       `${stack.name}: a line break, or a blank or backslash at the end of ${JSON.stringify(mount)}, cannot stand in a mount unit: say --service`,
     );
@@ -106,14 +119,11 @@ const oneLine = (text: string): string =>
 /** `%` begins a specifier. */
 const percent = (text: string): string => text.replace(/%/g, '%%');
 
-/** One word of a list of paths: quotes are taken off there, escapes are not. @returns undefined when that cannot say it. */
+/** One word of a list of paths, where a backslash makes the next character ordinary. @returns undefined for a line break. */
 function quotedPath(path: string): string | undefined {
-  if (/[\n\r\0]|\\$/.test(path)) return undefined;
+  if (/[\n\r\0]/.test(path)) return undefined;
   const text = percent(path);
-  if (!/[\s'"]/.test(text)) return text;
-  // Pieces in whichever quotes they do not hold themselves.
-  const pieces = text.match(/[^"]+|"+/g) ?? [];
-  return pieces.map((piece) => (piece.startsWith('"') ? `'${piece}'` : `"${piece}"`)).join('');
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `"${text.replace(/[\\"]/g, '\\$&')}"`;
 }
 
 /** One word of a command line: quoted, with escapes as in C, `%` and `$` doubled. */

@@ -36,6 +36,9 @@ COMMANDS
   reload      replace the server of a mount, without unmounting.
   why         tell which layer owns a path, and what it hides.
   check       list what of an upper no longer fits the layers below it.
+  up          mount named stacks.
+  down        unmount named stacks.
+  stack       keep stacks under names in varve.yaml.
   image       build EROFS images, look into them, check and mount them.
   store       keep the content of many images once, by digest.
   demo        show everything once, on layers made in a temporary folder.
@@ -104,6 +107,7 @@ test('the bash completion is a script that completes', (t) => {
       COMP_WORDS=($1); [[ $1 == *' ' ]] && COMP_WORDS+=('')
       COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))
       compopt() { :; }
+      varve() { [[ $* == 'stack ls -q' ]] && printf '%s\\n' web api; }
       _varve; printf '%s\\n' "\${COMPREPLY[@]}"`;
     const ran = spawnSync('bash', ['-c', code, 'bash', line], { encoding: 'utf8' });
     assert.equal(ran.stderr, '');
@@ -111,6 +115,9 @@ test('the bash completion is a script that completes', (t) => {
   };
   assert.deepEqual(complete('varve um'), ['umount']);
   assert.deepEqual(complete('varve image ex'), ['extract']);
+  assert.deepEqual(complete('varve up we'), ['web']);
+  assert.deepEqual(complete('varve stack rm a'), ['api']);
+  assert.ok(complete('varve status ').includes('web'));
   assert.ok(complete('varve image build --frag').includes('--fragments'));
   assert.ok(complete('varve mount --b').includes('--backend'));
   assert.deepEqual(complete('varve mount -o lowerdi').sort(), ['lowerdir+=', 'lowerdir=']);

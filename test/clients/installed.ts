@@ -17,8 +17,17 @@ export interface Installed {
 
 const repository = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** All that is needed at run time: the FFI and its binary. */
-const packages = ['koffi', '@koromix'];
+/** All that is needed at run time: the FFI and its binary, and what reads varve.yaml. */
+const packages = [
+  'koffi',
+  '@koromix',
+  'yaml',
+  'ajv',
+  'fast-deep-equal',
+  'fast-uri',
+  'json-schema-traverse',
+  'require-from-string',
+];
 
 /** Copies this build into `folder`, which is made. */
 export function installVarve(folder: string): Installed {
