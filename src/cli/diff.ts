@@ -2,7 +2,7 @@
 // Run by main.ts; union/ finds the changes, report/ words them, diff-files.ts and diff-prune.ts do the rest.
 // Manual: diff-commands.ts.
 
-import { documentOf, entryOf, type StackNames, summaryOf } from '../report/document.js';
+import { documentOf, entryOf, summaryOf } from '../report/document.js';
 import { nameStatus } from '../report/name-status.js';
 import { outline, summaryLine } from '../report/outline.js';
 import { statText } from '../report/stat.js';
@@ -34,14 +34,13 @@ export async function run(given: Arguments): Promise<number> {
 async function tell(given: Arguments, compared: Compared): Promise<number> {
   const { changes } = compared;
   const shown = given.has('all') ? changes.filter(hasObject) : changes.filter(isNews);
-  const { names } = compared;
   const html = given.value('html');
   const tar = given.value('tar');
   if (html !== undefined || tar !== undefined) {
     const files = await import('./diff-files.js');
     if (tar !== undefined) await files.writeTar(given, compared, tar);
   }
-  await show(formOf(given), given, shown, changes, names);
+  await show(formOf(given), given, shown, compared);
   const answers =
     given.has('exit-code') || (given.has('quiet') && html === undefined && tar === undefined);
   return answers && shown.length > 0 ? EXIT.failed : EXIT.ok;
@@ -51,8 +50,7 @@ async function show(
   form: Form,
   given: Arguments,
   shown: readonly Change[],
-  all: readonly Change[],
-  names: StackNames,
+  { changes, names, stack }: Compared,
 ): Promise<void> {
   switch (form) {
     case 'nothing':
@@ -64,16 +62,18 @@ async function show(
       process.stdout.write(statText(shown, { colours: coloursFor(given), width: columns() }));
       return;
     case 'json':
-      print(given, { ...documentOf(shown, names), summary: summaryOf(all) }, () => '');
+      print(given, { ...documentOf(shown, names), summary: summaryOf(changes) }, () => '');
       return;
     case 'patch': {
       const { patchOf } = await import('../report/patch.js');
-      for (const piece of patchOf(shown)) writeBytes(piece);
+      const { filesOf } = await import('../report/patch-files.js');
+      const files = stack === undefined ? shown : filesOf(shown, stack);
+      for (const piece of patchOf(files)) writeBytes(piece);
       return;
     }
     default:
       process.stdout.write(outline(shown.map(entryOf), { colours: coloursFor(given) }));
-      process.stdout.write(`${summaryLine(summaryOf(all))}\n`);
+      process.stdout.write(`${summaryLine(summaryOf(changes))}\n`);
   }
 }
 

@@ -1,34 +1,62 @@
-// `varve why`: which layer owns a path, and what that hides.
-// Run by main.ts; the answer is made by stack/why.ts.
-// Manual: commands.ts.
+// `varve why`: which layer owns a path, what that hides, and what each layer has done to it.
+// Run by main.ts; the answer is made by ops/why.ts.
+// Manual: diff-commands.ts.
 
+import { findStack } from '../ops/open-stack.js';
+import { explain, type LayerAnswer, type WhyAnswer } from '../ops/why.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
-import { mountpointNamed } from '../stack/named-resolve.js';
-import { explain, type LayerAnswer, type WhyAnswer } from '../stack/why.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { asMountError } from './image.js';
 import { print, size, table } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
   let code: number = EXIT.ok;
   const all: object[] = [];
+  const hash = given.has('hash');
   for (const path of given.operands) {
-    const located = await locate(await mountpointNamed(path));
-    if (located === undefined) {
-      throw new MountError('absent', `${path}: not in a stacked mount: see \`varve status\``);
+    const { layers, inside, mountpoint } = await stackFor(given, path);
+    let answer: WhyAnswer;
+    try {
+      answer = explain(layers, inside, { hash });
+    } catch (error) {
+      throw asMountError(error, path);
     }
-    const answer = explain(located.layers, located.inside);
     if (!answer.exists) code = EXIT.absent;
-    all.push({ mountpoint: located.mount.mountpoint, ...answer });
+    all.push({ ...(mountpoint === undefined ? {} : { mountpoint }), ...answer });
     if (!given.has('json')) process.stdout.write(`${whyText(path, answer)}\n`);
   }
   if (given.has('json')) print(given, all.length === 1 ? all[0] : all, () => '');
   return code;
 }
 
-/** The answer for a terminal; also used by the demo. */
-export function whyText(path: string, answer: WhyAnswer): string {
+interface Asked {
+  readonly layers: Parameters<typeof explain>[0];
+  /** Path in the union. */
+  readonly inside: string;
+  readonly mountpoint?: string;
+}
+
+async function stackFor(given: Arguments, path: string): Promise<Asked> {
+  const options = given.values('options');
+  if (options.length > 0) {
+    const { layers } = await findStack({ options });
+    return { layers, inside: path };
+  }
+  const located = await locate(path);
+  if (located === undefined) {
+    throw new MountError(
+      'absent',
+      `${path}: not in a stacked mount: see \`varve status\`, or name the stack by -o`,
+    );
+  }
+  const { layers, inside, mount } = located;
+  return { layers, inside, mountpoint: mount.mountpoint };
+}
+
+/** The answer for a terminal. */
+function whyText(path: string, answer: WhyAnswer): string {
   const decision = answer.layers.find((layer) => layer.effect === 'whiteout');
   const first =
     answer.owner !== undefined
@@ -40,8 +68,40 @@ export function whyText(path: string, answer: WhyAnswer): string {
     .filter((layer) => layer.effect !== 'absent')
     .map((layer) => [layer.role, effectText(layer), layer.path]);
   const way = answer.way.map((mark) => `  on the way: /${mark.at}: ${mark.mark} in ${mark.role}`);
-  return [first, ...(rows.length > 0 ? [table(rows, '  ')] : []), ...way].join('\n');
+  return [
+    first,
+    ...(rows.length > 0 ? [table(rows, '  ')] : []),
+    ...way,
+    ...lifeLines(answer),
+  ].join('\n');
 }
+
+/** What a single layer has made of it is said already, but for a digest. */
+function lifeLines({ life }: WhyAnswer): string[] {
+  if (life.length < 2 && life[0]?.sha256 === undefined) return [];
+  const rows = life.map((event) => [
+    event.role,
+    HAPPENED[event.status],
+    [
+      ...(event.from === undefined ? [] : [`from /${event.from}`]),
+      ...event.what,
+      ...(event.metadataOnly === true ? ['metadata only'] : []),
+      ...(event.status === 'A' ? [event.type] : []),
+      ...(event.size === undefined || event.status === 'D' ? [] : [size(event.size)]),
+      ...(event.sha256 === undefined ? [] : [`sha256:${event.sha256}`]),
+    ].join(', '),
+  ]);
+  return ['  its life, the lowest layer first:', table(rows, '    ')];
+}
+
+const HAPPENED = {
+  A: 'added',
+  M: 'changed',
+  D: 'deleted',
+  R: 'renamed',
+  T: 'replaced',
+  '=': 'copied',
+} as const;
 
 function effectText(layer: LayerAnswer): string {
   const what =

@@ -39,7 +39,8 @@ export function findNames(
     byLayer.set(layer, ids.set(lower.seen.id, id));
   }
   for (const [layer, ids] of byLayer) {
-    const names = before.layers[layer]?.namesOf(new Set(ids.keys())) ?? new Map<string, string[]>();
+    const names =
+      before.layers[layer]?.namesOf?.(new Set(ids.keys())) ?? new Map<string, string[]>();
     for (const [lowerId, paths] of names) {
       for (const path of paths) {
         const was = before.at(path);

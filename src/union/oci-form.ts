@@ -15,13 +15,15 @@ const OPAQUE = '.wh..wh..opq';
 export function toOciForm(root: TreeNode, marks: MarkPrefix): string | undefined {
   const whiteouts: { dir: TreeNode; name: string }[] = [];
   const opaque: TreeNode[] = [];
+  /** Whose attributes are in the form of users: a hard link is met under each of its names. */
+  const plain = new Set<TreeNode>();
   let reserved: string | undefined;
   walk(root, (path, node, parent, name) => {
     if (parent !== undefined && isWhiteout(node)) whiteouts.push({ dir: parent, name });
     else if (name.startsWith(WHITEOUT)) reserved ??= path.slice(1);
     if (marksOf(node, marks).opaque === 'y') opaque.push(node);
-    // Of a hard link a second time: nothing is left to be taken off then.
-    node.xattrs = withoutMarks(node.xattrs, marks);
+    if (!plain.has(node)) node.xattrs = withoutMarks(node.xattrs, marks);
+    plain.add(node);
   });
   if (reserved !== undefined) return reserved;
   for (const { dir, name } of whiteouts) {

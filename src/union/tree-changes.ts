@@ -3,7 +3,7 @@
 // Both are walked together in byte order; what is only in one costs what it has, content is read where sizes are equal.
 
 import { S } from '../linux/constants.js';
-import { sortedNames, type TreeNode } from '../tree/tree.js';
+import { sortedNames, type TreeNode, walk } from '../tree/tree.js';
 import type { Change, Status } from './change.js';
 import { compareNodes, SAME, storedBytes } from './compare.js';
 
@@ -16,7 +16,7 @@ interface Level {
   next: number;
 }
 
-/** All that differs, a directory before what is in it; of a deleted directory itself alone. @throws the error of a content. */
+/** All that differs, a directory before what is in it. @throws the error of a content. */
 export function treeChanges(before: TreeNode, after: TreeNode): Change[] {
   const changes: Change[] = [];
   const firstNames = new Map<TreeNode, Change>();
@@ -48,7 +48,10 @@ export function treeChanges(before: TreeNode, after: TreeNode): Change[] {
     const now = level.after.entries?.get(name);
     if (now !== undefined) enter(path, was, now);
     else if (was !== undefined) {
-      changes.push({ path, status: 'D', before: was, differs: SAME, stored: 0 });
+      walk(was, (below, node) => {
+        const gone = below === '/' ? path : path + below;
+        changes.push({ path: gone, status: 'D', before: node, differs: SAME, stored: 0 });
+      });
     }
   }
   return changes;

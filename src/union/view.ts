@@ -31,10 +31,10 @@ export interface LayerView {
    */
   handle(path: string): Handle | undefined;
   /**
-   * All paths of objects that are no directories, by the id of Seen. Reads every directory of the layer.
-   * @throws as look().
+   * All paths of objects that are no directories, by the id of Seen. Reads every directory of the layer; absent where
+   * nothing has several names. @throws as look().
    */
-  namesOf(ids: ReadonlySet<string>): Map<string, string[]>;
+  namesOf?(ids: ReadonlySet<string>): Map<string, string[]>;
   close(): void;
 }
 

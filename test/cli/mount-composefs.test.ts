@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { mountAt } from '../../src/linux/mountinfo.js';
 import type { MountReport } from '../../src/stack/status.js';
-import type { WhyAnswer } from '../../src/stack/why.js';
+import type { WhyAnswer } from '../../src/ops/why.js';
 import { CONTENT, MTIME, type SampleStore, sampleStore } from '../support/composefs.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';

@@ -19,7 +19,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mountAt } from '../../src/linux/mountinfo.js';
 import type { MountReport } from '../../src/stack/status.js';
-import type { WhyAnswer } from '../../src/stack/why.js';
+import type { WhyAnswer } from '../../src/ops/why.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { type Cli, cliIn, MAIN } from './cli.js';

@@ -3,8 +3,17 @@
 // Follows ovl_lookup() of fs/overlayfs/namei.c (Linux 6.18): whiteouts, opaque, redirect, metacopy.
 
 import { join, posix } from 'node:path';
-import { type LayerView, type ObjectKind, viewLayer } from './layer-view.js';
-import type { Layers } from './mounts-known.js';
+import { S } from '../linux/constants.js';
+import { readable } from '../report/readable.js';
+import type { Layers } from '../stack/mounts-known.js';
+import { isWhiteout } from '../tree/tree.js';
+import { marksOf } from '../union/marks.js';
+import { join as below } from '../union/union.js';
+import type { LayerView } from '../union/view.js';
+import { type LifeEvent, lifeOf } from './life.js';
+import { openLayers } from './open-stack.js';
+
+export type ObjectKind = 'file' | 'directory' | 'symlink' | 'other';
 
 /** What a layer has at a path. */
 export type Found = ObjectKind | 'whiteout' | 'nothing';
@@ -48,6 +57,8 @@ export interface WhyAnswer {
   readonly owner?: { readonly role: string; readonly path: string };
   readonly layers: readonly LayerAnswer[];
   readonly way: readonly WayMark[];
+  /** What each layer did to it, the lowest first. */
+  readonly life: readonly LifeEvent[];
 }
 
 /** One layer while the path is walked. */
@@ -62,7 +73,8 @@ interface Walker {
   cut: string | undefined;
 }
 
-interface Seen {
+/** As all of this file: paths are latin1 until they are told. */
+interface Looked {
   readonly found: Found;
   readonly path: string;
   /** Bytes, of a file. */
@@ -73,21 +85,51 @@ interface Seen {
   readonly marks: readonly string[];
 }
 
-/** @param inside path inside the mount, without leading slash; `.` and `..` are resolved as text. */
-export function explain(layers: Layers, inside: string): WhyAnswer {
-  const walkers = walkersOf(layers);
+export interface ExplainOptions {
+  /** Digests of files in the life. */
+  readonly hash?: boolean;
+}
+
+/**
+ * @param inside path inside the mount, without leading slash; `.` and `..` are resolved as text.
+ * @throws MountError when a layer cannot be opened.
+ */
+export function explain(layers: Layers, inside: string, options: ExplainOptions = {}): WhyAnswer {
+  const opened = openLayers({ layers });
   try {
-    return explainWith(layers, walkers, inside);
+    const roles = rolesOf(layers);
+    const walkers = [...opened.layers, ...opened.data].map((view, i) => ({
+      role: roles[i] as string,
+      root: view.label,
+      view,
+      dataOnly: i >= opened.layers.length,
+      directory: '',
+      cut: undefined,
+    }));
+    const names = posix
+      .normalize(`/${Buffer.from(inside).toString('latin1')}`)
+      .split('/')
+      .filter((name) => name !== '');
+    const life = lifeOf(opened, roles, names, options.hash === true);
+    return { ...explainWith(layers, walkers, names), life };
   } finally {
-    for (const { view } of walkers) view.close();
+    opened.close();
   }
 }
 
-function explainWith(layers: Layers, walkers: readonly Walker[], inside: string): WhyAnswer {
-  const names = posix
-    .normalize(`/${inside}`)
-    .split('/')
-    .filter((name) => name !== '');
+function rolesOf({ upperdir, lowerdirs, datadirs }: Layers): string[] {
+  return [
+    ...(upperdir === undefined ? [] : ['upper']),
+    ...lowerdirs.map((_, i) => `lower ${i + 1}`),
+    ...datadirs.map((_, i) => `data ${i + 1}`),
+  ];
+}
+
+function explainWith(
+  layers: Layers,
+  walkers: readonly Walker[],
+  names: readonly string[],
+): Omit<WhyAnswer, 'life'> {
   const way: WayMark[] = [];
   let answers: LayerAnswer[] = [];
   const last = Math.max(names.length, 1);
@@ -96,35 +138,19 @@ function explainWith(layers: Layers, walkers: readonly Walker[], inside: string)
       layers,
       walkers,
       names[i] ?? '',
-      names.slice(0, i + 1).join('/'),
+      textOf(names.slice(0, i + 1)),
       i + 1 === last,
       way,
     );
   }
   const owner = answers.find((answer) => answer.effect === 'owner');
   return {
-    path: names.join('/'),
+    path: textOf(names),
     exists: owner !== undefined,
     ...(owner === undefined ? {} : { owner: { role: owner.role, path: owner.path } }),
     layers: answers,
     way,
   };
-}
-
-function walkersOf(layers: Layers): Walker[] {
-  const walker = (role: string, root: string, dataOnly = false): Walker => ({
-    role,
-    root,
-    view: viewLayer(root),
-    dataOnly,
-    directory: '',
-    cut: undefined,
-  });
-  return [
-    ...(layers.upperdir === undefined ? [] : [walker('upper', layers.upperdir)]),
-    ...layers.lowerdirs.map((path, i) => walker(`lower ${i + 1}`, path)),
-    ...layers.datadirs.map((path, i) => walker(`data ${i + 1}`, path, true)),
-  ];
 }
 
 /** Looks one name up in all layers, and moves every layer on to it. */
@@ -153,7 +179,7 @@ function step(
       answers.push({
         role: walker.role,
         layer: walker.root,
-        path: seen.path,
+        path: placeOf(walker, seen.path),
         found: seen.found,
         effect,
         ...(seen.found === 'file' ? { size: seen.size } : {}),
@@ -166,7 +192,7 @@ function step(
     };
 
     walker.cut = cut;
-    walker.directory = seen.found === 'directory' ? relative(walker, seen.path) : undefined;
+    walker.directory = seen.found === 'directory' ? seen.path : undefined;
     if (seen.found === 'nothing') {
       answer('absent');
       continue;
@@ -211,18 +237,18 @@ function step(
       note('opaque');
       decided = `opaque directory /${at} in ${walker.role}`;
     } else if (seen.redirect !== undefined && follows) {
-      note(`redirect to ${seen.redirect}`);
+      note(`redirect to ${readable(seen.redirect).text}`);
       lookFor = redirectWalkers(layers, walkers, walker, seen.redirect, lookFor);
     }
   }
   return answers;
 }
 
-function covered(walker: Walker, seen: Seen, because: string): LayerAnswer {
+function covered(walker: Walker, seen: Looked, because: string): LayerAnswer {
   return {
     role: walker.role,
     layer: walker.root,
-    path: seen.path,
+    path: placeOf(walker, seen.path),
     found: seen.found,
     effect: 'hidden',
     marks: seen.marks,
@@ -255,7 +281,7 @@ function redirectWalkers(
     for (let i = 0; i < here.length - 1; i++) {
       const directory = here.slice(0, i).join('/');
       const seen = look(layers, { ...walker, directory }, here[i] as string);
-      const at = here.slice(0, i + 1).join('/');
+      const at = textOf(here.slice(0, i + 1));
       if (seen.found !== 'directory') {
         if (seen.found !== 'nothing') cut = `${seen.found} of /${at} in ${walker.role}`;
         break;
@@ -283,13 +309,16 @@ function partsOf(redirect: string): string[] | undefined {
   return redirect.startsWith('/') || parts.length === 1 ? parts : undefined;
 }
 
-function relative(walker: Walker, path: string): string {
-  return path.slice(walker.root === '/' ? 1 : walker.root.length + 1);
+const textOf = (names: readonly string[]): string => readable(names.join('/')).text;
+
+/** Where something lies, for people. */
+function placeOf(walker: Walker, path: string): string {
+  return join(walker.root, readable(path).text);
 }
 
 /** What one layer has under one name. */
-function look(layers: Layers, walker: Walker, name: string): Seen {
-  const none = (path: string): Seen => ({
+function look(layers: Layers, walker: Walker, name: string): Looked {
+  const none = (path: string): Looked => ({
     found: 'nothing',
     path,
     opaque: false,
@@ -298,50 +327,40 @@ function look(layers: Layers, walker: Walker, name: string): Seen {
   });
   if (walker.directory === undefined) return none('');
   const { view, directory } = walker;
-  const inside = join('/', directory, name).slice(1);
-  const path = join(walker.root, inside);
+  const inside = name === '' ? directory : below(directory, name);
   const aufs = layers.whiteouts === 'aufs';
   if (aufs && name !== '') {
-    const whiteout = join('/', directory, `.wh.${name}`).slice(1);
-    if (view.look(whiteout) !== undefined) {
-      return { ...none(join(walker.root, whiteout)), found: 'whiteout' };
-    }
+    const whiteout = below(directory, `.wh.${name}`);
+    if (view.look(whiteout) !== undefined) return { ...none(whiteout), found: 'whiteout' };
   }
-  const object = view.look(inside);
-  if (object === undefined) return none(path);
-  const marks = readMarks(layers.userxattr && !view.isComposefs, view, inside);
-  const isFile = object.found === 'file';
+  const seen = view.look(inside);
+  if (seen === undefined) return none(inside);
+  const { node } = seen;
+  const marks = marksOf(node, view.marks);
   // A 0/0 character device, or an empty file with the whiteout attribute.
-  if (object.isWhiteout || (isFile && object.size === 0 && marks.has('whiteout'))) {
-    return { ...none(path), found: 'whiteout' };
-  }
-  if (aufs && object.found === 'directory' && view.look(join(inside, '.wh..wh..opq'))) {
-    marks.set('opaque', 'y');
-  }
-  const opaque = marks.get('opaque') === 'y';
-  return {
-    found: object.found,
-    path,
-    size: object.size,
-    opaque,
-    redirect: marks.get('redirect'),
-    metacopy: marks.has('metacopy') && isFile,
-    marks: [...marks]
-      .filter(([mark, value]) => mark !== 'opaque' || value === 'y')
-      .map(([mark, value]) => (mark === 'redirect' ? `${mark}=${value}` : mark)),
-  };
+  if (isWhiteout(node) || marks.whiteout) return { ...none(inside), found: 'whiteout' };
+  const found = kindOf(node.mode);
+  const hasMark = aufs && found === 'directory' && view.look(below(inside, '.wh..wh..opq'));
+  const opaque = marks.opaque === 'y' || (hasMark !== undefined && hasMark !== false);
+  const said = [
+    ...(opaque ? ['opaque'] : []),
+    ...(marks.redirect === undefined ? [] : [`redirect=${readable(marks.redirect).text}`]),
+    ...(marks.metacopy ? ['metacopy'] : []),
+    ...(marks.origin === undefined ? [] : ['origin']),
+  ];
+  const { redirect, metacopy } = marks;
+  return { found, path: inside, size: node.size, opaque, redirect, metacopy, marks: said };
 }
 
-/** The overlay's attributes of an object: name without prefix, value as text. */
-function readMarks(userxattr: boolean, view: LayerView, path: string): Map<string, string> {
-  const marks = new Map<string, string>();
-  const prefix = userxattr ? 'user.overlay.' : 'trusted.overlay.';
-  for (const name of ['opaque', 'redirect', 'metacopy', 'origin', 'whiteout']) {
-    const value = view.attribute(path, `${prefix}${name}`);
-    if (value !== undefined) marks.set(name, value);
+function kindOf(mode: number): ObjectKind {
+  switch (mode & S.IFMT) {
+    case S.IFREG:
+      return 'file';
+    case S.IFDIR:
+      return 'directory';
+    case S.IFLNK:
+      return 'symlink';
+    default:
+      return 'other';
   }
-  if (userxattr && view.attribute(path, 'user.fuseoverlayfs.opaque') === 'y') {
-    marks.set('opaque', 'y');
-  }
-  return marks;
 }

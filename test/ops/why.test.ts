@@ -1,5 +1,5 @@
 // Who owns a path: whiteouts of all forms, opaque directories, redirects, metacopy and data layers.
-// Under test: src/stack/why.ts, on plain directories with user.overlay.* marks; nothing is mounted.
+// Under test: src/ops/why.ts, on plain directories with user.overlay.* marks; nothing is mounted.
 
 import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -7,8 +7,8 @@ import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { mapMemory, putBytes, scratch } from '../../src/linux/memory.js';
 import { setxattrAt } from '../../src/linux/xattr.js';
+import { explain, type WhyAnswer } from '../../src/ops/why.js';
 import type { Layers } from '../../src/stack/mounts-known.js';
-import { explain, type WhyAnswer } from '../../src/stack/why.js';
 import { tempDir } from '../support/temp.js';
 
 /** Sets `user.overlay.NAME`. */
