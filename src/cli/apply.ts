@@ -3,7 +3,9 @@
 // Manual: merge-commands.ts.
 
 import { type ApplyReport, applyUpper, recoverApply } from '../ops/apply.js';
-import { asStack, findStack, openLayers } from '../ops/open-stack.js';
+import { stackToApply } from '../ops/apply-stack.js';
+import { findStack, openLayers } from '../ops/open-stack.js';
+import { readable } from '../report/readable.js';
 import { MountError } from '../stack/errors.js';
 import { show } from '../tree/tree.js';
 import type { Arguments } from './args.js';
@@ -41,12 +43,19 @@ export async function run(given: Arguments): Promise<number> {
   const line = new StatusLine(given.has('quiet') || given.has('json'));
   const layers = openLayers(named);
   let report: ApplyReport;
+  let keeps = given.has('keep');
   try {
-    report = await applyUpper(asStack(layers), into, {
+    const { stack, between } = stackToApply(named, layers, into);
+    if (between.length > 0) {
+      keeps = true;
+      const what = `${between.join(', ')}: still above ${into}`;
+      remark(given, `${what}: mount that alone from now on; the upper is kept as well`);
+    }
+    report = await applyUpper(stack, into, {
       dryRun: given.has('dry-run'),
       force: given.has('force'),
-      move: given.has('move'),
-      upper: given.has('keep') ? undefined : upper,
+      move: given.has('move') && !keeps,
+      upper: keeps ? undefined : upper,
       onProgress: (names) => line.show(`making ready: ${counted(names, 'name')}`),
       onStep: (done, of) => line.show(`${done}/${counted(of, 'step')}`),
     });
@@ -56,7 +65,7 @@ export async function run(given: Arguments): Promise<number> {
     line.end();
     layers.close();
   }
-  tell(given, report);
+  tell(given, report, keeps);
   return report.conflicts.length > 0 && !report.applied ? EXIT.layer : EXIT.ok;
 }
 
@@ -88,7 +97,7 @@ function recoverIn(given: Arguments, directory: string): number {
 
 const MARKS = { add: '+', replace: '!', move: '>', remove: '-', change: '~' } as const;
 
-function tell(given: Arguments, report: ApplyReport): void {
+function tell(given: Arguments, report: ApplyReport, keeps: boolean): void {
   const isDry = given.has('dry-run');
   const { target, applied, conflicts, steps } = report;
   if (given.has('json')) {
@@ -96,7 +105,7 @@ function tell(given: Arguments, report: ApplyReport): void {
       target,
       applied,
       dryRun: isDry,
-      upper: applied && !given.has('keep') ? 'emptied' : 'kept',
+      upper: applied && !keeps ? 'emptied' : 'kept',
       conflicts: conflicts.map(({ path, ...rest }) => ({ ...pathJson(path), ...rest })),
       steps: steps.map(({ path, from, what }) => ({
         what,
@@ -146,8 +155,6 @@ function text(path: string): string {
 
 /** Paths that are not UTF-8 have their bytes, too. */
 function pathJson(path: string): { path: string; pathBytes?: string } {
-  const bytes = Buffer.from(path, 'latin1');
-  const utf8 = bytes.toString('utf8');
-  if (Buffer.from(utf8).equals(bytes)) return { path: utf8 };
-  return { path: text(path), pathBytes: bytes.toString('base64') };
+  const { text: shown, bytes } = readable(path);
+  return bytes === undefined ? { path: shown } : { path: shown, pathBytes: bytes };
 }

@@ -24,6 +24,8 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   why: () => import('./why.js'),
   check: () => import('./check.js'),
   apply: () => import('./apply.js'),
+  flatten: () => import('./flatten.js'),
+  split: () => import('./split.js'),
   rebase: () => import('./rebase.js'),
   up: () => import('./up.js'),
   down: () => import('./down.js'),

@@ -2,27 +2,21 @@
 // Called by flatten and split; the writers are those of tree/, erofs/ and store/.
 // Directories and files come to their names by one rename; a store names an image last.
 
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { readdirSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { writeComposefs } from '../erofs/composefs.js';
 import { buildImage } from '../erofs/write.js';
 import type { BuildOptions } from '../erofs/write-options.js';
+import { ImageFile } from '../erofs/write-sink.js';
+import { S } from '../linux/constants.js';
 import { MountError } from '../stack/errors.js';
 import { addImage } from '../store/add.js';
 import { requireName, requirePlace } from '../store/images.js';
 import { Store } from '../store/store.js';
 import { extractTree } from '../tree/extract.js';
 import { writeTar } from '../tree/tar-write.js';
-import type { TreeNode } from '../tree/tree.js';
+import { remove, type TreeNode, walk } from '../tree/tree.js';
+import { replaceSockets } from '../union/oci-form.js';
 
 export type TreeOutput =
   | { readonly kind: 'directory' | 'image' | 'tar'; readonly path: string }
@@ -41,10 +35,10 @@ export interface Written {
 }
 
 export interface OutputOptions {
-  /** Files are replaced. */
-  readonly force?: boolean;
   /** Of EROFS images. */
   readonly build?: BuildOptions;
+  /** The tree is a layer: what cannot be in an archive goes on hiding what lies below. */
+  readonly isLayer?: boolean;
   /** What is going on, for a terminal. */
   readonly onProgress?: (text: string) => void;
 }
@@ -108,7 +102,7 @@ function isStore(path: string): boolean {
 }
 
 /**
- * @param tree of a store it is changed: contents become objects.
+ * @param tree is changed: of a store contents become objects, of an archive sockets go.
  * @throws MountError, StoreError, TreeError, SysError, RangeError: then there is nothing under the name.
  */
 export async function writeTree(
@@ -136,8 +130,12 @@ export async function writeTree(
       const { bytes } = await buildImage(tree, { ...options.build, onProgress }, path);
       return { kind, path, bytes, warnings: [] };
     }
-    case 'tar':
-      return { kind, path, bytes: path === '-' ? toStdout(tree) : toTar(tree, path), warnings: [] };
+    case 'tar': {
+      const sockets = leaveSocketsOut(tree, options.isLayer === true);
+      const warning = `${sockets} ${sockets === 1 ? 'socket' : 'sockets'} left out: tar holds none`;
+      const bytes = path === '-' ? toStdout(tree) : await toTar(tree, path);
+      return { kind, path, bytes, warnings: sockets === 0 ? [] : [warning] };
+    }
     case 'store': {
       const store = new Store(path);
       const { digest, image } = await addImage(
@@ -154,37 +152,58 @@ export async function writeTree(
   }
 }
 
-function writeAll(fd: number, bytes: Uint8Array): number {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-  return bytes.length;
+/** @returns how many there were. */
+function leaveSocketsOut(tree: TreeNode, isLayer: boolean): number {
+  if (isLayer) return replaceSockets(tree);
+  let sockets = 0;
+  walk(tree, (_path, node, parent, name) => {
+    if (parent === undefined || (node.mode & S.IFMT) !== S.IFSOCK) return;
+    remove(parent, name);
+    sockets++;
+  });
+  return sockets;
+}
+
+/** Bytes that are collected before they are written: an archive is made of many small blocks. */
+const PIECE = 1024 * 1024;
+
+/** @param put takes bytes at once. @returns how many there were. */
+function archive(tree: TreeNode, put: (bytes: Uint8Array, at: number) => void): number {
+  const piece = Buffer.allocUnsafe(PIECE);
+  let held = 0;
+  let at = 0;
+  const flush = (): void => {
+    if (held > 0) put(piece.subarray(0, held), at);
+    at += held;
+    held = 0;
+  };
+  writeTar(tree, (bytes) => {
+    for (let done = 0; done < bytes.length; ) {
+      if (held === PIECE) flush();
+      const part = bytes.subarray(done, done + PIECE - held);
+      piece.set(part, held);
+      held += part.length;
+      done += part.length;
+    }
+  });
+  flush();
+  return at;
 }
 
 function toStdout(tree: TreeNode): number {
-  let bytes = 0;
-  writeTar(tree, (part) => {
-    bytes += writeAll(1, part);
+  return archive(tree, (bytes) => {
+    for (let done = 0; done < bytes.length; ) done += writeSync(1, bytes, done);
   });
-  return bytes;
 }
 
-function toTar(tree: TreeNode, path: string): number {
-  const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path).slice(0, 200)}.${process.pid}`);
-  const fd = openSync(temporary, 'wx', 0o666);
+async function toTar(tree: TreeNode, path: string): Promise<number> {
+  const file = new ImageFile(path);
   try {
-    let bytes = 0;
-    try {
-      writeTar(tree, (part) => {
-        bytes += writeAll(fd, part);
-      });
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
+    const bytes = archive(tree, (part, at) => file.write(at, part));
+    await file.publish(bytes);
     return bytes;
   } catch (error) {
-    unlinkSync(temporary);
+    await file.discard();
     throw error;
   }
 }

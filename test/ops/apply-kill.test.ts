@@ -125,6 +125,7 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
     const difference = isOld ? '' : differs(wanted, lower);
     assert.equal(difference, '', `${what} (${result}): neither the old nor the new tree`);
     seen[isOld ? 'old' : 'new']++;
+    if (round % 10 === 9) console.log(`${round + 1} rounds: ${JSON.stringify(seen)}`);
     if (isOld) assert.equal(differs(stack.upper, upper), '', `${what}: the upper is as it was`);
     else if (result === 'finished') {
       mkdirSync(join(folder, 'none'), { recursive: true });
