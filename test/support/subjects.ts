@@ -94,13 +94,13 @@ export function buildImageOf(folder: string, image: string): void {
  * A mount namespace that another test makes holds copies of our mounts for as long as it lives, and with them their
  * servers and their claims of the uppers, as it would with kernel overlayfs: wait for its end.
  */
-function untilFree(mount: () => void): void {
+export function untilFree(mount: () => void): void {
   for (let i = 0; ; i++) {
     try {
       mount();
       return;
     } catch (error) {
-      if (i === 60 || !String(error).includes('in use by another mount')) throw error;
+      if (i === 60 || !/in use by another mount|mount point busy/.test(String(error))) throw error;
       pause(1000);
     }
   }

@@ -19,7 +19,7 @@ import { basename, dirname, join } from 'node:path';
 import { AT, O, RENAME } from '../../linux/constants.js';
 import { E, errnoName, SysError } from '../../linux/errno.js';
 import { close, emptyPath, linkAt, openAt, renameAt, syncfs } from '../../linux/files.js';
-import { putBytes, scratch } from '../../linux/memory.js';
+import { mapMemory, putBytes, scratch } from '../../linux/memory.js';
 import { lockFile } from '../../linux/peer.js';
 import { removexattrAt } from '../../linux/xattr.js';
 import { MountError } from '../../stack/errors.js';
@@ -268,7 +268,9 @@ function refuseLosses(warnings: readonly ExtractWarning[]): void {
 function makeIndex(at: Writable, folder: string, { root, indexed }: NewUpper): number | undefined {
   const old = join(at.work, INDEX);
   if (!existsSync(old)) return undefined;
-  if (indexed.size === 0 && readdirSync(old).length === 0) return undefined;
+  // The kernel stages there as well: `#` and a number.
+  const isEmpty = readdirSync(old).every((name) => name.startsWith('#'));
+  if (indexed.size === 0 && isEmpty) return undefined;
   const path = join(folder, INDEX);
   mkdirSync(path, { mode: 0o700 });
   const from = openPath(join(folder, UPPER));
@@ -371,11 +373,17 @@ function removeFolder(folder: string): void {
   close(parent);
 }
 
+/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
+const TRIES = 30;
+const PAUSE = 50;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
 /**
  * Locks the upper and its work directory as a mount would.
  * @returns what unlocks them. @throws MountError `busy`.
  */
 export function lockUpper(at: Writable): () => void {
+  mapMemory();
   const held: number[] = [];
   const unlock = (): void => {
     for (const fd of held) closeSync(fd);
@@ -386,7 +394,11 @@ export function lockUpper(at: Writable): () => void {
   ] as const) {
     const fd = openSync(path, O.RDONLY | O.DIRECTORY);
     held.push(fd);
-    const r = lockFile(fd);
+    let r = lockFile(fd);
+    for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
+      Atomics.wait(sleeper, 0, 0, PAUSE);
+      r = lockFile(fd);
+    }
     if (r >= 0) continue;
     unlock();
     if (r === -E.AGAIN) {

@@ -16,7 +16,9 @@ import { parseOptions } from '../../stack/options.js';
 import { privilege } from '../../stack/privilege.js';
 import type { MountSpec } from '../../stack/spec.js';
 import { readChanges } from '../../union/changes.js';
+import type { LayerView } from '../../union/view.js';
 import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js';
+import { withAliases } from './aliases.js';
 import { Marker } from './marker.js';
 import { originOf } from './origins.js';
 import { type Decision, planRebase } from './plan.js';
@@ -75,15 +77,25 @@ function rebaseLocked(
   const { upperdir: _upper, workdir: _work, ...lowersOnly } = fresh;
   const opened = openLayers({ layers: old });
   let theirs: OpenLayers | undefined;
+  let aliased: LayerView | undefined;
   let config: OverlayConfig | undefined;
   try {
     theirs = openLayers({ layers: lowersOnly });
-    const stack = asStack(opened);
     const oldNames = [...old.lowerdirs, ...old.datadirs];
+    const newNames = [...fresh.lowerdirs, ...fresh.datadirs];
+    const theirUnion = asUnion(theirs);
+    let stack = asStack(opened);
+    let changes = readChanges(stack);
+    const unions = { base: stack.before, ours: stack.after, theirs: theirUnion };
+    aliased = withAliases(stack.upper, at.work, unions, changes);
+    if (aliased !== undefined) {
+      stack = asStack({ ...opened, layers: [aliased, ...opened.layers.slice(1)] });
+      changes = readChanges(stack);
+    }
     const versions: Versions = {
       base: { union: stack.before, names: oldNames },
       ours: { union: stack.after, names: [at.upper, ...oldNames] },
-      theirs: { union: asUnion(theirs), names: [...fresh.lowerdirs, ...fresh.datadirs] },
+      theirs: { union: theirUnion, names: newNames },
       upper: stack.upper,
       aufs: stack.aufs,
     };
@@ -92,7 +104,7 @@ function rebaseLocked(
       return originOf(config, place);
     });
     const { conflict, lines, discard, dryRun, onProgress } = request;
-    const plan = planRebase(versions, readChanges(stack), marker, {
+    const plan = planRebase(versions, changes, marker, {
       conflict: conflict === 'fail' ? 'ours' : conflict,
       lines,
       redirects: !old.userxattr && old.redirectDir !== 'nofollow',
@@ -100,7 +112,7 @@ function rebaseLocked(
     const report = {
       upperdir: at.upper,
       from: oldNames,
-      to: versions.theirs.names,
+      to: newNames,
       decisions: plan.decisions,
       warnings: [],
     };
@@ -118,6 +130,7 @@ function rebaseLocked(
     const lines_ = warnings.map(({ problem, path, count }) => `${path}: ${problem} (${count})`);
     return { ...report, done: true, kept, warnings: lines_ };
   } finally {
+    aliased?.close();
     opened.close();
     theirs?.close();
     if (config !== undefined) closeOverlay(config);
