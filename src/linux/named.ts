@@ -87,13 +87,26 @@ export const isRegular = ({ mode }: Facts): boolean => (mode & S.IFMT) === S.IFR
 export const isWhiteout = ({ mode, rdev }: Facts): boolean =>
   (mode & S.IFMT) === S.IFCHR && rdev[0] === 0 && rdev[1] === 0;
 
-/** Opens a path below `dir` without following links; undefined when it is not there. */
+/** Opens a path of any length below `dir` without following links; undefined when it is not there. */
 export function openPath(dir: number, path: string, flags: number): number | undefined {
-  const fd =
-    path === ''
-      ? files.openAt(dir, files.dotPath(), flags)
-      : files.openBeneath(dir, put(PATH_AT, path), flags);
+  let at = dir;
+  let from = 0;
+  while (path.length - from >= PATH_MAX) {
+    const cut = path.lastIndexOf('/', from + PATH_MAX - 1);
+    const next = openPiece(at, path.slice(from, cut), O.PATH | O.DIRECTORY);
+    if (at !== dir) files.close(at);
+    if (isAbsent(next)) return undefined;
+    at = check(next, 'open', path);
+    from = cut + 1;
+  }
+  const fd = openPiece(at, path.slice(from), flags);
+  if (at !== dir) files.close(at);
   return isAbsent(fd) ? undefined : check(fd, 'open', path);
+}
+
+function openPiece(dir: number, path: string, flags: number): number {
+  if (path === '') return files.openAt(dir, files.dotPath(), flags);
+  return files.openBeneath(dir, put(PATH_AT, path), flags);
 }
 
 /** As open(2) of a name in `dir`. @returns the descriptor or -errno. */

@@ -32,6 +32,7 @@ import { rmdir, unlink } from './remove.js';
 import { rename } from './rename.js';
 import { giveLayers, makeRoot } from './root.js';
 import { setattr } from './setattr.js';
+import { tellOfStaleNames } from './stale.js';
 import { settleHandles, takeTables } from './succession.js';
 import { RECORD } from './work.js';
 import { sweep } from './workdir.js';
@@ -63,6 +64,7 @@ export class OverlayFileSystem implements FileSystem {
       giveLayers(this.o);
     }
     settleHandles(this.o);
+    tellOfStaleNames(this.o);
   }
 
   /** Before the first node is made or taken over: whether nodeids are numbers. */

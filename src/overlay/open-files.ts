@@ -6,7 +6,7 @@ import { O } from '../linux/constants.js';
 import { getBytes } from '../linux/memory.js';
 import { H, get as handleGet, handlesEnd, KIND } from '../vfs/handles.js';
 import { nameAt, nameLength } from '../vfs/names.js';
-import { F, FLAG, get, hasFlag, ROOT } from '../vfs/nodes.js';
+import { F, FLAG, get, hasFlag, nodeidHi, nodeidLo, nodesEnd, ROOT } from '../vfs/nodes.js';
 import { isDir } from './places.js';
 
 /** A file of the upper that somebody may change without asking, or through a descriptor that cannot be exchanged. */
@@ -21,7 +21,7 @@ export interface OpenFile {
 const DEPTH_MAX = 4096;
 
 /** The path of a node or alias from the root; undefined: it has none. */
-function pathOf(slot: number): string | undefined {
+export function pathOf(slot: number): string | undefined {
   const names: string[] = [];
   for (let at = slot; at !== ROOT; at = get(at, F.parent)) {
     const ref = get(at, F.name);
@@ -32,7 +32,7 @@ function pathOf(slot: number): string | undefined {
 }
 
 /** The node's own path and those of its aliases. */
-function pathsOf(slot: number): string[] {
+export function pathsOf(slot: number): string[] {
   const paths: string[] = [];
   const own = pathOf(slot);
   if (own !== undefined) paths.push(own);
@@ -69,4 +69,25 @@ function isUpperFile(slot: number): boolean {
   const flags = get(slot, F.flags);
   if (flags === 0 || flags & (FLAG.ALIAS | FLAG.ORPHAN) || isDir(slot)) return false;
   return (flags & FLAG.UPPER) !== 0;
+}
+
+/** A directory of the upper that the kernel knows. */
+export interface KnownDirectory {
+  readonly nodeid: readonly [number, number];
+  /** From the root, latin1; the root's is empty. */
+  readonly path: string;
+}
+
+/** The directories of the upper that have nodes. */
+export function knownUpperDirectories(): KnownDirectory[] {
+  const found: KnownDirectory[] = [];
+  const end = nodesEnd();
+  for (let slot = ROOT; slot < end; slot++) {
+    const flags = get(slot, F.flags);
+    if (flags === 0 || flags & (FLAG.ALIAS | FLAG.ORPHAN) || !isDir(slot)) continue;
+    if ((flags & FLAG.UPPER) === 0) continue;
+    const path = slot === ROOT ? '' : pathOf(slot);
+    if (path !== undefined) found.push({ nodeid: [nodeidLo(slot), nodeidHi(slot)], path });
+  }
+  return found;
 }

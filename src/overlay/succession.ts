@@ -12,6 +12,7 @@ import { settle } from './inherited.js';
 import { hiddenName } from './kept.js';
 import { restoreMode } from './reopen.js';
 import { resetStacks } from './stacks.js';
+import { STALE } from './stale.js';
 import { sweep } from './workdir.js';
 
 /** Makes a predecessor's tables this server's own. The root's layers are to be set next. */
@@ -35,7 +36,7 @@ export function settleHandles(o: Overlay): void {
 
 /** Names in the workdir by which nodes are reached, or may be. */
 function hiddenNames(): Set<string> {
-  const names = new Set<string>();
+  const names = new Set<string>([STALE]);
   const end = nodesEnd();
   for (let slot = ROOT + 1; slot < end; slot++) {
     if (!hasFlag(slot, FLAG.HIDDEN) || hasFlag(slot, FLAG.ALIAS)) continue;

@@ -15,8 +15,15 @@ import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orde
 import type { StackChange } from '../supervisor/protocol.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
 import { MountError } from './errors.js';
-import { type FreezePlace, finishFreeze, freeze, TooMuch, whereUpperIs } from './freeze.js';
-import { type ChangeTold, COPY_BUDGET, type FreezeChange, NOTHING_TOLD } from './layer-change.js';
+import { forgetDiscarded, isBelow, planDiscard, takeAway } from './discard.js';
+import { type FreezePlace, finishFreeze, freeze, takeAll, TooMuch, whereUpperIs } from './freeze.js';
+import {
+  type ChangeTold,
+  COPY_BUDGET,
+  type DiscardChange,
+  type LayerChange,
+  NOTHING_TOLD,
+} from './layer-change.js';
 import { commonFolder, openLower, putPath } from './open-dirs.js';
 import type { MountSpec } from './spec.js';
 
@@ -26,11 +33,15 @@ const FROZEN_PARENT = 'change frozen';
 
 /** Opens what is named by path, while the old server answers. @throws MountError. */
 export function prepareChange({ spec, how }: StackChange): Map<string, number> {
-  const { frozen } = how as FreezeChange;
   return new Map([
     [UPPER_PARENT, openParent((spec as MountSpec).upperdir as string)],
-    [FROZEN_PARENT, openParent(frozen)],
+    [FROZEN_PARENT, openParent(targetOf(how as LayerChange))],
   ]);
+}
+
+/** What takes the upper's place. */
+function targetOf(change: LayerChange): string {
+  return change.kind === 'freeze' ? change.frozen : change.trash;
 }
 
 function openParent(path: string): number {
@@ -43,19 +54,49 @@ function openParent(path: string): number {
 /** Makes the change, whose descriptors are inherited. @returns the spec to serve. */
 export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountSpec {
   const next = spec as MountSpec;
-  const place = placeOf(old, how as FreezeChange);
-  let told: ChangeTold = NOTHING_TOLD;
+  const change = how as LayerChange;
+  const place = placeOf(old, targetOf(change));
+  let told: ChangeTold;
   try {
-    if (whereUpperIs(place) === 'after') finishFreeze(place);
-    else told = { ...told, ...freeze(requirePlace(place, old), openUpperFiles(), COPY_BUDGET) };
+    told = change.kind === 'freeze' ? freezeUpper(place, old) : discard(place, old, change);
   } catch (error) {
     // After the rename there is no way back: the supervisor's next server goes on where this one stopped.
     if (whereUpperIs(place) === 'after') throw error;
     refuse(error);
     return old;
   }
-  reportChanged(descriptorsAfter(place, next), told);
+  reportChanged(descriptorsAfter(place, next, change), told);
   return next;
+}
+
+function freezeUpper(place: FreezePlace, old: MountSpec): ChangeTold {
+  if (whereUpperIs(place) === 'after') {
+    finishFreeze(place);
+    return NOTHING_TOLD;
+  }
+  return { ...NOTHING_TOLD, ...freeze(requirePlace(place, old), openUpperFiles(), COPY_BUDGET) };
+}
+
+function discard(place: FreezePlace, old: MountSpec, { paths, trash }: DiscardChange): ChangeTold {
+  if (paths !== undefined) return discardPaths(place, paths, trash);
+  if (whereUpperIs(place) === 'after') finishFreeze(place);
+  else takeAll(requirePlace(place, old));
+  forgetDiscarded(place, place.upper, () => true, []);
+  return NOTHING_TOLD;
+}
+
+function discardPaths(place: FreezePlace, paths: readonly string[], trash: string): ChangeTold {
+  const plan = planDiscard(place, paths);
+  // Beside `work`, in its mount.
+  const name = `../${Buffer.from(basename(trash)).toString('latin1')}`;
+  const into = check(openName(place.work, name, O.PATH | O.DIRECTORY), 'open', trash);
+  try {
+    forgetDiscarded(place, place.upper, isBelow(plan.paths), plan.paths);
+    takeAway(place, plan, into);
+  } finally {
+    close(into);
+  }
+  return { ...NOTHING_TOLD, beside: plan.paths.slice(paths.length) };
 }
 
 function requirePlace(place: FreezePlace, { upperdir }: MountSpec): FreezePlace {
@@ -79,7 +120,7 @@ function refuse(error: unknown): void {
 
 const kept = (name: string): number => allInherited().get(name) ?? -1;
 
-function placeOf(old: MountSpec, { frozen }: FreezeChange): FreezePlace {
+function placeOf(old: MountSpec, frozen: string): FreezePlace {
   const upper = old.upperdir as string;
   const layers = old.lowerdirs.length + old.datadirs.length;
   const bytes = (name: string): string => Buffer.from(basename(name)).toString('latin1');
@@ -131,17 +172,25 @@ function fromWork(old: MountSpec): string {
 }
 
 /** What servers are given from now on: the old upper is the first lower, every other one is a place further down. */
-function descriptorsAfter(place: FreezePlace, next: MountSpec): Map<string, number> {
+function descriptorsAfter(
+  place: FreezePlace,
+  next: MountSpec,
+  change: LayerChange,
+): Map<string, number> {
   const now = new Map<string, number>();
+  const isFreeze = change.kind === 'freeze';
+  const sameUpper = change.kind === 'discard' && change.paths !== undefined;
   for (const [name, fd] of allInherited()) {
     const [, index, rest] = /^layer (\d+)(.*)$/.exec(name) ?? [];
-    if (index !== undefined) now.set(`layer ${Number(index) + 1}${rest}`, fd);
-    else if (['work', 'index', 'claim of workdir'].includes(name)) now.set(name, fd);
+    if (index !== undefined) now.set(`layer ${Number(index) + (isFreeze ? 1 : 0)}${rest}`, fd);
+    else if (sameUpper || ['work', 'index', 'claim of workdir'].includes(name)) now.set(name, fd);
   }
+  for (const name of [UPPER_PARENT, FROZEN_PARENT]) now.delete(name);
+  if (sameUpper) return now;
   const upper = place.openNew();
   now.set('upper', upper);
   now.set('claim of upperdir', claimNew(upper));
-  now.set('layer 1', openFrozen(place, next));
+  if (isFreeze) now.set('layer 1', openFrozen(place, next));
   return now;
 }
 

@@ -124,18 +124,50 @@ function findNames(upper: number, staying: ReadonlyMap<bigint, Staying>): void {
   const lacking = new Set<bigint>();
   for (const [ino, one] of staying) if (one.paths.length < namesOf(one)) lacking.add(ino);
   if (lacking.size === 0) return;
+  walkNames(upper, (ino, path) => {
+    if (lacking.has(ino)) noteName(staying.get(ino) as Staying, path, lacking);
+    return lacking.size > 0;
+  });
+}
+
+/** Tells every name that is no directory's; until `each` says false, at the end of a directory. */
+function walkNames(upper: number, each: (ino: bigint, path: string) => boolean): void {
   const directories = [''];
   for (const path of directories) {
     const dir = openPath(upper, path, O.PATH | O.DIRECTORY);
     if (dir === undefined) continue;
+    let goOn = true;
     for (const { name, ino, type } of listNames(dir)) {
       const below = path === '' ? name : `${path}/${name}`;
       if (type === DT.DIR) directories.push(below);
-      else if (lacking.has(ino)) noteName(staying.get(ino) as Staying, below, lacking);
+      else goOn = each(ino, below);
     }
     close(dir);
-    if (lacking.size === 0) return;
+    if (!goOn) return;
   }
+}
+
+/**
+ * Objects of the index of which a name is concerned: all their names in the upper, and their entries.
+ * @param isNamed whether a path is.
+ */
+export function namesOfIndexed(
+  upper: number,
+  index: number,
+  isNamed: (path: string) => boolean,
+): { readonly names: readonly string[]; readonly entries: readonly string[] } {
+  const listed = index < 0 ? [] : listNames(index);
+  if (listed.length === 0) return { names: [], entries: [] };
+  const byIno = new Map(listed.map(({ ino }) => [ino, [] as string[]]));
+  walkNames(upper, (ino, path) => {
+    byIno.get(ino)?.push(path);
+    return true;
+  });
+  const concerned = listed.filter(({ ino }) => byIno.get(ino)?.some(isNamed));
+  return {
+    names: concerned.flatMap(({ ino }) => byIno.get(ino) ?? []),
+    entries: concerned.map(({ name }) => name),
+  };
 }
 
 function noteName(one: Staying, path: string, lacking: Set<bigint>): void {

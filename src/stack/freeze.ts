@@ -23,6 +23,7 @@ import {
   getXattr,
   isRegular,
   linkName,
+  listNames,
   look,
   makeDirectory,
   openName,
@@ -136,6 +137,23 @@ export function freeze(place: FreezePlace, open: readonly Wanted[], budget: numb
   }
   finishFreeze(place);
   return { copied: plan.staying.flatMap(({ paths }) => paths), changing };
+}
+
+/**
+ * Takes the whole content away: the same rename, and nothing stays. What was the upper is to be removed.
+ * @throws SysError; then everything is as it was.
+ */
+export function takeAll(place: FreezePlace): void {
+  const { index } = place;
+  const settled = index < 0 ? [] : listNames(index).map(({ name }) => name);
+  writeList(place, { staying: [], settled });
+  try {
+    publish(place);
+  } catch (error) {
+    unlinkName(place.work, LIST);
+    throw error;
+  }
+  finishFreeze(place);
 }
 
 function publish({ upperParent, upperName, frozenParent, frozenName }: FreezePlace): void {
@@ -455,12 +473,15 @@ function unindex({ index, prefix }: FreezePlace, name: string): void {
 class Mirror {
   readonly #place: FreezePlace;
   readonly #upper: number;
+  /** Something stays. */
+  readonly #holds: boolean;
   /** What they are in the layer, before anything was moved; parents first. */
   readonly #facts = new Map<string, Facts>();
 
   constructor(place: FreezePlace, upper: number, paths: readonly string[]) {
     this.#place = place;
     this.#upper = upper;
+    this.#holds = paths.length > 0;
     this.#note('');
     for (const path of paths) {
       for (let i = path.indexOf('/'); i >= 0; i = path.indexOf('/', i + 1)) {
@@ -509,9 +530,9 @@ class Mirror {
       const value = getXattr(from, '', attr);
       if (value !== undefined) mustSet(place, to, attr, value);
     }
-    mustSet(place, to, `${prefix}impure`, Buffer.from('y'));
-    if (path === '') announce(place, to);
-    else this.#number(facts, from, to);
+    if (this.#holds) mustSet(place, to, `${prefix}impure`, Buffer.from('y'));
+    if (path !== '') this.#number(facts, from, to);
+    else if (this.#holds) announce(place, to);
     setFacts(to, facts, place.privileged);
     setTimes(from, facts);
   }

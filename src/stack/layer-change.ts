@@ -3,13 +3,22 @@
 // Plain JSON.
 
 /** Why a mount gets other layers, and what is to be done with its upper before. */
-export type LayerChange = FreezeChange;
+export type LayerChange = FreezeChange | DiscardChange;
 
 /** The upper becomes a layer; the next one takes its name. */
 export interface FreezeChange {
   readonly kind: 'freeze';
   /** Absolute; an empty directory on the upper's mount, which takes the upper's place and gets its content. */
   readonly frozen: string;
+}
+
+/** The content of the upper goes, whole or below some paths; the spec stays. */
+export interface DiscardChange {
+  readonly kind: 'discard';
+  /** Absolute: a directory in the workdir. Whole: an empty one, which takes the upper's place and gets its content. */
+  readonly trash: string;
+  /** Latin1, without a leading slash; absent: everything. They go to the directory `trash`. */
+  readonly paths?: readonly string[];
 }
 
 /** What became of it. */
@@ -20,9 +29,16 @@ export interface ChangeTold {
   readonly changing: readonly string[];
   /** Nothing was done: these are to be copied before, each to its place in the work directory. */
   readonly wanted: readonly { readonly path: string; readonly copy: string }[];
+  /** Paths, latin1, that went beside those that were named: other names of the same files. */
+  readonly beside: readonly string[];
 }
 
-export const NOTHING_TOLD: ChangeTold = { copied: [], changing: [], wanted: [] };
+export const NOTHING_TOLD: ChangeTold = {
+  copied: [],
+  changing: [],
+  wanted: [],
+  beside: [],
+};
 
 /** Bytes that a server copies while everybody waits, where blocks cannot be shared. */
 export const COPY_BUDGET = 64 << 20;

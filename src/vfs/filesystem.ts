@@ -194,6 +194,8 @@ export type Perform = (
 ) => number;
 
 export interface JobRunner {
+  /** Jobs and notifications that are queued or being done. */
+  readonly pending?: number;
   /**
    * Runs a job on a worker thread, which writes the reply of the current request itself. The caller returns PARKED.
    * The fds must stay open until then (the kernel sends no RELEASE before the reply).
