@@ -144,7 +144,10 @@ function zsh(): string {
               ? `:value:(${flag.value.split('|').join(' ')})`
               : ':value:_files';
       const many = flag.many === true ? '*' : '';
-      const long = `'${many}--${flag.name}${flag.value === undefined ? '' : '='}${help}${value}'`;
+      // `=-`: the value, if any, stands behind the sign; `::`: there may be none.
+      const sign = flag.value === undefined ? '' : flag.optional === true ? '=-' : '=';
+      const shown = flag.optional === true ? `:${value}` : value;
+      const long = `'${many}--${flag.name}${sign}${help}${shown}'`;
       return flag.short === undefined ? [long] : [`'${many}-${flag.short}${help}${value}'`, long];
     });
     return `    '${command.name}') _arguments -s ${[...specs, `'*:operand:${zshOperand(command)}'`].join(' ')} ;;`;
@@ -241,7 +244,9 @@ function fish(): string {
             ? ` -x -a ${fishText(flag.value.split('|').join(' '))}`
             : flag.name === 'options'
               ? ` -x -a ${fishText(documented.map(optionWord).join(' '))}`
-              : ' -r';
+              : flag.optional === true
+                ? ''
+                : ' -r';
       lines.push(
         `complete -c varve ${when}${short} -l ${flag.name}${value} -d ${fishText(flag.help)}`,
       );

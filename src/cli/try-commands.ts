@@ -39,6 +39,10 @@ export const TRY_COMMANDS: readonly CommandRecord[] = [
         value: 'DIR',
         help: 'Go on with kept changes; without COMMAND: only decide what becomes of them.',
       },
+      {
+        name: 'list',
+        help: 'List what is kept (those in folders of their own, by --keep=DIR, are not known).',
+      },
       { name: 'force', help: 'Commit although the real system has changed.' },
       {
         name: 'diff',
@@ -94,6 +98,6 @@ export const TRY_COMMANDS: readonly CommandRecord[] = [
       ['varve try --keep=/var/tmp/t1 --json=result.json -- ./agent-step', 'for programs'],
       ['varve try --resume /var/tmp/t1 --yes', 'commit what was kept'],
     ],
-    completes: 'nothing',
+    completes: 'path',
   },
 ];

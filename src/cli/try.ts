@@ -17,6 +17,7 @@ import { lineOf } from './exit-codes.js';
 import { remark } from './output.js';
 import { askOutcome } from './try-ask.js';
 import { type Choice, choiceOf, type Form, formOf, wishOf } from './try-flags.js';
+import { listTries } from './try-list.js';
 import {
   changesDocument,
   showChanges,
@@ -26,6 +27,7 @@ import {
 } from './try-show.js';
 
 export async function run(given: Arguments): Promise<number> {
+  if (given.has('list')) return listTries(given);
   const choice = choiceOf(given);
   const form = formOf(given);
   const wish = wishOf(given);
@@ -37,7 +39,7 @@ export async function run(given: Arguments): Promise<number> {
   const sandbox = prepared.start((text) => remark(given, `try: ${text}`));
   const end = await passSignals(sandbox);
   if (end.kind === 'failed') return fail(given, wish, session, end);
-  return decide(given, choice, form, session, end);
+  return decide(given, choice, form, session, end, [wish.command, ...wish.args]);
 }
 
 /** Signals that reach only this process: the session of the command has no terminal of its own. */
@@ -49,10 +51,17 @@ const PASSED: readonly NodeJS.Signals[] = [
   'SIGUSR1',
   'SIGUSR2',
 ];
+const FATAL: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGQUIT'];
 
 async function passSignals(sandbox: Sandbox): Promise<SandboxEnd> {
+  const seen = new Set<NodeJS.Signals>();
   const handlers = PASSED.map((signal) => {
-    const handler = (): void => sandbox.signal(signal);
+    const handler = (): void => {
+      // Whoever says it again means it.
+      if (FATAL.includes(signal) && seen.has(signal)) sandbox.kill();
+      else sandbox.signal(signal);
+      seen.add(signal);
+    };
     process.on(signal, handler);
     return { signal, handler };
   });
@@ -93,17 +102,18 @@ async function decide(
   form: Form,
   session: TrySession,
   end?: Ended,
+  command: readonly string[] = session.record.command,
 ): Promise<number> {
   let result: TryResult | undefined;
   try {
     result = readResult(session);
-    return await carryOut(given, choice, form, session, result, end);
+    return await carryOut(given, choice, form, session, result, documentOf(command, end));
   } catch (error) {
     keepTry(session);
     const text = `${lineOf(error)}; the changes are kept: varve try --resume ${session.folder}`;
     process.stderr.write(`varve: try: ${text}\n`);
     writeDocument(given, {
-      ...documentOf(session, end),
+      ...documentOf(command, end),
       status: EXIT_SANDBOX.failed,
       outcome: 'failed',
       kept: session.folder,
@@ -121,21 +131,20 @@ async function carryOut(
   form: Form,
   session: TrySession,
   result: TryResult,
-  end: Ended | undefined,
+  ended: ReturnType<typeof documentOf>,
 ): Promise<number> {
-  const status = statusOf(end);
+  const { status } = ended;
   const news = hasNews(result);
   showChanges(form, result);
   let what = choice;
   if (what === 'yes-if-ok') what = status === 0 ? 'yes' : 'no';
   if (what === 'ask') {
-    if (news && end !== undefined && status !== 0) remark(given, `the command returned ${status}`);
+    if (news && status !== 0) remark(given, `try: the command returned ${status}`);
     what = news ? await askOutcome(result) : 'no';
   }
   if (what === 'default') what = news ? 'keep' : 'no';
   const done = {
-    ...documentOf(session, end),
-    status,
+    ...ended,
     ...(given.has('json') ? { changes: changesDocument(result) } : {}),
   };
   switch (what) {
@@ -151,7 +160,7 @@ async function carryOut(
       return status;
     default:
       removeTry(session);
-      remark(given, news ? 'discarded: nothing was changed' : 'nothing was changed');
+      remark(given, news ? 'discarded: the system is as it was' : 'no changes');
       writeDocument(given, { ...done, outcome: news ? 'discarded' : 'unchanged' });
       return status;
   }
@@ -169,12 +178,12 @@ async function commit(
     showConflicts(conflicts);
     throw new MountError(
       'busy',
-      `commit refused, nothing was changed: the system has changed since in ${conflicts.length === 1 ? 'one place' : `${conflicts.length} places`}, --force overrides`,
+      `commit refused, nothing was done: the system has changed since in ${conflicts.length === 1 ? 'one place' : `${conflicts.length} places`}, --force overrides`,
     );
   }
   removeTry(session);
   const news = hasNews(result);
-  remark(given, news ? 'committed' : 'nothing was changed');
+  remark(given, news ? 'committed' : 'no changes');
   writeDocument(given, { ...done, outcome: news ? 'committed' : 'unchanged', conflicts: told });
   return done.status;
 }
@@ -189,13 +198,9 @@ function statusOf(end: Ended | undefined): number {
 }
 
 function documentOf(
-  { record }: TrySession,
+  command: readonly string[],
   end: Ended | undefined,
-): Pick<TryDocument, 'version' | 'command' | 'exitCode' | 'signal'> {
-  return {
-    version: 1,
-    command: record.command,
-    exitCode: end?.code ?? null,
-    signal: end?.signal ?? null,
-  };
+): Pick<TryDocument, 'version' | 'command' | 'exitCode' | 'signal' | 'status'> {
+  const ended = { exitCode: end?.code ?? null, signal: end?.signal ?? null };
+  return { version: 1, command, ...ended, status: statusOf(end) };
 }

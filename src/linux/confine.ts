@@ -9,8 +9,16 @@ import { base, i32, mapMemory, putU64, scratch, u8, u32 } from './memory.js';
 // x64 and arm64 number the older ones differently.
 const SYS = {
   ...(process.arch === 'arm64'
-    ? { capset: 91, prctl: 167, keyctl: 219, waitid: 95, wait4: 260, sethostname: 161 }
-    : { capset: 126, prctl: 157, keyctl: 250, waitid: 247, wait4: 61, sethostname: 170 }),
+    ? { capget: 90, capset: 91, prctl: 167, keyctl: 219, waitid: 95, wait4: 260, sethostname: 161 }
+    : {
+        capget: 125,
+        capset: 126,
+        prctl: 157,
+        keyctl: 250,
+        waitid: 247,
+        wait4: 61,
+        sethostname: 170,
+      }),
   close_range: 436,
   landlock_create_ruleset: 444,
   landlock_restrict_self: 446,
@@ -23,9 +31,7 @@ const PR = {
   SET_DUMPABLE: 4,
   CAPBSET_DROP: 24,
   SET_NO_NEW_PRIVS: 38,
-  CAP_AMBIENT: 47,
 } as const;
-const CAP_AMBIENT_CLEAR_ALL = 4;
 /** The kernel knows fewer, and answers EINVAL to the others. */
 const CAP_LAST = 63;
 const CAPABILITY_VERSION_3 = 0x20080522;
@@ -52,22 +58,49 @@ export function hideMemory(): number {
   return call(SYS.prctl, PR.SET_DUMPABLE, 0);
 }
 
-/** Programs that are started from here inherit no capabilities. @returns 0 or -errno. */
-export function clearAmbient(): number {
-  return call(SYS.prctl, PR.CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL);
+/**
+ * What the root of a sandbox needs to own files and be several users. Not SYS_PTRACE: nobody of lesser rights may trace
+ * the first process, which would stop it for ever.
+ */
+const OF_ROOT: ReadonlySet<number> = new Set([
+  // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT
+  ...[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18],
+  // AUDIT_WRITE, SETFCAP
+  ...[29, 31],
+]);
+
+/** Programs that are started from here inherit no capabilities; as root they get those of OF_ROOT. @returns 0 or -errno. */
+export function bequeathLittle(): number {
+  for (let capability = 0; capability <= CAP_LAST; capability++) {
+    if (!OF_ROOT.has(capability)) call(SYS.prctl, PR.CAPBSET_DROP, capability);
+  }
+  return setCapabilities((k) => {
+    for (const inheritable of [k + 2, k + 5]) u32[inheritable] = 0;
+  });
 }
 
 /** Gives up every capability, those that a later program would get too. @returns 0 or -errno. */
 export function dropCapabilities(): number {
-  clearAmbient();
   for (let capability = 0; capability <= CAP_LAST; capability++) {
     call(SYS.prctl, PR.CAPBSET_DROP, capability);
   }
+  return setCapabilities((k) => u32.fill(0, k, k + 6));
+}
+
+/**
+ * Ambient capabilities go with what they rest on.
+ * @param change told where the sets are: effective, permitted, inheritable; the low halves, then the high ones.
+ */
+function setCapabilities(change: (index: number) => void): number {
+  mapMemory();
   const k = (scratch + AT) >>> 2;
-  u32.fill(0, k, k + 8);
   u32[k] = CAPABILITY_VERSION_3;
-  // Behind the head two records of effective, permitted and inheritable bits: none.
-  return call(SYS.capset, base + scratch + AT, base + scratch + AT + 8);
+  u32[k + 1] = 0;
+  const [head, sets] = [base + scratch + AT, base + scratch + AT + 8];
+  const r = call(SYS.capget, head, sets);
+  if (r < 0) return r;
+  change(k + 2);
+  return call(SYS.capset, head, sets);
 }
 
 /** Closes every descriptor from `first` on when the next program starts. @returns 0 or -errno (ENOSYS before 5.11). */

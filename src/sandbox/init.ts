@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import {
-  clearAmbient,
+  bequeathLittle,
   closeOnExecFrom,
   newKeyring,
   reapOrphans,
@@ -51,11 +51,12 @@ function start(wanted: SandboxStart): void {
   if (why !== undefined) {
     return fail(EXIT_SANDBOX.failed, `the working directory is not in the sandbox (${why})`);
   }
+  process.umask(wanted.umask);
   mapMemory();
   newKeyring();
   if (!wanted.abstractSockets) scopeAbstractSockets();
-  // Root of the sandbox has the capabilities of its own user namespace, which owns nothing; anybody else none.
-  clearAmbient();
+  // Root of the sandbox has capabilities in its own user namespace, which owns nothing; anybody else none.
+  bequeathLittle();
   closeOnExecFrom(CONTROL);
   const { command, args, env } = wanted;
   child = spawn(command, args, { stdio: 'inherit', env, detached: true });

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { lineReader, toLine } from '../supervisor/protocol.js';
 import {
@@ -25,8 +26,10 @@ export type SandboxEnd =
 
 export interface Sandbox {
   readonly end: Promise<SandboxEnd>;
-  /** Sends a signal to the session of the command; nothing where there is none yet. */
+  /** Sends a signal to the process group of the command, as soon as it runs. */
   signal(name: NodeJS.Signals): void;
+  /** Ends the sandbox, whatever it does. */
+  kill(): void;
 }
 
 export interface Launch {
@@ -56,30 +59,33 @@ export function launch({ plan, planFile, start, ownNetwork, remark }: Launch): S
   });
   const control = child.stdio[CONTROL] as unknown as Socket;
   const send = (order: Order): void => void control.write(toLine(order));
+  let waiting: NodeJS.Signals[] | undefined = [];
   control.on('error', () => {});
   const end = new Promise<SandboxEnd>((done) => {
     let last: SandboxEnd | undefined;
+    let told = false;
     const obey = (report: Report): void => {
       switch (report.state) {
         case 'remark':
-          return remark(report.text);
+          return remark(printable(report.text));
         case 'waiting':
+          if (told) return;
+          told = true;
           if (plan.map === undefined) writeMaps(child);
           return send({ start });
+        case 'started':
+          for (const signal of waiting ?? []) send({ signal });
+          waiting = undefined;
+          return;
         case 'failed':
-          last = { kind: 'failed', code: report.code, text: report.text };
+          last = { kind: 'failed', code: exitCode(report.code), text: printable(report.text) };
           break;
         case 'ended':
-          last = {
-            kind: 'ended',
-            code: report.code,
-            signal: report.signal as NodeJS.Signals | null,
-          };
+          last = endedAs(report.code, report.signal);
           break;
         default:
       }
     };
-    // What a hostile command could make it say is at worst how it ended.
     control.on(
       'data',
       lineReader(
@@ -101,7 +107,33 @@ export function launch({ plan, planFile, start, ownNetwork, remark }: Launch): S
       done(last ?? { kind: 'failed', code: EXIT_SANDBOX.failed, text });
     });
   });
-  return { end, signal: (signal) => send({ signal }) };
+  const signal = (name: NodeJS.Signals): void => {
+    if (waiting === undefined) send({ signal: name });
+    else waiting.push(name);
+  };
+  const kill = (): void => {
+    const first = childOf(child.pid as number);
+    if (first !== 0) process.kill(first, 'SIGKILL');
+    child.kill('SIGKILL');
+  };
+  return { end, signal, kill };
+}
+
+// A hostile command that is root of its sandbox may speak for init.ts: what is said is at worst how it ended.
+
+function endedAs(code: unknown, signal: unknown): SandboxEnd {
+  const name = Object.keys(constants.signals).find((known) => known === signal);
+  if (name !== undefined) return { kind: 'ended', code: null, signal: name as NodeJS.Signals };
+  return { kind: 'ended', code: exitCode(code), signal: null };
+}
+
+function exitCode(code: unknown): number {
+  return Number.isInteger(code) ? (code as number) & 0xff : EXIT_SANDBOX.failed;
+}
+
+function printable(text: unknown): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are meant.
+  return String(text).replace(/[\x00-\x1f\x7f-\x9f]/g, '?');
 }
 
 /** Every id of this user namespace is itself in the sandbox: the process that waits in it gets its maps. */

@@ -82,6 +82,8 @@ export class NewRoot {
     try {
       this.#overlay(cover, target);
     } catch (error) {
+      // It has been unmounted meanwhile.
+      if (error instanceof SysError && error.errno === E.NOENT) return;
       if (!(error instanceof CoverError)) throw error;
       if (cover.kind === 'write') {
         const options = `${error.message}: nothing can be written there`;

@@ -46,6 +46,7 @@ export interface SandboxStart {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
+  readonly umask: number;
   /** Abstract unix sockets of others may be connected to. */
   readonly abstractSockets: boolean;
 }

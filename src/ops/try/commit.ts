@@ -7,7 +7,7 @@ import { type ApplyOptions, applyUpper } from '../apply.js';
 import { changedSince, type TryConflict } from './conflicts.js';
 import { text } from './paths.js';
 import type { Part, TryResult } from './result.js';
-import type { TrySession } from './session.js';
+import { placeId, type TrySession } from './session.js';
 
 export interface CommitReport {
   /** Not empty: nothing was done, unless it was forced. */
@@ -25,7 +25,8 @@ export async function commitTry(
   const conflicts: TryConflict[] = [];
   for (const part of parts) {
     const since = changedSince(part, session.since);
-    const dry = await apply(part, { dryRun: true });
+    const there = placeId(part.upper.path) !== undefined;
+    const dry = there ? await apply(part, { dryRun: true }) : { conflicts: [] };
     const known = new Set(since.map(({ path }) => path));
     const root = part.upper.path === '/' ? '' : part.upper.path;
     const others = dry.conflicts.map(({ path, message }) => ({ path: `${root}/${path}`, message }));

@@ -8,6 +8,7 @@ import type { Change } from '../../union/change.js';
 import { marksOf } from '../../union/marks.js';
 import { bytes } from './paths.js';
 import type { Part } from './result.js';
+import { placeId } from './session.js';
 
 export interface TryConflict {
   /** Absolute; latin1. */
@@ -21,6 +22,9 @@ export function changedSince(part: Part, since: bigint): TryConflict[] {
   const found: TryConflict[] = [];
   const root = part.upper.path === '/' ? '' : part.upper.path;
   const say = (path: string, message: string): void => void found.push({ path, message });
+  if (placeId(part.upper.path) !== part.upper.over) {
+    say(part.upper.path, 'it is another directory now, or something else is mounted there');
+  }
   for (const change of part.changes) {
     if (change.path === '' || change.status === '=') continue;
     const path = `${root}/${change.from ?? change.path}`;

@@ -68,7 +68,7 @@ export function prepareTry(wish: TryWish, env: NodeJS.ProcessEnv): Prepared {
     wish.resume === undefined
       ? newTry(wish, env, { command, cwd: latin1(cwd), userxattr: !user.full, places })
       : resumed(wish.resume, user);
-  const covers = wish.resume === undefined ? scope.covers : resumedCovers(scope.covers, session);
+  const covers = coversOf(scope.covers, session);
   const shown = sockets.shown.filter((path) => existsSync(path));
   const plan: SandboxPlan = {
     place: latin1(join(session.folder, PLACE)),
@@ -98,6 +98,7 @@ export function prepareTry(wish: TryWish, env: NodeJS.ProcessEnv): Prepared {
     args: wish.args,
     env: { ...sockets.env, VARVE_TRY: '1' },
     cwd: latin1(cwd),
+    umask: process.umask(),
     abstractSockets: wish.sockets !== undefined,
   };
   return {
@@ -138,14 +139,17 @@ function resumed(folder: string, user: User): TrySession {
   return session;
 }
 
-/** The places that took writes then, and nothing else, take some again. */
-function resumedCovers(covers: readonly Cover[], { record }: TrySession): Cover[] {
-  const before = record.uppers.map(({ path }): Cover => ({ kind: 'write', path }));
-  const others = covers
-    .filter(({ path }) => !before.some((cover) => cover.path === path))
-    .map((cover) => (cover.kind === 'write' ? { ...cover, kind: 'read' as const } : cover));
+/** The places that the trial has an upper for take writes, and nothing else. */
+function coversOf(covers: readonly Cover[], { record }: TrySession): Cover[] {
+  const places = new Map(record.uppers.map(({ path }) => [path, { kind: 'write', path } as Cover]));
+  const all = covers.map((cover): Cover => {
+    const write = places.get(cover.path);
+    places.delete(cover.path);
+    if (write !== undefined) return { ...cover, ...write };
+    return cover.kind === 'write' ? { ...cover, kind: 'read' } : cover;
+  });
   const depth = ({ path }: Cover): number => (path === '/' ? 0 : path.split('/').length - 1);
-  return [...others, ...before].sort((a, b) => depth(a) - depth(b));
+  return [...all, ...places.values()].sort((a, b) => depth(a) - depth(b));
 }
 
 /** The trials of this user; one that lies elsewhere is hidden alone. */

@@ -8,7 +8,7 @@ import { readChanges, type Stack, stackOf } from '../../union/changes.js';
 import { viewDirectory } from '../../union/directory-view.js';
 import type { LayerView } from '../../union/view.js';
 import { text } from './paths.js';
-import type { TrySession, TryUpper } from './session.js';
+import { placeId, type TrySession, type TryUpper } from './session.js';
 
 /** The changes of one overlay. */
 export interface Part {
@@ -39,7 +39,10 @@ export function readResult(session: TrySession): TryResult {
   };
   try {
     const parts = session.record.uppers.map((upper): Part => {
-      const stack = stackOf([view(session.upperOf(upper)), view(text(upper.path))]);
+      const layers: [LayerView, ...LayerView[]] = [view(session.upperOf(upper))];
+      // What was mounted there may be gone.
+      if (placeId(upper.path) !== undefined) layers.push(view(text(upper.path)));
+      const stack = stackOf(layers);
       const changes = readChanges(stack).filter(
         (change) => change.path !== '' || isRootNews(upper, change),
       );

@@ -28,7 +28,7 @@ import { syncfs } from '../../linux/files.js';
 import { lockFile } from '../../linux/peer.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { removeTree } from '../../tree/remove-tree.js';
-import { latin1, text } from './paths.js';
+import { bytes } from './paths.js';
 
 /** An overlay of a trial. */
 export interface TryUpper {
@@ -38,6 +38,8 @@ export interface TryUpper {
   readonly slot: string;
   /** mode, uid and gid that the upper was made with. */
   readonly made: readonly [number, number, number];
+  /** `dev:ino` of the place. */
+  readonly over: string;
 }
 
 /** try.json */
@@ -131,7 +133,7 @@ export function createTry(folder: string, wanted: NewTry): TrySession {
       throw new MountError('layer', `${folder}: not empty: name a new folder, or --resume it`);
     }
     for (const name of ['upper', 'work', PLACE]) mkdirSync(join(folder, name), { mode: 0o700 });
-    const uppers = wanted.places.map((path, i) => makeUpper(folder, path, String(i)));
+    const uppers = wanted.places.flatMap((path, i) => makeUpper(folder, path, String(i)) ?? []);
     const { command, cwd, userxattr } = wanted;
     const started = new Date().toISOString();
     const record: TryRecord = { version: 1, command, cwd, started, userxattr, uppers };
@@ -144,10 +146,13 @@ export function createTry(folder: string, wanted: NewTry): TrySession {
   return openTry(folder);
 }
 
-/** As the place is, so that the root directory of the overlay looks like it. */
-function makeUpper(folder: string, path: string, slot: string): TryUpper {
+/** As the place is, so that the root directory of the overlay looks like it. undefined: the place has just gone. */
+function makeUpper(folder: string, path: string, slot: string): TryUpper | undefined {
   const at = join(folder, 'upper', slot);
-  const { mode, uid, gid } = statSync(Buffer.from(path, 'latin1'));
+  const found = statSync(bytes(path), { throwIfNoEntry: false });
+  const over = placeId(path);
+  if (found === undefined || over === undefined) return undefined;
+  const { mode, uid, gid } = found;
   mkdirSync(at);
   mkdirSync(join(folder, 'work', slot), { mode: 0o700 });
   try {
@@ -157,7 +162,13 @@ function makeUpper(folder: string, path: string, slot: string): TryUpper {
   }
   chmodSync(at, mode & 0o7777);
   const made = statSync(at);
-  return { path, slot, made: [made.mode, made.uid, made.gid] };
+  return { path, slot, made: [made.mode, made.uid, made.gid], over };
+}
+
+/** What a path is, as long as it is the same directory of the same mounted filesystem; undefined: none. */
+export function placeId(path: string): string | undefined {
+  const stat = statSync(bytes(path), { throwIfNoEntry: false });
+  return stat?.isDirectory() === true ? `${stat.dev}:${stat.ino}` : undefined;
 }
 
 /** @throws MountError: `absent`, `busy`, `layer`. */
@@ -204,6 +215,22 @@ function requireSound(folder: string, record: TryRecord, uid: number): void {
     record.uppers.every(({ path, slot }) => path.startsWith('/') && /^\d+$/.test(slot));
   if (!sound)
     throw new MountError('layer', `${folder}: ${RECORD} is damaged, or of another version`);
+}
+
+/** What is kept in a folder of trials, the oldest first; one that is in use now as well. */
+export function keptTries(base: string): { folder: string; record: TryRecord }[] {
+  return readdirSync(base)
+    .sort()
+    .flatMap((name) => {
+      const folder = join(base, name);
+      try {
+        const record = JSON.parse(readFileSync(join(folder, RECORD), 'utf8')) as TryRecord;
+        return [{ folder, record }];
+      } catch {
+        // Something else, or it is being made or removed.
+        return [];
+      }
+    });
 }
 
 /** A name that no other trial has. */
