@@ -15,8 +15,7 @@ import { requireName, requirePlace } from '../store/images.js';
 import { Store } from '../store/store.js';
 import { extractTree } from '../tree/extract.js';
 import { writeTar } from '../tree/tar-write.js';
-import { remove, type TreeNode, walk } from '../tree/tree.js';
-import { replaceSockets } from '../union/oci-form.js';
+import { add, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
 
 export type TreeOutput =
   | { readonly kind: 'directory' | 'image' | 'tar'; readonly path: string }
@@ -152,13 +151,13 @@ export async function writeTree(
   }
 }
 
-/** @returns how many there were. */
+/** @param isLayer a whiteout takes the place of each: it may hide something below. @returns how many there were. */
 function leaveSocketsOut(tree: TreeNode, isLayer: boolean): number {
-  if (isLayer) return replaceSockets(tree);
   let sockets = 0;
   walk(tree, (_path, node, parent, name) => {
     if (parent === undefined || (node.mode & S.IFMT) !== S.IFSOCK) return;
     remove(parent, name);
+    if (isLayer) add(parent, name, makeNode(S.IFCHR));
     sockets++;
   });
   return sockets;

@@ -8,7 +8,19 @@ import { cstrlen, getBytes, u8, u32 } from '../linux/memory.js';
 import { linkName, look, openPath } from '../linux/named.js';
 import { ATTR_SIZE, Attr, attrFromStat } from '../vfs/attr.js';
 import { keepBytes } from '../vfs/names.js';
-import { F, FLAG, get, hasFlag, keptField, nodeidHi, nodeidLo, nodesEnd, put, ROOT, setFlag } from '../vfs/nodes.js';
+import {
+  F,
+  FLAG,
+  get,
+  hasFlag,
+  keptField,
+  nodeidHi,
+  nodeidLo,
+  nodesEnd,
+  put,
+  ROOT,
+  setFlag,
+} from '../vfs/nodes.js';
 import { hiddenName } from './kept.js';
 import { pathOf, pathsOf } from './open-files.js';
 import { isDir } from './places.js';

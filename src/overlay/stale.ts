@@ -14,7 +14,10 @@ export const STALE = '#stale';
 
 export interface StaleNames {
   /** Nodeids of directories, and names in them, latin1. */
-  readonly names: readonly { readonly dir: readonly [number, number]; readonly names: readonly string[] }[];
+  readonly names: readonly {
+    readonly dir: readonly [number, number];
+    readonly names: readonly string[];
+  }[];
   /** Nodeids of files that have no name any more. */
   readonly lost: readonly (readonly [number, number])[];
 }
@@ -65,7 +68,8 @@ function* tell(o: Overlay, { names, lost }: StaleNames): Generator<void, void> {
 function staysDirectory(o: Overlay, parent: number, name: string): boolean {
   const child = findName(parent, LISTED_NAME, putBytes(LISTED_NAME, name));
   if (child === 0 || !isDir(resolve(child))) return false;
-  if (o.settle(child) === 0 || hasFlag(child, FLAG.ORPHAN) || get(child, F.name) === 0) return false;
+  if (o.settle(child) === 0 || hasFlag(child, FLAG.ORPHAN) || get(child, F.name) === 0)
+    return false;
   o.host.invalInode(nodeidLo(child), nodeidHi(child), -1, 0);
   return true;
 }

@@ -14,9 +14,16 @@ import { openUpperFiles } from '../overlay/open-files.js';
 import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orders.js';
 import type { StackChange } from '../supervisor/protocol.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
-import { MountError } from './errors.js';
 import { forgetDiscarded, isBelow, planDiscard, takeAway } from './discard.js';
-import { type FreezePlace, finishFreeze, freeze, takeAll, TooMuch, whereUpperIs } from './freeze.js';
+import { MountError } from './errors.js';
+import {
+  type FreezePlace,
+  finishFreeze,
+  freeze,
+  TooMuch,
+  takeAll,
+  whereUpperIs,
+} from './freeze.js';
 import {
   type ChangeTold,
   COPY_BUDGET,

@@ -16,8 +16,8 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { mountAt } from '../../src/linux/mountinfo.js';
-import type { MountReport } from '../../src/stack/status.js';
 import type { WhyAnswer } from '../../src/ops/why.js';
+import type { MountReport } from '../../src/stack/status.js';
 import { CONTENT, MTIME, type SampleStore, sampleStore } from '../support/composefs.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
