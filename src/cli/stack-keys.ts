@@ -13,6 +13,20 @@ import type { Arguments } from './args.js';
 /** As named-edit.ts takes them. */
 export type Keys = Record<string, string | boolean | unknown[] | Record<string, unknown>>;
 
+/** The keys of a stack in the order in which a new one has them. */
+export const ORDER: readonly string[] = [
+  'description',
+  'base',
+  'layers',
+  'data',
+  'upper',
+  'workdir',
+  'mount',
+  'mode',
+  'create',
+  'options',
+];
+
 /** What the flags say; keys that no flag is about are absent. @throws MountError of kind `option`. */
 export function keysOf(given: Arguments, folder: string): Keys {
   const spell = (path: string): string => spellOperand(path, folder);
@@ -65,7 +79,9 @@ export function keysOf(given: Arguments, folder: string): Keys {
   single('mode', given.value('mode'));
   if (given.has('create')) keys['create'] = true;
   if (Object.keys(options).length > 0) keys['options'] = options;
-  return keys;
+  return Object.fromEntries(
+    ORDER.flatMap((key) => (key in keys ? [[key, keys[key]]] : [])),
+  ) as Keys;
 }
 
 /** `stack:NAME`, `image:IMAGE`, or a path. */

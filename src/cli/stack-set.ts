@@ -10,20 +10,7 @@ import { changeStacks, pathsOfLayers, updateStack } from '../stack/named-write.j
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, remark } from './output.js';
-import { type Keys, keysOf } from './stack-keys.js';
-
-const KEYS = [
-  'description',
-  'base',
-  'layers',
-  'data',
-  'upper',
-  'workdir',
-  'mount',
-  'mode',
-  'create',
-  'options',
-];
+import { type Keys, keysOf, ORDER } from './stack-keys.js';
 
 export async function run(given: Arguments): Promise<number> {
   const name = given.operands[0] as string;
@@ -60,9 +47,9 @@ async function setKeys(
     for (const key of unset) {
       const option = /^options\.(.+)$/.exec(key)?.[1];
       if (option !== undefined) draft.setOption(name, option, undefined);
-      else if (KEYS.includes(key)) draft.set(name, key, undefined);
+      else if (ORDER.includes(key)) draft.set(name, key, undefined);
       else {
-        const known = `${KEYS.join(', ')}, options.NAME`;
+        const known = `${ORDER.join(', ')}, options.NAME`;
         throw new MountError('option', `--unset=${key}: no such key: one of ${known}`);
       }
     }

@@ -51,6 +51,8 @@ export function stateOf(
   if (mount.layers === undefined || mount.state === 'lost') {
     return { state: 'failed', mountpoint, mount, why: 'its supervisor is gone' };
   }
+  // Somebody is mounting it this moment.
+  if (mount.entry === undefined) return { state: 'down', mountpoint };
   try {
     const differences = compare(requestOf(stack, file, defaults), mount, mountpoint);
     if (differences.length === 0) return { state: 'up', mountpoint, mount };

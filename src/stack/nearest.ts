@@ -2,10 +2,10 @@
 // Used where a name of a file or a command line is unknown, to make a suggestion.
 // Distance: Damerau and Levenshtein's, with swaps of neighbours (optimal string alignment).
 
-/** @returns undefined when nothing is close: more than a third of the letters differ. */
+/** @returns undefined when nothing is close: more than a third of the letters differ, or all of them. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let least = Math.max(1, Math.floor(word.length / 3)) + 1;
+  let least = Math.min(word.length - 1, Math.max(1, Math.floor(word.length / 3))) + 1;
   for (const candidate of known) {
     if (Math.abs(candidate.length - word.length) >= least) continue;
     const d = distance(word.toLowerCase(), candidate.toLowerCase());

@@ -2,19 +2,14 @@
 // Under test: src/cli/{up,down,stack*}.ts and the names in status, umount, why, check, reload.
 
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite, test } from 'node:test';
+import { test } from 'node:test';
+import { parseArguments } from '../../src/cli/args.js';
+import { commandNamed } from '../../src/cli/commands.js';
+import { exitCodeOf, lineOf } from '../../src/cli/exit-codes.js';
 import { mountAt } from '../../src/linux/mountinfo.js';
 import { installVarve } from '../clients/installed.js';
 import { privately } from '../clients/private.js';
@@ -129,7 +124,7 @@ test('a name does where a mount point does; ./NAME is the path', { skip }, (t) =
   assert.match(checked.out, /changes: fits its lowers/);
   const none = run('status', 'bare');
   assert.equal(none.code, 2);
-  assert.match(none.err, /varve\.yaml:12:\d+: bare: it has no mount: /);
+  assert.match(none.err, /varve\.yaml:13:\d+: bare: it has no mount: /);
 });
 
 test('what is up otherwise than the file says stays, and is told', { skip }, (t) => {
@@ -156,7 +151,7 @@ test('what is up otherwise than the file says stays, and is told', { skip }, (t)
 test('one that cannot be mounted keeps only those from it that stand on it', { skip }, (t) => {
   const { run, at, states } = place(
     t,
-    `${FILE}  alone: {layers: [base, top], mount: m/alone, create: true}\n  broken: {layers: [nowhere], mount: m}\n`,
+    `${FILE}  alone: {layers: [base, top], mount: m/alone, create: true}\n  broken: {layers: [nowhere], mount: z}\n`,
   );
   // The layer of `view` is there, but `os` has none of its own.
   const text = readFileSync(at('varve.yaml'), 'utf8');
@@ -216,125 +211,63 @@ test('something else at the mount point is left alone', {
   assert.equal(run('stack', 'ls').code, 0);
 });
 
-suite('which file', () => {
-  const named = (name: string): string => `stacks: {${name}: {layers: [x]}}\n`;
-
-  test('--file, then $VARVE_FILE, then here and above, then the own one', (t) => {
-    const { env, folder, at } = cliPlace(t);
-    mkdirSync(at('a/b/c'), { recursive: true });
-    mkdirSync(at('config/varve'), { recursive: true });
-    for (const [path, name] of [
-      ['flag.yaml', 'flag'],
-      ['env.yaml', 'env'],
-      ['a/varve.yaml', 'above'],
-      ['config/varve/varve.yaml', 'own'],
-    ] as const) {
-      writeFileSync(at(path), named(name));
-    }
-    const own = { ...env, XDG_CONFIG_HOME: at('config') };
-    const names = (cwd: string, more: NodeJS.ProcessEnv, ...args: string[]): string =>
-      runIn(at(cwd), { ...own, ...more }, 'stack', 'ls', '-q', ...args).out.trim();
-    const both = { VARVE_FILE: at('env.yaml') };
-    assert.equal(names('a/b/c', both, '--file', at('flag.yaml')), 'flag');
-    assert.equal(names('a/b/c', both), 'env');
-    assert.equal(names('a/b/c', {}), 'above');
-    assert.equal(names('.', {}), 'own');
-    const none = runIn(folder, { ...env, XDG_CONFIG_HOME: at('none') }, 'stack', 'ls');
-    assert.ok(none.code === 6 || existsSync('/etc/varve/varve.yaml'), none.err);
-    assert.equal(runIn(folder, { ...env, VARVE_FILE: at('gone') }, 'stack', 'ls').code, 6);
-    assert.equal(runIn(folder, { ...env, VARVE_FILE: '' }, 'stack', 'ls').code, 2);
-  });
-
-  test("somebody else's file on the way up is not believed", {
-    skip: requires({ root: true }),
-  }, (t) => {
-    const { env, at } = cliPlace(t);
-    mkdirSync(at('below'));
-    const path = at('varve.yaml');
-    writeFileSync(path, named('theirs'));
-    chownSync(path, 1234, 1234);
-    const ask = (more: NodeJS.ProcessEnv = {}, ...args: string[]) =>
-      runIn(at('below'), { ...env, ...more }, 'stack', 'ls', '-q', ...args);
-    const refused = ask();
-    assert.equal(refused.code, 4);
-    assert.match(
-      refused.err,
-      /varve\.yaml: it belongs to user 1234: name it with --file if you trust it/,
-    );
-    assert.equal(ask({}, '--file', path).out, 'theirs\n');
-    assert.equal(ask({ SUDO_UID: '1234' }).out, 'theirs\n');
-    chownSync(path, 0, 0);
-    chmodSync(path, 0o666);
-    assert.match(ask().err, /everybody may write to it/);
-    chmodSync(path, 0o644);
-    assert.equal(ask().out, 'theirs\n');
-    // A path is a path whatever lies around.
-    chownSync(path, 1234, 1234);
-    mkdirSync(at('below/m'));
-    const status = runIn(at('below'), env, 'status', 'm');
-    assert.match(status.err, /\/below\/m: not a varve mount/);
-  });
-});
-
-function cliPlace(t: { after(fn: () => void): void }): Cli & { at(path: string): string } {
-  const folder = tempDir(t);
-  const cli = cliIn(folder);
-  return { ...cli, at: (path) => join(folder, path) };
-}
-
-/** As Cli.run, from another folder and with another environment. */
-function runIn(
-  cwd: string,
-  env: NodeJS.ProcessEnv,
+/** One command in this process, in a folder and with variables. What it prints is not looked at. */
+async function attempt(
+  folder: string,
+  env: Record<string, string>,
   ...args: string[]
-): { code: number | null; out: string; err: string } {
-  const ran = spawnSync(process.execPath, [MAIN, ...args], {
-    cwd,
-    env,
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { code: ran.status, out: ran.stdout, err: ran.stderr };
+): Promise<{ code: number; err: string }> {
+  const before = process.cwd();
+  const name = `stack ${args[0]}`;
+  try {
+    process.chdir(folder);
+    Object.assign(process.env, env);
+    const flags = commandNamed(name)?.flags ?? [];
+    const given = parseArguments([...args.slice(1), '--quiet'], flags);
+    const { run } = await import(`../../src/cli/stack-${args[0]}.js`);
+    return { code: await run(given), err: '' };
+  } catch (error) {
+    return { code: exitCodeOf(error), err: lineOf(error) };
+  } finally {
+    for (const key of Object.keys(env)) delete process.env[key];
+    process.chdir(before);
+  }
 }
 
-test('add writes what is said, relative to the file, and set, rename and rm change it', (t) => {
-  const { run, at, folder } = cliPlace(t);
-  mkdirSync(at('sub'));
-  const text = (): string => readFileSync(at('varve.yaml'), 'utf8');
-  assert.equal(
-    run(
-      'stack',
-      'add',
-      'one',
-      '-l',
-      'sub/a',
-      '-l',
-      '/b',
-      '-l',
-      '${WHERE}/c',
-      '-m',
-      'sub/../m',
-      '-d',
-      'the first',
-    ).code,
-    0,
+test('add writes what is said, relative to the file; set changes it', async (t) => {
+  const folder = tempDir(t);
+  mkdirSync(join(folder, 'sub'));
+  const text = (): string => readFileSync(join(folder, 'varve.yaml'), 'utf8');
+  const call = async (...args: string[]): Promise<void> => {
+    assert.deepEqual(await attempt(folder, { WHERE: '/w' }, ...args), { code: 0, err: '' });
+  };
+  await call(
+    'add',
+    'one',
+    '-l',
+    'sub/a',
+    '-l',
+    '/b',
+    '-l',
+    '${WHERE}/c',
+    '-m',
+    'sub/../m',
+    '-d',
+    'the first',
   );
-  assert.equal(
-    run(
-      'stack',
-      'add',
-      'two',
-      '-b',
-      'one',
-      '-l',
-      'stack:one',
-      '-o',
-      `lowerdir=x\\:y::d,upperdir=${folder}/u,workdir=w,noatime,timeout=5`,
-    ).code,
-    0,
+  await call(
+    'add',
+    'two',
+    '-b',
+    'one',
+    '-l',
+    'stack:one',
+    '-o',
+    `lowerdir=x\\:y::d,upperdir=${folder}/u,workdir=w,noatime,timeout=5`,
   );
-  assert.ok(
-    text().endsWith(`stacks:
+  const first = `# Named stacks of varve: \`varve up NAME\` mounts one, \`varve stack check\` checks this file.
+version: 1
+stacks:
   one:
     description: the first
     layers:
@@ -342,7 +275,8 @@ test('add writes what is said, relative to the file, and set, rename and rm chan
       - /b
       - \${WHERE}/c
     mount: m
-  two:
+`;
+  const second = `  two:
     base: one
     layers:
       - stack: one
@@ -354,15 +288,22 @@ test('add writes what is said, relative to the file, and set, rename and rm chan
     options:
       noatime: true
       timeout: "5"
-`) || process.env['WHERE'] === undefined,
+`;
+  assert.equal(text(), first + second);
+  await call('set', 'one', '--push', 'p', '--drop', '/b', '--unset', 'description', '--create');
+  assert.equal(
     text(),
+    first
+      .replace('    description: the first\n', '')
+      .replace('      - sub/a\n      - /b\n', '      - p\n      - sub/a\n')
+      .replace('    mount: m\n', '    mount: m\n    create: true\n') + second,
   );
 });
 
-test('what add, set, rename and rm refuse', (t) => {
-  const { run, at } = cliPlace(t);
+test('what add, set, rename and rm refuse, with the file as it was', async (t) => {
+  const folder = tempDir(t);
   const rows: [string[], number, RegExp][] = [
-    [['add', 'a', '-l', 'x', '-m', 'm'], 0, /a is in .*varve\.yaml/],
+    [['add', 'a', '-l', 'x', '-m', 'm'], 0, /^$/],
     [
       ['add', 'a', '-l', 'y'],
       5,
@@ -374,29 +315,30 @@ test('what add, set, rename and rm refuse', (t) => {
     [
       ['add', 'b', '-l', 'y', '-o', 'metacopy=maybe'],
       2,
-      /nothing was written.*metacopy: "maybe": must be one of on, off/,
+      /metacopy: "maybe": must be one of on, off/,
     ],
     [['add', 'b', '-l', 'image:os'], 2, /name it with --store/],
+    [['add', 'b', '-l', ''], 2, /an empty path/],
     [['add', 'b', '-b', 'c'], 2, /nothing was written.*base: no stack c/],
     [['set', 'c', '-u', 'u'], 6, /c: no such stack in .*: it has a/],
     [['set', 'a'], 2, /nothing to set/],
     [['set', 'a', '--unset', 'uper'], 2, /--unset=uper: no such key: one of description, /],
     [['set', 'a', '--drop', 'z'], 6, /\/z: is no layer of it/],
-    [['set', 'a', '-u', 'u', '-o', 'ro', '--unset', 'mount'], 0, /a is changed/],
-    [['set', 'a', '--push', 'p', '--drop', 'x'], 0, /a is changed/],
-    [['rename', 'a', 'b'], 0, /a is called b/],
-    [['rename', 'a', 'b'], 6, /a: no such stack/],
-    [['rm', 'a'], 6, /a: no such stack/],
-    [['rm', 'b'], 0, /b: no longer in/],
+    [['set', 'a', '-u', 'u', '-o', 'ro', '--unset', 'mount'], 0, /^$/],
+    [['add', 'b', '-b', 'a', '-l', 'q'], 0, /^$/],
+    [['rm', 'a'], 5, /a: b builds on it: remove or change that first/],
+    [['rename', 'a', 'b'], 5, /has it already: take another name/],
+    [['rename', 'a', 'c'], 0, /^$/],
+    [['rename', 'a', 'd'], 6, /a: no such stack/],
+    [['rm', 'b', 'c'], 0, /^$/],
   ];
   let before = '';
   for (const [args, code, message] of rows) {
-    const ran = run('stack', ...args);
-    assert.equal(ran.code, code, `${args.join(' ')}: ${ran.err}`);
-    assert.match(ran.err, message);
-    assert.match(ran.err, /^[^\n]*\n$/);
-    const after = readFileSync(at('varve.yaml'), 'utf8');
-    if (code !== 0) assert.equal(after, before, args.join(' '));
+    const said = await attempt(folder, {}, ...args);
+    assert.equal(said.code, code, `${args.join(' ')}: ${said.err}`);
+    assert.match(said.err, message);
+    const after = readFileSync(join(folder, 'varve.yaml'), 'utf8');
+    assert.equal(after === before, code !== 0, args.join(' '));
     before = after;
   }
 });
@@ -441,12 +383,12 @@ test('a printed unit and a line of fstab mount what up would mount', {
     `mount -t overlay helpers -o lowerdir=${at('sbin')}:/usr/sbin /usr/sbin
      cd ${at('.')}
      for how in "-T fstab ${at('m/os')}" "-t fuse.varve varve ${at('m/os')} -o ${options}"; do
-       mount $how; cat m/os/a; echo; node ${MAIN} stack ls | awk '$1 == "os" { print $2 }'
-       node ${MAIN} down -q os
+       mount $how; cat m/os/a; echo; ${package_.varve} stack ls | awk '$1 == "os" { print $2, $3 } /^os:/'
+       ${package_.varve} down -q os
      done`,
     { env },
   );
-  assert.equal(said, 'top\nup\ntop\nup\n');
+  assert.equal(said, `top\nup ${at('m/os')}\n`.repeat(2));
 });
 
 test('a composefs image of a store, by itself and below a layer', {

@@ -2,7 +2,17 @@
 // Under test: src/stack/named-{parse,expand,stacks,order,schema}.ts. No file and no mount is needed.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Ajv } from 'ajv';
@@ -10,8 +20,10 @@ import fc from 'fast-check';
 import { schemaText } from '../../src/cli/stack-schema.js';
 import { MountError } from '../../src/stack/errors.js';
 import { expandPath, unexpandPath } from '../../src/stack/named-expand.js';
+import { findStackFile } from '../../src/stack/named-find.js';
 import { downOrder, upOrder } from '../../src/stack/named-order.js';
 import { optionText } from '../../src/stack/named-request.js';
+import { resolveStack } from '../../src/stack/named-resolve.js';
 import {
   type Stack,
   type StackFile,
@@ -20,6 +32,8 @@ import {
   stacksOf,
 } from '../../src/stack/named-stacks.js';
 import { nearest } from '../../src/stack/nearest.js';
+import { requires } from '../support/requires.js';
+import { tempDir } from '../support/temp.js';
 
 const ENV = { HOME: '/home/u', WHERE: 'there', EMPTY: '' };
 const read = (text: string | Uint8Array): Promise<StackFile> =>
@@ -310,7 +324,7 @@ stacks:
       [
         'lowerdir=/etc/v/a\\:b\\,c\\\\d',
         'upperdir=/etc/v/u\\,v',
-        'workdir=/etc/v/w\\\\',
+        'workdir=/etc/v/w\\\\/',
         'writeback=0',
         'fsync=0',
         'uidmapping=0:1:2',
@@ -440,6 +454,69 @@ suite('the schema', () => {
     assert.ok(blocks.length > 0);
     for (const block of blocks)
       await stacksOf(Buffer.from(block), '/etc/v/varve.yaml', { ...ENV, PROJECT: 'p' });
+  });
+});
+
+suite('which file', () => {
+  const put = (path: string): string => {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, 'stacks: {here: {}}\n');
+    return path;
+  };
+
+  test('--file, then $VARVE_FILE, then here and above, then the own one', (t) => {
+    const folder = tempDir(t);
+    const at = (path: string): string => join(folder, path);
+    mkdirSync(at('a/b/c'), { recursive: true });
+    const find = (cwd: string, env: NodeJS.ProcessEnv, file?: string): string | undefined =>
+      findStackFile({ cwd: at(cwd), env, file });
+    assert.equal(find('a/b/c', { VARVE_FILE: '../e' }, 'f'), at('a/b/c/f'));
+    assert.equal(find('a/b/c', { VARVE_FILE: '../e' }), at('a/b/e'));
+    put(at('a/varve.yaml'));
+    put(at('config/varve/varve.yaml'));
+    put(at('home/.config/varve/varve.yaml'));
+    assert.equal(find('a/b/c', {}), at('a/varve.yaml'));
+    assert.equal(
+      find('.', { XDG_CONFIG_HOME: at('config'), HOME: at('home') }),
+      at('config/varve/varve.yaml'),
+    );
+    assert.equal(find('.', { HOME: at('home') }), at('home/.config/varve/varve.yaml'));
+    assert.throws(() => find('a', { VARVE_FILE: '' }), /\$VARVE_FILE: is empty/);
+    assert.throws(() => find('a', {}, ''), /--file: is empty/);
+  });
+
+  test("somebody else's file on the way up is not believed", {
+    skip: requires({ root: true }),
+  }, async (t) => {
+    const folder = tempDir(t);
+    mkdirSync(join(folder, 'below/m'), { recursive: true });
+    const path = put(join(folder, 'varve.yaml'));
+    const cwd = join(folder, 'below');
+    const find = (env: NodeJS.ProcessEnv = {}, file?: string): string | undefined =>
+      findStackFile({ cwd, env, file });
+    chownSync(path, 1234, 1234);
+    assert.throws(find, {
+      kind: 'permission',
+      message: `${path}: it belongs to user 1234: name it with --file if you trust it`,
+    });
+    assert.equal(find({}, path), path);
+    assert.equal(find({ SUDO_UID: '1234' }), path);
+    // A path is a path, whatever lies around; a name is not looked for there.
+    const word = (text: string) => resolveStack(join(cwd, text), { cwd, env: {} });
+    assert.deepEqual(await word('m'), { kind: 'path', path: join(cwd, 'm') });
+    await assert.rejects(resolveStack('here', { cwd, env: {} }), /it belongs to user 1234/);
+    chownSync(path, 0, 0);
+    chmodSync(path, 0o666);
+    assert.throws(find, /everybody may write to it/);
+    chmodSync(path, 0o644);
+    assert.equal(find(), path);
+    assert.equal((await resolveStack('here', { cwd, env: {} })).kind, 'stack');
+    assert.equal((await resolveStack('./here', { cwd, env: {} })).kind, 'path');
+    assert.equal((await resolveStack('there', { cwd, env: {} })).kind, 'path');
+    // Nor is a symlink of somebody else's to a file of ours: its paths would start where it lies.
+    symlinkSync(path, join(cwd, 'varve.yaml'));
+    lchownSync(join(cwd, 'varve.yaml'), 1234, 1234);
+    assert.throws(find, /below\/varve\.yaml: it belongs to user 1234/);
   });
 });
 
