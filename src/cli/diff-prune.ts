@@ -63,7 +63,7 @@ function jsonOf(
   done: Pruned,
   dropped: readonly Dropped[],
 ): object {
-  const entries = dropped.map(({ path, kind, bytes }) => {
+  const entries = [...dropped].reverse().map(({ path, kind, bytes }) => {
     const { text, bytes: pathBytes } = readable(path);
     return { path: text, pathBytes, kind, bytes };
   });
@@ -71,7 +71,8 @@ function jsonOf(
 }
 
 function textOf(upper: string, dryRun: boolean, done: Pruned, dropped: readonly Dropped[]): string {
-  const lines = dropped.map(({ path, kind, bytes }) => {
+  // What is in a directory was dropped before it.
+  const lines = [...dropped].reverse().map(({ path, kind, bytes }) => {
     const mark = kind === 'directory' ? '/' : kind === 'whiteout' ? ' (whiteout of nothing)' : '';
     return `${plain(readable(path).text)}${mark}${bytes > 0 ? `  ${size(bytes)}` : ''}`;
   });

@@ -140,7 +140,9 @@ function reasonToKeep(
   // What lies below is found by the same way as it would be without the upper's object.
   const below = before.at(change.from ?? change.path);
   const own = upper.look(change.path);
-  if (below === undefined || own === undefined) return 'opaque';
+  if (below === undefined) return 'opaque';
+  // A name that the upper has through its index only.
+  if (own === undefined) return 'links';
   return own.links > 1 || below.seen.links > 1 ? 'links' : undefined;
 }
 

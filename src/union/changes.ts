@@ -7,10 +7,11 @@ import { isDirectory, type TreeNode } from '../tree/tree.js';
 import type { Change, Status } from './change.js';
 import { compareNodes, SAME, storedBytes } from './compare.js';
 import { findNames, type Wanted } from './further-names.js';
-import { type Indexed, keyOfHandle, unionLinks } from './index-names.js';
+import { HandleMap } from './handle-map.js';
+import { type Indexed, unionLinks } from './index-names.js';
 import { hides, marksOf } from './marks.js';
 import { INDEX, join, type Place, Union, type UnionOptions } from './union.js';
-import type { LayerView, Seen } from './view.js';
+import type { Handle, LayerView, Seen } from './view.js';
 
 /** A stack whose topmost layer is to be read. */
 export interface Stack {
@@ -65,12 +66,12 @@ class Reading {
   /** Hard-linked objects of the upper, by their first name. */
   readonly #linked = new Map<string, Change>();
   /** Deleted objects that are no directories, by handle; and new ones that were copied from one. */
-  readonly #deleted = new Map<string, Change>();
+  readonly #deleted = new HandleMap<Change>();
   /** How many names the upper has of an object, by id; only where there is an index. */
   readonly #covered = new Map<string, number>();
   /** Lower objects with several names of which one was copied up or removed, by handle. */
-  readonly #lowers = new Map<string, Place>();
-  readonly #copied: { readonly origin: string; readonly index: number }[] = [];
+  readonly #lowers = new HandleMap<Place>();
+  readonly #copied: { readonly origin: Handle; readonly change: Change }[] = [];
 
   constructor(stack: Stack) {
     this.#stack = stack;
@@ -140,8 +141,8 @@ class Reading {
     const [spot] = was.spots;
     const handle = before.layers[spot.layer]?.handle(spot.at);
     if (handle === undefined) return;
-    this.#deleted.set(keyOfHandle(handle), change);
-    if (was.seen.links > 1) this.#lowers.set(keyOfHandle(handle), was);
+    this.#deleted.set(handle, change);
+    if (was.seen.links > 1) this.#lowers.set(handle, was);
   }
 
   #entry(parent: Place, base: Place | undefined, name: string, seen: Seen): void {
@@ -162,7 +163,7 @@ class Reading {
     if (seen.links > 1 && after.index !== undefined) {
       this.#covered.set(seen.id, (this.#covered.get(seen.id) ?? 0) + 1);
       const handle = was && before.layers[was.spots[0].layer]?.handle(was.spots[0].at);
-      if (handle && was.seen.links > 1) this.#lowers.set(keyOfHandle(handle), was);
+      if (handle && was.seen.links > 1) this.#lowers.set(handle, was);
     }
     const first = seen.links > 1 ? this.#linked.get(seen.id) : undefined;
     const source = was ?? this.#sourceOf(place);
@@ -172,7 +173,7 @@ class Reading {
     if (seen.links > 1 && first === undefined) this.#linked.set(seen.id, change);
     const { origin } = place.marks;
     if (change.status === 'A' && origin !== undefined) {
-      this.#copied.push({ origin: keyOfHandle(origin), index: this.#changes.length });
+      this.#copied.push({ origin, change });
     }
     this.#changes.push(change);
   }
@@ -231,20 +232,31 @@ class Reading {
   #furtherNames(): void {
     const { before, after } = this.#stack;
     const wanted: Wanted[] = [];
-    for (const indexed of after.index?.entries.values() ?? []) {
-      const lower = this.#lowers.get(indexed.key);
-      if (lower === undefined) continue;
-      const covered = this.#covered.get(indexed.seen.id) ?? 0;
-      if ((unionLinks(indexed, lower.seen.links) ?? lower.seen.links) <= covered) continue;
+    const byId = new Map<string, Indexed>();
+    for (const indexed of after.index?.entries ?? []) {
+      const { id } = indexed.seen;
+      const lower = this.#lowers.get(indexed.origin);
+      const covered = this.#covered.get(id) ?? 0;
+      const links = lower?.seen.links ?? Number.POSITIVE_INFINITY;
+      if ((unionLinks(indexed, links) ?? links) <= covered) continue;
       // Without a name in the upper it may be there for its link count alone.
-      if (covered === 0 && this.#isUnchanged(indexed, lower)) continue;
-      wanted.push({ id: indexed.seen.id, lower });
+      if (covered === 0 && lower !== undefined && this.#isUnchanged(indexed, lower)) continue;
+      byId.set(id, indexed);
+      if (lower !== undefined) {
+        wanted.push({ id, layer: lower.spots[0].layer, lowerId: lower.seen.id });
+        continue;
+      }
+      for (const [layer, view] of before.layers.entries()) {
+        const lowerId = view.named?.(indexed.origin);
+        if (lowerId !== undefined) wanted.push({ id, layer, lowerId });
+      }
     }
     if (wanted.length === 0) return;
     for (const { id, was, path } of findNames(before, wanted, this.#changes)) {
       const place = after.at(path);
       if (place?.spots[0].layer !== INDEX || place.seen.id !== id) continue;
       const first = this.#linked.get(id);
+      if (first === undefined && this.#isUnchanged(byId.get(id) as Indexed, was)) continue;
       const now = first?.after ?? after.node(place);
       const how = { expected: was.path, merged: false, link: first?.path };
       const change = this.#compared(place, now, was, how);
@@ -271,14 +283,14 @@ class Reading {
   /** New objects that were copied from a deleted one are renamed: one change in place of the two. */
   #paired(): Change[] {
     const gone = new Set<Change>();
-    for (const { origin, index } of this.#copied) {
+    const places = new Map(this.#changes.map((change, i) => [change, i]));
+    for (const { origin, change } of this.#copied) {
       const deleted = this.#deleted.get(origin);
-      const change = this.#changes[index] as Change;
       if (deleted?.before === undefined || change.after === undefined) continue;
       if ((deleted.before.mode & S.IFMT) !== (change.after.mode & S.IFMT)) continue;
       this.#deleted.delete(origin);
       gone.add(deleted);
-      this.#changes[index] = {
+      this.#changes[places.get(change) as number] = {
         ...change,
         status: 'R',
         from: deleted.from ?? deleted.path,

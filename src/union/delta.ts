@@ -111,9 +111,9 @@ class Delta {
     }
     const wanted: Wanted[] = [];
     for (const [id, { seen, spots }] of this.#taken) {
-      const [{ layer, at }] = spots;
+      const [{ layer }] = spots;
       if (layer < 1 || (this.#linked.get(id) as TreeNode).links >= seen.links) continue;
-      wanted.push({ id, lower: { seen, spots: [{ layer: layer - 1, at }] } });
+      wanted.push({ id, layer: layer - 1, lowerId: seen.id });
     }
     if (wanted.length === 0) return;
     for (const { path } of findNames(before, wanted, changes)) addIf(path);

@@ -7,7 +7,7 @@ import { O } from '../linux/constants.js';
 import { type EntryCallback, readEntries } from '../linux/dirents.js';
 import { E, SysError } from '../linux/errno.js';
 import { close, emptyPath, Statx, statAt, statBuffer, statFd } from '../linux/files.js';
-import { nameToHandle } from '../linux/handles.js';
+import { filesystemUuid, nameToHandle, openByHandle } from '../linux/handles.js';
 import { getBytes, mapMemory, putBytes, scratch, u8, u32 } from '../linux/memory.js';
 import { openBelow } from '../tree/below.js';
 import { NodeReader, type Place } from '../tree/read-node.js';
@@ -40,6 +40,7 @@ class DirectoryView implements LayerView {
   readonly marks: MarkPrefix;
   readonly #rootFd: number;
   readonly #reader: NodeReader;
+  #uuid: Uint8Array | undefined;
   /** Path to O_PATH descriptor, the one that was used longest ago first. */
   readonly #dirs = new Map<string, number>();
 
@@ -58,9 +59,7 @@ class DirectoryView implements LayerView {
     if (mode < 0) throw new SysError('stat', mode, show(path));
     const k = statBuffer() >>> 2;
     const links = u32[k + (Statx.nlink >>> 2)] as number;
-    const id = [Statx.ino, Statx.ino + 4, Statx.dev_major, Statx.dev_minor]
-      .map((field) => u32[k + (field >>> 2)])
-      .join(':');
+    const id = statId();
     try {
       return { node: this.#reader.node(mode, fd, name, placeOf(path)), id, links };
     } catch (error) {
@@ -83,7 +82,23 @@ class DirectoryView implements LayerView {
     const size = nameToHandle(fd, name, scratch + HANDLE_AT);
     if (size < 0) return undefined;
     const at = scratch + HANDLE_AT;
-    return { type: u32[(at >>> 2) + 1] as number, bytes: u8.slice(at + 8, at + 8 + size) };
+    const type = u32[(at >>> 2) + 1] as number;
+    const bytes = u8.slice(at + 8, at + 8 + size);
+    this.#uuid ??= filesystemUuid(this.#rootFd) ?? new Uint8Array(16);
+    return { type, bytes, uuid: this.#uuid };
+  }
+
+  named({ type, bytes }: Handle): string | undefined {
+    const at = scratch + HANDLE_AT;
+    u32[at >>> 2] = bytes.length;
+    u32[(at >>> 2) + 1] = type;
+    u8.set(bytes, at + 8);
+    const fd = openByHandle(this.#rootFd, at, O.PATH);
+    if (fd < 0) return undefined;
+    const r = statFd(fd);
+    const id = r < 0 ? undefined : statId();
+    close(fd);
+    return id;
   }
 
   namesOf(ids: ReadonlySet<string>): Map<string, string[]> {
@@ -159,6 +174,14 @@ class DirectoryView implements LayerView {
     this.#dirs.set(path, fd);
     return fd;
   }
+}
+
+/** The id of what statBuffer() describes. */
+function statId(): string {
+  const k = statBuffer() >>> 2;
+  return [Statx.ino, Statx.ino + 4, Statx.dev_major, Statx.dev_minor]
+    .map((field) => u32[k + (field >>> 2)])
+    .join(':');
 }
 
 function placeOf(path: string): Place {

@@ -2,6 +2,7 @@
 // Called by changes.ts and delta.ts when link counts say that there are some to be found: then, and only then, whole lowers are read.
 // A name is a path of a layer first; the way to the path that it has now leads over renamed directories.
 
+import { isDirectory } from '../tree/tree.js';
 import type { Change } from './change.js';
 import type { Place, Union } from './union.js';
 
@@ -9,8 +10,9 @@ import type { Place, Union } from './union.js';
 export interface Wanted {
   /** What the caller calls it. */
   readonly id: string;
-  /** One of its names without the upper. */
-  readonly lower: Pick<Place, 'seen' | 'spots'>;
+  /** Position of its layer in the stack without the upper, and Seen.id there. */
+  readonly layer: number;
+  readonly lowerId: string;
 }
 
 export interface FurtherName {
@@ -30,27 +32,39 @@ export function findNames(
   wanted: readonly Wanted[],
   changes: readonly Change[],
 ): FurtherName[] {
-  const found: FurtherName[] = [];
   const moved = changes.filter(({ status }) => status === 'R');
+  const found: FurtherName[] = [];
   const byLayer = new Map<number, Map<string, string>>();
-  for (const { id, lower } of wanted) {
-    const { layer } = lower.spots[0];
+  for (const { id, layer, lowerId } of wanted) {
     const ids = byLayer.get(layer) ?? new Map<string, string>();
-    byLayer.set(layer, ids.set(lower.seen.id, id));
+    byLayer.set(layer, ids.set(lowerId, id));
   }
   for (const [layer, ids] of byLayer) {
-    const names =
-      before.layers[layer]?.namesOf?.(new Set(ids.keys())) ?? new Map<string, string[]>();
-    for (const [lowerId, paths] of names) {
-      for (const path of paths) {
-        const was = before.at(path);
-        // Where a layer above has moved or hidden it, the union has it under another name, or not at all.
-        if (was === undefined || was.seen.id !== lowerId || was.spots[0].layer !== layer) continue;
-        found.push({ id: ids.get(lowerId) as string, was, path: pathNow(path, moved) });
-      }
+    for (const was of namesIn(before, layer, ids)) {
+      const id = ids.get(was.seen.id) as string;
+      found.push({ id, was, path: pathNow(was.path, moved) });
     }
   }
   return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Everything that the union shows of these objects of a layer. */
+function namesIn(union: Union, layer: number, ids: ReadonlyMap<string, string>): Place[] {
+  const isIt = (place: Place | undefined): place is Place =>
+    place !== undefined && place.spots[0].layer === layer && ids.has(place.seen.id);
+  const paths = [...(union.layers[layer]?.namesOf?.(new Set(ids.keys())).values() ?? [])].flat();
+  const places = paths.map((path) => union.at(path));
+  if (places.every(isIt)) return places.filter(isIt);
+  // A layer above has hidden or renamed something: it may show under a path that no layer has.
+  const found: Place[] = [];
+  const pending = [union.root()];
+  for (let dir = pending.pop(); dir !== undefined; dir = pending.pop()) {
+    for (const place of union.children(dir)) {
+      if (isDirectory(place.seen.node)) pending.push(place);
+      else if (isIt(place)) found.push(place);
+    }
+  }
+  return found;
 }
 
 /** The path that something below a renamed directory has now. */

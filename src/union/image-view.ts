@@ -7,6 +7,10 @@ import { nodeOfInode } from '../erofs/to-tree.js';
 import { S } from '../linux/constants.js';
 import type { LayerView, MarkPrefix, Seen } from './view.js';
 
+/** enum fid_type, and bytes: the number as two words, the high one first, and a generation, which EROFS leaves 0. */
+const FILEID_INO64_GEN = 0x81;
+const HANDLE_SIZE = 12;
+
 /** Directories whose inodes are remembered. */
 const KNOWN_DIRS = 64;
 
@@ -54,6 +58,11 @@ export function viewImage(
       });
       return names.sort();
     },
+    named({ type, bytes }) {
+      if (type !== FILEID_INO64_GEN || bytes.length !== HANDLE_SIZE) return undefined;
+      const words = Buffer.from(bytes);
+      return String(words.readUInt32LE(0) * 0x1_0000_0000 + words.readUInt32LE(4));
+    },
     namesOf(ids) {
       const found = new Map<string, string[]>();
       const pending: [string, Inode][] = [['', image.inode(image.rootNid)]];
@@ -70,7 +79,14 @@ export function viewImage(
       }
       return found;
     },
-    handle: () => undefined,
+    handle(path) {
+      const inode = walk(path);
+      if (inode === undefined) return undefined;
+      const bytes = Buffer.alloc(HANDLE_SIZE);
+      bytes.writeUInt32LE(Math.floor(inode.nid / 0x1_0000_0000), 0);
+      bytes.writeUInt32LE(inode.nid >>> 0, 4);
+      return { type: FILEID_INO64_GEN, bytes, uuid: image.superblock.uuid };
+    },
     close,
   };
 }

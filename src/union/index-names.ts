@@ -3,6 +3,7 @@
 // Follows "Index" in Documentation/filesystems/overlayfs.rst and fs/overlayfs/{namei,inode}.c: an entry is named by the origin in hex.
 
 import { isDirectory, isWhiteout } from '../tree/tree.js';
+import { HandleMap } from './handle-map.js';
 import { type Marks, marksOf, originOf } from './marks.js';
 import type { Handle, LayerView, Seen } from './view.js';
 
@@ -10,31 +11,33 @@ import type { Handle, LayerView, Seen } from './view.js';
 export interface Indexed {
   /** Name in the index directory. */
   readonly name: string;
-  readonly key: string;
+  readonly origin: Handle;
   readonly seen: Seen;
   readonly marks: Marks;
 }
 
 export class IndexNames {
   readonly view: LayerView;
-  #entries: Map<string, Indexed> | undefined;
+  #entries: readonly Indexed[] | undefined;
+  readonly #byOrigin = new HandleMap<Indexed>();
 
   /** @param view of the index directory; the caller closes it. */
   constructor(view: LayerView) {
     this.view = view;
   }
 
-  /** Every object of it, by the key of its origin. Directories are indexed for file handles only and are left out. */
-  get entries(): ReadonlyMap<string, Indexed> {
+  /** Every object of it. Directories are indexed for file handles only and are left out. */
+  get entries(): readonly Indexed[] {
     if (this.#entries !== undefined) return this.#entries;
-    const entries = new Map<string, Indexed>();
+    const entries: Indexed[] = [];
     for (const name of this.view.list('')) {
       const origin = /^(?:[0-9a-f]{2})+$/.test(name) && originOf(Buffer.from(name, 'hex'));
       const seen = origin ? this.view.look(name) : undefined;
       if (!origin || seen === undefined || isDirectory(seen.node) || isWhiteout(seen.node))
         continue;
-      const key = keyOfHandle(origin);
-      entries.set(key, { name, key, seen, marks: marksOf(seen.node, this.view.marks) });
+      const indexed = { name, origin, seen, marks: marksOf(seen.node, this.view.marks) };
+      entries.push(indexed);
+      this.#byOrigin.set(origin, indexed);
     }
     this.#entries = entries;
     return entries;
@@ -42,15 +45,10 @@ export class IndexNames {
 
   /** What stands for an object of a lower that has several names there. */
   of(view: LayerView, at: string): Indexed | undefined {
-    if (this.entries.size === 0) return undefined;
+    if (this.entries.length === 0) return undefined;
     const handle = view.handle(at);
-    return handle === undefined ? undefined : this.entries.get(keyOfHandle(handle));
+    return handle === undefined ? undefined : this.#byOrigin.get(handle);
   }
-}
-
-/** The same for the same object of a filesystem, and of a copy of it. */
-export function keyOfHandle({ type, bytes }: Handle): string {
-  return `${type}:${Buffer.from(bytes).toString('latin1')}`;
 }
 
 /**

@@ -24,6 +24,7 @@ const NONE: Marks = { metacopy: false, whiteout: false };
 
 /** Bytes of struct ovl_fb before the handle: version, magic, len, flags, type, uuid[16]. */
 const ORIGIN_HEADER = 21;
+const ORIGIN_UUID = 5;
 const ORIGIN_MAGIC = 0xfb;
 
 /** fuse-overlayfs's opaque mark, which it writes beside or in place of the kernel's. */
@@ -61,7 +62,8 @@ export function originOf(value: Uint8Array | undefined): Handle | undefined {
   if (value === undefined || value.length <= ORIGIN_HEADER || value[1] !== ORIGIN_MAGIC) {
     return undefined;
   }
-  return { type: value[4] as number, bytes: value.subarray(ORIGIN_HEADER) };
+  const uuid = value.subarray(ORIGIN_UUID, ORIGIN_HEADER);
+  return { type: value[4] as number, bytes: value.subarray(ORIGIN_HEADER), uuid };
 }
 
 /** Whether an object hides its name. @param inHiding its directory says that whiteouts in xattr form are there. */

@@ -31,6 +31,11 @@ export interface LayerView {
    */
   handle(path: string): Handle | undefined;
   /**
+   * The id of what a handle names, which need not be in this layer, but on its filesystem. undefined: nobody knows, or this
+   * user may not ask.
+   */
+  named?(handle: Handle): string | undefined;
+  /**
    * All paths of objects that are no directories, by the id of Seen. Reads every directory of the layer; absent where
    * nothing has several names. @throws as look().
    */
@@ -41,4 +46,6 @@ export interface LayerView {
 export interface Handle {
   readonly type: number;
   readonly bytes: Uint8Array;
+  /** Of the filesystem, 16 bytes; absent or zeros where nobody knows it. */
+  readonly uuid?: Uint8Array;
 }

@@ -8,8 +8,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { S } from '../../src/linux/constants.js';
 import { asStack, openLayers } from '../../src/ops/open-stack.js';
+import { prune } from '../../src/ops/prune.js';
 import { nameStatus } from '../../src/report/name-status.js';
-import { compareTrees, showDifferences } from '../../src/tree/compare.js';
+import { type Aspect, compareTrees, showDifferences } from '../../src/tree/compare.js';
 import { scan } from '../../src/tree/scan.js';
 import { writeTar } from '../../src/tree/tar-write.js';
 import { remove, type TreeNode, walk } from '../../src/tree/tree.js';
@@ -26,7 +27,7 @@ import { World } from '../oracle/world.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
 import { isMounted, kernel, run, type Subject, subjectNamed } from '../support/subjects.js';
-import { must, sys } from '../support/sys.js';
+import { AT, must, O, stat, sys } from '../support/sys.js';
 import { tempDir } from '../support/temp.js';
 import { applyOciLayer, copyByTar, untar } from './oci-apply.js';
 
@@ -75,6 +76,7 @@ test('uppers of varve', { skip }, (t) => {
     const subject = subjectNamed('varve');
     check({ seed, subject, options: 'varve', filesystems, images: i % 2 === 1 });
   }
+  assert.ok(pruned > 10, `only ${pruned} objects were pruned`);
 });
 
 const EISDIR = -21;
@@ -88,6 +90,8 @@ interface One {
 }
 
 let number = 0;
+/** What was dropped in all. */
+let pruned = 0;
 
 function check(one: One): void {
   number += 1;
@@ -111,13 +115,14 @@ function check(one: One): void {
       subject.unmount(stack.mountpoint);
     }
     assert.equal(listed(stack, subject), live, 'live and unmounted differ');
+    pruneAll(stack, subject, join(folder, 'applied'));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     const layers = made.layers.flatMap((steps, i) =>
       steps.map((step) => `${i}: ${JSON.stringify(step)}`),
     );
-    error.message = [`${error.message} (${where})`, live, ...layers, ...ops].join('\n');
-    throw error;
+    const text = [`${error.message} (${where})`, live, ...layers, ...ops].join('\n');
+    throw new Error(text, { cause: error });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -137,13 +142,17 @@ function operate(
     for (const [path, line] of readTree(world.root, () => true).lines) {
       if (path !== '') choices.known.set(path, letterOf(world.root, path) ?? line.charAt(0));
     }
-    for (let i = 0; i < calls; i++) {
+    rewrite(world, choices.random, ops);
+    // After many, little is left of the lowers.
+    const most = calls / (1 + choices.random.below(5));
+    for (let i = 0; i < most; i++) {
       const op = makeOp(choices, weights);
       const answer = perform(world, op);
       ops.push(`${showOp(op)}: ${answer.slice(0, 60)}`);
       choices.learn(op, !/^E[A-Z]/.test(answer), (path) => letterOf(world.root, path));
     }
     removeReserved(world, ops);
+    rewrite(world, choices.random, ops);
   } finally {
     world.leave();
   }
@@ -158,6 +167,73 @@ function removeReserved(world: World, ops: string[]): void {
     ops.push(`remove ${JSON.stringify(path)}`);
   }
 }
+
+/** As programs do that update everything: files get the bytes that they have, some with their old time. */
+function rewrite(world: World, random: Random, ops: string[]): void {
+  for (const [path, line] of readTree(world.root, () => true).lines) {
+    const isFile = line.startsWith('file ');
+    if (path === '' || !(isFile || line.startsWith('dir ')) || !random.oneIn(3)) continue;
+    const st = stat(world.root, path, AT.SYMLINK_NOFOLLOW);
+    if (typeof st === 'number') continue;
+    must(sys.chmod(world.root, path, st.mode & 0o7777));
+    if (isFile) writeAgain(world.root, path, st.size);
+    ops.push(`rewrite ${JSON.stringify(path)}`);
+    if (random.oneIn(2)) {
+      const times = [st.mtime / BILLION, st.mtime % BILLION].map(Number) as [number, number];
+      must(sys.utimens(world.root, path, [times, times]));
+    }
+  }
+}
+
+const BILLION = 1_000_000_000n;
+
+function writeAgain(root: number, path: string, size: number): void {
+  const fd = sys.open(root, path, O.RDWR);
+  if (fd < 0) return;
+  const bytes = sys.pread(fd, Math.min(size, 65_536), 0);
+  if (typeof bytes !== 'number') sys.pwrite(fd, bytes, 0);
+  sys.close(fd);
+}
+
+/** Pruned in two runs, of which the first is stopped: the tree stays what it is after each. @param expected it, copied. */
+function pruneAll(stack: Stack, subject: Subject, expected: string): void {
+  const run = (keepTimes: boolean, most: number): number => {
+    let dropped = 0;
+    withStack(stack, subject, (opened) => {
+      const upper = openSync(stack.foldersFor(subject).upper, 'r');
+      try {
+        const onDrop = (): void => {
+          dropped += 1;
+          if (dropped === most) throw new Stopped();
+        };
+        prune(opened, readChanges(opened), upper, { keepTimes, onDrop });
+      } catch (error) {
+        if (!(error instanceof Stopped)) throw error;
+      } finally {
+        closeSync(upper);
+      }
+    });
+    subject.mount(stack.foldersFor(subject));
+    try {
+      const now = scan(stack.mountpoint);
+      const ignore = keepTimes ? ([] as const) : (['time'] as const);
+      try {
+        sameTree(withoutSockets(now.root), expected, `pruned, ${dropped} dropped`, ignore);
+      } finally {
+        now.close();
+      }
+    } finally {
+      subject.unmount(stack.mountpoint);
+    }
+    return dropped;
+  };
+  pruned += run(true, 2);
+  pruned += run(true, Number.POSITIVE_INFINITY);
+  pruned += run(false, Number.POSITIVE_INFINITY);
+  assert.equal(run(false, Number.POSITIVE_INFINITY), 0, 'a second time there is nothing to drop');
+}
+
+class Stopped extends Error {}
 
 function compareAll(stack: Stack, subject: Subject, folder: string): void {
   const at = (name: string): string => {
@@ -188,10 +264,15 @@ function compareAll(stack: Stack, subject: Subject, folder: string): void {
   }
 }
 
-function sameTree(expected: TreeNode, folder: string, what: string): void {
+function sameTree(
+  expected: TreeNode,
+  folder: string,
+  what: string,
+  ignore: readonly Aspect[] = [],
+): void {
   const actual = scan(folder);
   try {
-    const all = compareTrees(withoutSockets(expected), withoutSockets(actual.root));
+    const all = compareTrees(withoutSockets(expected), withoutSockets(actual.root), { ignore });
     assert.equal(showDifferences(all), '', what);
   } finally {
     actual.close();
