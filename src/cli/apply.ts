@@ -13,6 +13,7 @@ import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
 import { counted, print, remark } from './output.js';
 import { StatusLine } from './status-line.js';
+import { withUserXattr } from './user-xattr.js';
 
 export async function run(given: Arguments): Promise<number> {
   const recover = given.value('recover');
@@ -35,7 +36,10 @@ export async function run(given: Arguments): Promise<number> {
   if ((operand === undefined) === (options.length === 0)) {
     throw new MountError('option', 'apply: name the upper in one way: UPPER, or -o OPTIONS');
   }
-  const named = await findStack(operand === undefined ? { options } : { layers: [operand, into] });
+  const named = withUserXattr(
+    given,
+    await findStack(operand === undefined ? { options } : { layers: [operand, into] }),
+  );
   const upper = operand === undefined ? named.layers.upperdir : named.layers.lowerdirs[0];
   if (upper === undefined) {
     throw new MountError('option', 'apply: the stack has no upper: name upperdir in -o');
@@ -56,6 +60,7 @@ export async function run(given: Arguments): Promise<number> {
       force: given.has('force'),
       move: given.has('move') && !keeps,
       upper: keeps ? undefined : upper,
+      workdir: named.layers.workdir,
       onProgress: (names) => line.show(`making ready: ${counted(names, 'name')}`),
       onStep: (done, of) => line.show(`${done}/${counted(of, 'step')}`),
     });

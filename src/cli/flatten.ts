@@ -14,6 +14,7 @@ import { EXIT } from './exit-codes.js';
 import { buildError } from './image-build.js';
 import { counted, print, remark, size } from './output.js';
 import { StatusLine } from './status-line.js';
+import { withUserXattr } from './user-xattr.js';
 
 export async function run(given: Arguments): Promise<number> {
   const into = given.value('into');
@@ -23,7 +24,7 @@ export async function run(given: Arguments): Promise<number> {
   const output = outputNamed(into, given.has('force'));
   const build = buildOptions(given, undefined);
   refuseOthersFlags(given, output);
-  const named = await nameStack(given);
+  const named = withUserXattr(given, await nameStack(given));
   if (named.mount !== undefined && named.layers.upperdir !== undefined) {
     remark(
       given,

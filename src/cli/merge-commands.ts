@@ -20,6 +20,11 @@ const OPTIONS_FLAG: FlagRecord = {
   help: 'The mount options of the stack, separated by commas; see OPTIONS below.',
 };
 
+const USERXATTR_FLAG: FlagRecord = {
+  name: 'userxattr',
+  help: 'Marks of the layers are user.overlay.* attributes, as those of plain users; the default without root. With -o write it there.',
+};
+
 export const MERGE_COMMANDS: readonly CommandRecord[] = [
   {
     name: 'apply',
@@ -41,6 +46,7 @@ export const MERGE_COMMANDS: readonly CommandRecord[] = [
         name: 'move',
         help: 'Move files of the upper into DIR where both are on one filesystem, instead of copying them (by reflink, where that is possible).',
       },
+      USERXATTR_FLAG,
       { name: 'recover', value: 'DIR', help: 'Finish what a killed apply to DIR had begun.' },
       { name: 'undo', help: 'With --recover: go back to what DIR was before.' },
       QUIET_FLAG,
@@ -68,6 +74,7 @@ export const MERGE_COMMANDS: readonly CommandRecord[] = [
       { name: 'into', value: 'NAME', help: 'What is to be made.' },
       { name: 'keep-whiteouts', help: 'Make a layer that is still to be put over others.' },
       { name: 'force', short: 'f', help: 'Replace a file of this name.' },
+      USERXATTR_FLAG,
       {
         name: 'compress',
         short: 'z',

@@ -5,13 +5,14 @@
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { MountError } from '../stack/errors.js';
+import { APPLY_JOURNAL } from '../stack/pending-apply.js';
 import type { Attributes } from './attributes.js';
 import type { Held } from './held.js';
 
 /** Names in the folder. Objects in `new` and `held` are called by their number. */
 export const PARTS = {
   /** There from the moment at which the whole work is certain to be done, or taken back. */
-  journal: 'journal',
+  journal: APPLY_JOURNAL,
   unpublished: 'journal.new',
   /** What is put into the target; afterwards, what it replaced. */
   news: 'new',
@@ -62,8 +63,8 @@ export interface Journal {
   readonly restores: readonly Setting[];
   /** Files whose marks of overlayfs go at the end: they were the upper's own. */
   readonly unmark: readonly string[];
-  /** What is emptied when all is done. */
-  readonly upper?: { readonly path: string; readonly id: string };
+  /** Directories that are emptied when all is done: the upper, and its index. */
+  readonly emptied: readonly { readonly path: string; readonly id: string }[];
 }
 
 /** Writes the journal, for good. @param folder its path. @throws the error of node:fs, SysError. */

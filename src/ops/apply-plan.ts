@@ -7,6 +7,7 @@ import { add, isDirectory, makeNode, type TreeNode } from '../tree/tree.js';
 import type { Change } from '../union/change.js';
 import type { Stack } from '../union/changes.js';
 import { fill } from '../union/flat.js';
+import { join } from '../union/union.js';
 import { PARTS, type Put, type Setting, type Take } from './apply-journal.js';
 import { attributesOf, readAttributes } from './attributes.js';
 import { type Held, isDirectoryMode, isWithin, type Met, nameOf, parentOf } from './held.js';
@@ -150,8 +151,21 @@ class Planner {
     return mover === undefined ? was : undefined;
   }
 
+  /** A directory of the union; one that no change tells of is what it was, but for a name of a hard-linked file in it. */
+  #home(path: string): Home | undefined {
+    const known = this.#homes.get(path);
+    if (known !== undefined || path === '') return known;
+    const above = this.#home(parentOf(path));
+    if (above === undefined || 'node' in above) return undefined;
+    const home = { was: join(above.was, nameOf(path)) };
+    this.#homes.set(path, home);
+    this.#sets.push({ path, attributes: readAttributes(this.#target, home.was) });
+    this.#keepAsItWas(home.was);
+    return home;
+  }
+
   #delete(change: Change): void {
-    const home = this.#homes.get(parentOf(change.path));
+    const home = this.#home(parentOf(change.path));
     if (home !== undefined && 'node' in home) return;
     const was = this.#wasAt(change);
     const met = was === undefined ? undefined : this.#target.look(was);
@@ -223,7 +237,7 @@ class Planner {
     const was = this.#wasAt(change);
     const met = was === undefined ? undefined : this.#target.look(was);
     if (met === undefined || (met.mode & S.IFMT) !== (after.mode & S.IFMT)) return undefined;
-    const home = this.#homes.get(parentOf(change.path));
+    const home = this.#home(parentOf(change.path));
     // In a new directory only what has moved there on its own is not new.
     if (home !== undefined && 'node' in home && change.status !== 'R') return undefined;
     return was;
@@ -261,7 +275,7 @@ class Planner {
 
   /** @returns its path in `news`. */
   #new(path: string, node: TreeNode): string {
-    const home = this.#homes.get(parentOf(path));
+    const home = this.#home(parentOf(path));
     let staged: string;
     if (home !== undefined && 'node' in home) {
       add(home.node, nameOf(path), node);
@@ -290,7 +304,7 @@ class Planner {
   /** Whether an object gets its place by that of its parent. */
   #movesAlong(path: string, was: string): boolean {
     if (path === '') return true;
-    const home = this.#homes.get(parentOf(path));
+    const home = this.#home(parentOf(path));
     const above = home === undefined || 'node' in home ? undefined : home.was;
     if (above === undefined) return false;
     return nameOf(path) === nameOf(was) && parentOf(was) === above;
@@ -308,12 +322,12 @@ class Planner {
   #isOver(path: string): boolean {
     const was = this.#homeWas(path);
     if (was === undefined) return false;
-    const place = was === '' ? nameOf(path) : `${was}/${nameOf(path)}`;
+    const place = join(was, nameOf(path));
     return !this.#moved.has(place) && this.#target.look(place) !== undefined;
   }
 
   #homeWas(path: string): string | undefined {
-    const home = this.#homes.get(parentOf(path));
+    const home = this.#home(parentOf(path));
     return home !== undefined && 'was' in home ? home.was : undefined;
   }
 

@@ -32,8 +32,8 @@ export function stackToApply(named: NamedStack, opened: OpenLayers, into: string
       `--into ${into}: ${lowers.length - 1 - at} layers lie below it: name the lowest, or make one layer of those above by \`varve flatten --keep-whiteouts\``,
     );
   }
-  const { layers, data, aufs, marks } = opened;
-  const merged = mergeLayers(layers.slice(0, -1), data, { marks, aufs });
+  const { layers, data, marks } = opened;
+  const merged = mergeLayers(layers.slice(0, -1), data, opened);
   const [lowest] = layers.slice(-1);
   if (lowest === undefined) throw new MountError('option', 'no layer is named');
   const upper = viewTree(merged, layers[0]?.label ?? '', marks);

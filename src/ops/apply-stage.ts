@@ -9,7 +9,7 @@ import { E, SysError } from '../linux/errno.js';
 import { mountOf } from '../linux/mountinfo.js';
 import { lockFile } from '../linux/peer.js';
 import { MountError, reasonOf } from '../stack/errors.js';
-import { applyFolders, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
+import { applyFolders, findApplyFolder, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
 import { extractTree } from '../tree/extract.js';
 import { find, remove, show, type TreeNode } from '../tree/tree.js';
 import { type Journal, PARTS, type Put } from './apply-journal.js';
@@ -40,7 +40,11 @@ export function makeStage(target: string): Stage {
       return lockStage(folder);
     } catch (error) {
       if (error instanceof MountError) throw error;
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
+      // One of somebody else is in the way, and means nothing.
+      if (
+        (error as NodeJS.ErrnoException).code === 'EEXIST' &&
+        findApplyFolder(target) === folder
+      ) {
         throw new MountError(
           'busy',
           `${folder}: is there: run \`varve apply --recover ${target}\``,
@@ -81,7 +85,7 @@ export function fillStage(
   stage: Stage,
   plan: ApplyPlan,
   options: StageOptions,
-): Omit<Journal, 'upper'> {
+): Omit<Journal, 'emptied'> {
   const { held, folder } = stage;
   held.mkdir(PARTS.held);
   const linked = options.upper === undefined ? [] : linkFiles(plan, options.upper, held);

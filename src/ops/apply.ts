@@ -30,6 +30,8 @@ export interface ApplyOptions {
   readonly force?: boolean;
   /** The upper's directory, to be emptied when all is done; undefined: it stays as it is. */
   readonly upper?: string;
+  /** Its workdir, whose index of hard links is emptied as well. */
+  readonly workdir?: string;
   /** Files of the upper become the target's own where that is possible, instead of being copied. Needs `upper`. */
   readonly move?: boolean;
   /** What the target had when the upper was made, where that is not what the stack's lowers have. */
@@ -65,16 +67,20 @@ export async function applyUpper(
 ): Promise<ApplyReport> {
   const target = realDirectory(into);
   requireRecovered(target);
+  requireApart(target, options);
   const changes = options.changes ?? readChanges(stack);
   requireOwnName(changes);
-  if (options.allowUsed !== true) await requireUnused(target, changes, options.upper);
+  const unused = async (): Promise<void> => {
+    if (options.allowUsed !== true) await requireUnused(target, changes, options.upper);
+  };
+  await unused();
   const held = Held.open(target);
   try {
     const conflicts = conflictsOf(stack, changes, target, options.expected);
     const plan = planApply(stack, changes, held);
     const report = { target, conflicts, applied: false, steps: plan.steps };
     if (options.dryRun || (conflicts.length > 0 && options.force !== true)) return report;
-    execute(held, target, plan, options);
+    await execute(held, target, plan, options, unused);
     return { ...report, applied: true };
   } finally {
     held.close();
@@ -98,16 +104,22 @@ function conflictsOf(
 }
 
 /** From here on the target is changed, or nothing is. */
-function execute(target: Held, path: string, plan: ApplyPlan, options: ApplyOptions): void {
+async function execute(
+  target: Held,
+  path: string,
+  plan: ApplyPlan,
+  options: ApplyOptions,
+  unused: () => Promise<void>,
+): Promise<void> {
   const claim =
     options.upper === undefined
       ? undefined
-      : holdUpper(options.upper, undefined, 'it can be emptied');
+      : holdUpper(options.upper, options.workdir, 'it can be emptied');
   const upper = options.upper === undefined ? undefined : Held.open(options.upper);
   try {
     const stage = makeStage(path);
     try {
-      const journal = prepare(target, stage, plan, upper, options);
+      const journal = await prepare(target, stage, plan, upper, { ...options, unused });
       carryOut(target, stage, journal, options.onStep);
     } catch (error) {
       throw explained(error, `${path}: nothing was changed`);
@@ -120,17 +132,21 @@ function execute(target: Held, path: string, plan: ApplyPlan, options: ApplyOpti
   }
 }
 
-function prepare(
+async function prepare(
   target: Held,
   stage: Stage,
   plan: ApplyPlan,
   upper: Held | undefined,
-  { move, onProgress }: ApplyOptions,
-): Journal {
+  { move, workdir, onProgress, unused }: ApplyOptions & { unused: () => Promise<void> },
+): Promise<Journal> {
   try {
     const filled = fillStage(stage, plan, { upper: move === true ? upper : undefined, onProgress });
-    const emptied = upper && { path: upper.label, id: upper.look('')?.id as string };
-    const journal: Journal = { ...filled, ...(emptied === undefined ? {} : { upper: emptied }) };
+    const emptied = [];
+    if (upper !== undefined) emptied.push(identified(upper.label));
+    if (upper !== undefined && workdir !== undefined) emptied.push(identified(`${workdir}/index`));
+    const journal: Journal = { ...filled, emptied: emptied.flatMap((one) => one ?? []) };
+    // It may have taken long.
+    await unused();
     publishJournal(stage.held, stage.folder, journal);
     return journal;
   } catch (error) {
@@ -169,12 +185,10 @@ function takeBack(target: Held, stage: Stage, steps: Steps, error: unknown): voi
 /** All is done: the upper is empty, and nothing is left of the work. */
 function cleanUp(target: Held, stage: Stage, steps: Steps, journal: Journal): void {
   steps.unmark();
-  const { upper } = journal;
-  if (upper !== undefined) {
-    // The upper may be on another filesystem, which could be faster in forgetting than this one in learning.
-    target.sync();
-    emptyUpper(upper);
-  }
+  const { emptied } = journal;
+  // The upper may be on another filesystem, which could be faster in forgetting than this one in learning.
+  if (emptied.length > 0) target.sync();
+  for (const one of emptied) empty(one);
   removeStage(stage, target);
 }
 
@@ -192,19 +206,33 @@ function removeStage({ folder, held, isInside }: Stage, target: Held): void {
   if (was !== undefined) setAttributes(target, '', was);
 }
 
-/** The one that the journal means, if it is still there. */
-function emptyUpper({ path, id }: { readonly path: string; readonly id: string }): void {
-  let upper: Held;
+/** A directory that is to be emptied; undefined: there is none. */
+function identified(path: string): Journal['emptied'][number] | undefined {
+  const held = openIfThere(path);
+  if (held === undefined) return undefined;
   try {
-    upper = Held.open(path);
-  } catch (error) {
-    if ((error as SysError).errno === E.NOENT) return;
-    throw error;
-  }
-  try {
-    if (upper.look('')?.id === id) emptyDirectory(upper);
+    return { path, id: held.look('')?.id as string };
   } finally {
-    upper.close();
+    held.close();
+  }
+}
+
+/** The one that the journal means, if it is still there. */
+function empty({ path, id }: Journal['emptied'][number]): void {
+  const held = openIfThere(path);
+  try {
+    if (held?.look('')?.id === id) emptyDirectory(held);
+  } finally {
+    held?.close();
+  }
+}
+
+function openIfThere(path: string): Held | undefined {
+  try {
+    return Held.open(path);
+  } catch (error) {
+    if ((error as SysError).errno === E.NOENT) return undefined;
+    throw error;
   }
 }
 
@@ -261,14 +289,38 @@ function realDirectory(path: string): string {
   return real;
 }
 
+/** What a killed apply has made ready goes; what one has begun is for whoever decides which way. */
 function requireRecovered(path: string): void {
   const folder = findApplyFolder(path);
   if (folder === undefined) return;
   // Somebody at work says so.
-  lockStage(folder).held.close();
+  const stage = lockStage(folder);
+  try {
+    if (readJournal(folder) !== undefined) {
+      throw new MountError(
+        'busy',
+        `${path}: an apply to it was killed: run \`varve apply --recover ${path}\` first`,
+      );
+    }
+    const target = Held.open(path);
+    removeStage(stage, target);
+    target.close();
+  } finally {
+    stage.held.close();
+  }
+}
+
+/** What is emptied must not be what is filled, nor what it lies in. */
+function requireApart(target: string, { upper, allowUsed }: ApplyOptions): void {
+  if (upper === undefined) return;
+  const emptied = realDirectory(upper);
+  const isIn = (inner: string, outer: string): boolean =>
+    inner === outer || outer === '/' || inner.startsWith(`${outer}/`);
+  // A trial of the running system has its upper somewhere in that.
+  if (!isIn(target, emptied) && (allowUsed === true || !isIn(emptied, target))) return;
   throw new MountError(
-    'busy',
-    `${path}: an apply to it was killed: run \`varve apply --recover ${path}\` first`,
+    'option',
+    `--into ${target}: and the upper ${emptied} must be two directories side by side: neither may hold the other`,
   );
 }
 

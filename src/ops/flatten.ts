@@ -15,8 +15,8 @@ export interface FlattenOptions {
 
 /** @throws SysError, TreeError, ErofsError. */
 export function flatten(opened: OpenLayers, options: FlattenOptions = {}): TreeNode {
-  const { layers, data, aufs, marks } = opened;
-  if (options.keepWhiteouts === true) return mergeLayers(layers, data, { marks, aufs });
+  const { layers, data, marks } = opened;
+  if (options.keepWhiteouts === true) return mergeLayers(layers, data, opened);
   const root = unionTree(asUnion(opened));
   const done = new Set<TreeNode>();
   walk(root, (_path, node) => {

@@ -6,13 +6,12 @@ import { S } from '../linux/constants.js';
 import { TreeError } from '../tree/errors.js';
 import { add, find, isDirectory, makeNode, show, type TreeNode, walk } from '../tree/tree.js';
 import { escaped } from '../union/marks.js';
-import { join, type Place, Union } from '../union/union.js';
+import { join, type Place, Union, type UnionOptions } from '../union/union.js';
 import type { LayerView, MarkPrefix, Seen } from '../union/view.js';
 
-export interface MergeOptions {
+export interface MergeOptions extends UnionOptions {
+  /** Under which names marks are written. */
   readonly marks: MarkPrefix;
-  /** `.wh.NAME` files are whiteouts, too. */
-  readonly aufs?: boolean;
 }
 
 /**

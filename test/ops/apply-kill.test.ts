@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,7 +28,7 @@ const skip = requires({
 });
 
 const VICTIM = fileURLToPath(new URL('kill/main.js', import.meta.url));
-const rounds = campaign('rounds', 10);
+const rounds = campaign('rounds', 6);
 const seed = campaign('seed', 1);
 
 interface End {
@@ -86,7 +86,7 @@ function differs(expected: string, actual: string): string {
 test('an apply that was killed leaves the old tree or the new one', { skip }, async (t) => {
   const folder = tempDir(t);
   const filesystems = makeFilesystems(folder);
-  const [stack] = growStacks(seed * 2, 1, 600, filesystems);
+  const [stack] = growStacks(seed * 2, 1, rounds > 20 ? 600 : 200, filesystems);
   assert.ok(stack);
   const [old] = stack.lowers as [string];
   const wanted = join(filesystems.ext4, 'wanted');
@@ -128,12 +128,11 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
     if (round % 10 === 9) console.log(`${round + 1} rounds: ${JSON.stringify(seen)}`);
     if (isOld) assert.equal(differs(stack.upper, upper), '', `${what}: the upper is as it was`);
     else if (result === 'finished') {
-      mkdirSync(join(folder, 'none'), { recursive: true });
       assert.equal(spawnSync('ls', ['-A', upper], { encoding: 'utf8' }).stdout, '', what);
     }
   }
   t.diagnostic(JSON.stringify(seen));
-  assert.ok(seen.finished > 0 || rounds < 8, 'some were finished');
+  assert.ok(seen.finished > 0, 'some were finished');
 });
 
 /** A recovery that goes back after all was done says so: that is no failure. */
