@@ -44,6 +44,11 @@ export function holdUpper(upper: string, workdir: string | undefined, doing: str
   }
 }
 
+/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
+const TRIES = 30;
+const PAUSE = 50;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
 function lock(path: string, doing: string): number {
   let fd: number;
   try {
@@ -51,7 +56,11 @@ function lock(path: string, doing: string): number {
   } catch (error) {
     throw new MountError('layer', `${path}: ${reasonOf(error)}: check the path`);
   }
-  const r = lockFile(fd);
+  let r = lockFile(fd);
+  for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
+    Atomics.wait(sleeper, 0, 0, PAUSE);
+    r = lockFile(fd);
+  }
   if (r >= 0) return fd;
   closeSync(fd);
   if (r === -E.AGAIN) throw inUse(path, 'by a mount or by another command', doing);

@@ -269,6 +269,12 @@ function prepareWorkdir(
       `upperdir: ${spec.upperdir}: was mounted volatile before and may be incomplete since a crash: discard it, or, if there was none, remove ${path}/work/incompat`,
     );
   }
+  if (statAt(workdir, putPath('work/incompat/rebase')) >= 0) {
+    throw new MountError(
+      'layer',
+      `upperdir: ${spec.upperdir}: a rebase of it was interrupted: finish it with \`varve rebase --resume -o upperdir=${spec.upperdir},workdir=${path}\``,
+    );
+  }
   const work = keep('work', () => folder(workdir, 'work', path));
   if (spec.volatile) {
     folder(work, 'incompat', path);

@@ -102,7 +102,7 @@ class World {
         return await this.#rebaseOnce();
       } catch (error) {
         // As in untilFree().
-        if (i === 60 || !String(error).includes('in use by a mount')) throw error;
+        if (i === 60 || !String(error).includes('in use by')) throw error;
       }
     }
   }

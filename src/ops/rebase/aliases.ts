@@ -1,175 +1,82 @@
-// The upper with all names under which a mount shows its hard-linked objects: some are in the index only.
-// Between rebase.ts, which opens the layers, and the reading of changes; a tree without such objects costs one listing.
-// Follows: "index=on" of Documentation/filesystems/overlayfs.rst: an entry is called by the handle of the lower object.
+// The upper with all names under which a mount shows its hard-linked objects: some it has by the index only.
+// Between rebase.ts, which opens the layers, and plan.ts, for which every such name is one of the upper from then on.
+// Follows: "index=on" of Documentation/filesystems/overlayfs.rst; nlink marks: fs/overlayfs/inode.c.
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { isDirectory, isWhiteout, makeNode, type TreeNode } from '../../tree/tree.js';
+import { makeNode, type TreeNode } from '../../tree/tree.js';
 import type { Change } from '../../union/change.js';
-import { viewDirectory } from '../../union/directory-view.js';
-import { marksOf } from '../../union/marks.js';
-import type { Place, Union } from '../../union/union.js';
+import type { Stack } from '../../union/changes.js';
+import { escaped, marksOf } from '../../union/marks.js';
+import { INDEX, type Place } from '../../union/union.js';
 import type { Handle, LayerView, Seen } from '../../union/view.js';
 
-/** The unions that a rebase looks at, as far as aliases concern it. */
-export interface Unions {
-  readonly base: Union;
-  readonly ours: Union;
-  readonly theirs: Union;
-}
-
-/** An object of the index. */
-interface Entry {
-  readonly seen: Seen;
-  /** A name that OLD has for it, where a change tells one. */
-  path: string | undefined;
-}
-
-/** Bytes of struct ovl_fb before the handle; the fifth is its type. */
-const HEAD = 21;
-const TYPE_AT = 4;
-
 /**
- * Names that the upper does not have, but shows through the index, and which NEW would not show by itself: of objects that
- * have no name in the upper any more, or that have more or fewer names in NEW. Only then the whole union is walked.
- * @param work the work directory. @param changes of the upper.
- * @returns a view of the upper with these names; undefined: it has them all.
+ * @param changes of the stack's upper, which tell names of the index as well.
+ * @returns undefined: the upper has all of its names itself. The upper stays the caller's to close.
  */
-export function withAliases(
-  upper: LayerView,
-  work: string,
-  unions: Unions,
-  changes: readonly Change[],
-): LayerView | undefined {
-  const path = join(work, 'index');
-  if (!existsSync(path)) return undefined;
-  const index = viewDirectory(path, upper.marks);
-  const entries = entriesOf(index);
-  if (entries.size > 0) findPaths(entries, unions.base, changes);
-  const wanted = new Map([...entries].filter(([, entry]) => isWanted(entry, unions)));
-  const names = wanted.size === 0 ? new Map<string, Entry>() : findNames(unions.ours, wanted);
-  if (names.size === 0) {
-    index.close();
-    return undefined;
+export function withAliases(stack: Stack, changes: readonly Change[]): LayerView | undefined {
+  const { upper, before, after } = stack;
+  const names = new Map<string, Alias>();
+  for (const { path, from, after: node } of changes) {
+    if (node === undefined || node.entries !== undefined) continue;
+    const place = after.at(path);
+    if (place?.spots[0].layer !== INDEX) continue;
+    names.set(path, { seen: place.seen, lowerLinks: before.at(from ?? path)?.seen.links ?? 1 });
   }
-  return new Aliased(upper, index, additions(upper, unions, names));
+  return names.size === 0 ? undefined : new Aliased(upper, additions(stack, names));
 }
 
-function entriesOf(index: LayerView): Map<string, Entry> {
-  const entries = new Map<string, Entry>();
-  for (const name of index.list('')) {
-    if (!/^(?:[0-9a-f]{2}){22,}$/.test(name)) continue;
-    const seen = index.look(name);
-    // Directories and whiteouts are there for nfs_export=on.
-    if (seen === undefined || isDirectory(seen.node) || isWhiteout(seen.node)) continue;
-    const bytes = Buffer.from(name, 'hex');
-    const handle = { type: bytes[TYPE_AT] as number, bytes: bytes.subarray(HEAD) };
-    entries.set(keyOf(handle), { seen, path: undefined });
-  }
-  return entries;
-}
-
-const keyOf = ({ type, bytes }: Handle): string =>
-  `${type}:${Buffer.from(bytes).toString('latin1')}`;
-
-function keyAt(union: Union, { spots: [spot] }: Place): string | undefined {
-  const handle = union.layers[spot.layer]?.handle(spot.at);
-  return handle && keyOf(handle);
-}
-
-function findPaths(
-  entries: ReadonlyMap<string, Entry>,
-  base: Union,
-  changes: readonly Change[],
-): void {
-  for (const { before, from, path } of changes) {
-    if (before === undefined || isDirectory(before)) continue;
-    const place = base.at(from ?? path);
-    if (place === undefined || place.seen.links < 2) continue;
-    const entry = entries.get(keyAt(base, place) ?? '');
-    if (entry !== undefined) entry.path ??= place.path;
-  }
-}
-
-function isWanted({ seen, path }: Entry, { base, theirs }: Unions): boolean {
-  if (path === undefined || seen.links < 2) return true;
-  return theirs.at(path)?.seen.links !== base.at(path)?.seen.links;
-}
-
-/** Names of lower objects that a mount shows as the index has them. */
-function findNames(ours: Union, wanted: ReadonlyMap<string, Entry>): Map<string, Entry> {
-  const names = new Map<string, Entry>();
-  const pending = [ours.root()];
-  for (let dir = pending.pop(); dir !== undefined; dir = pending.pop()) {
-    for (const place of ours.children(dir)) {
-      if (isDirectory(place.seen.node)) pending.push(place);
-      else if (place.spots[0].layer > 0 && place.seen.links > 1) {
-        const entry = wanted.get(keyAt(ours, place) ?? '');
-        if (entry !== undefined) names.set(place.path, entry);
-      }
-    }
-  }
-  return names;
+/** A name that an object has by the index. */
+interface Alias {
+  readonly seen: Seen;
+  /** st_nlink of the lower object. */
+  readonly lowerLinks: number;
 }
 
 /** What these names, and the directories that they are in, look like in the upper. */
-function additions(
-  upper: LayerView,
-  { ours }: Unions,
-  names: ReadonlyMap<string, Entry>,
-): Map<string, Seen> {
+function additions({ upper, after }: Stack, names: ReadonlyMap<string, Alias>): Map<string, Seen> {
   const added = new Map<string, Seen>();
   const counts = new Map<string, number>();
   for (const { seen } of names.values()) counts.set(seen.id, (counts.get(seen.id) ?? 0) + 1);
-  for (const [path, { seen }] of names) {
-    const place = ours.at(path) as Place;
+  for (const [path, alias] of names) {
+    const { seen } = alias;
     const links = seen.links + (counts.get(seen.id) ?? 0);
-    added.set(path, { ...seen, node: relative(seen, upper.marks, place), links });
+    added.set(path, { ...seen, node: relative(alias, upper), links });
     for (let cut = path.lastIndexOf('/'); cut > 0; cut = path.lastIndexOf('/', cut - 1)) {
       const parent = path.slice(0, cut);
       if (added.has(parent) || upper.look(parent) !== undefined) break;
-      added.set(parent, copied(ours, ours.at(parent) as Place, upper));
+      added.set(parent, copied(after.node(after.at(parent) as Place), upper, parent));
     }
   }
   return added;
 }
 
 /** The object with its count of names said in relation to the lower one: it is about to have more in the upper. */
-function relative({ node, links }: Seen, prefix: string, lower: Place): TreeNode {
-  const nlink = marksOf(node, prefix as LayerView['marks']).nlink;
+function relative({ seen: { node, links }, lowerLinks }: Alias, { marks }: LayerView): TreeNode {
+  const { nlink } = marksOf(node, marks);
   if (nlink === undefined || !nlink.startsWith('U')) return node;
-  const difference = Number(nlink.slice(1)) + links - lower.seen.links;
+  const difference = Number(nlink.slice(1)) + links - lowerLinks;
   const text = `L${difference < 0 ? '' : '+'}${difference}`;
-  const xattrs = new Map([...(node.xattrs ?? []), [`${prefix}nlink`, Buffer.from(text)]]);
+  const xattrs = new Map([...(node.xattrs ?? []), [`${marks}nlink`, Buffer.from(text)]]);
   return { ...node, xattrs };
 }
 
 /** A directory of the lowers as if it had been copied up. */
-function copied(ours: Union, place: Place, { marks }: LayerView): Seen {
-  const node = ours.node(place);
-  const xattrs = new Map<string, Uint8Array>([[`${marks}origin`, new Uint8Array()]]);
-  for (const [name, value] of node.xattrs ?? []) {
-    xattrs.set(
-      name.startsWith(marks) ? `${marks}overlay.${name.slice(marks.length)}` : name,
-      value,
-    );
-  }
-  return { node: makeNode(node.mode, { ...node, xattrs }), id: `copied ${place.path}`, links: 1 };
+function copied(node: TreeNode, { marks }: LayerView, path: string): Seen {
+  const xattrs = new Map(escaped(node.xattrs, marks)).set(`${marks}origin`, new Uint8Array());
+  return { node: makeNode(node.mode, { ...node, xattrs }), id: `copied ${path}`, links: 1 };
 }
 
 class Aliased implements LayerView {
   readonly label: string;
   readonly marks: LayerView['marks'];
   readonly #upper: LayerView;
-  readonly #index: LayerView;
   readonly #added: ReadonlyMap<string, Seen>;
   readonly #names = new Map<string, string[]>();
 
-  constructor(upper: LayerView, index: LayerView, added: ReadonlyMap<string, Seen>) {
+  constructor(upper: LayerView, added: ReadonlyMap<string, Seen>) {
     this.label = upper.label;
     this.marks = upper.marks;
     this.#upper = upper;
-    this.#index = index;
     this.#added = added;
     for (const path of added.keys()) {
       const cut = path.lastIndexOf('/');
@@ -185,8 +92,8 @@ class Aliased implements LayerView {
   }
 
   list(path: string): string[] {
-    const names = this.#upper.list(path);
     const added = this.#names.get(path);
+    const names = this.#upper.list(path);
     return added === undefined ? names : [...names, ...added].sort();
   }
 
@@ -194,8 +101,11 @@ class Aliased implements LayerView {
     return this.#upper.handle(path);
   }
 
-  /** The upper stays open. */
+  namesOf(ids: ReadonlySet<string>): Map<string, string[]> {
+    return this.#upper.namesOf?.(ids) ?? new Map();
+  }
+
   close(): void {
-    this.#index.close();
+    this.#upper.close();
   }
 }

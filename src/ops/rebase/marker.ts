@@ -4,6 +4,7 @@
 
 import { S } from '../../linux/constants.js';
 import { type TreeNode, walk } from '../../tree/tree.js';
+import { escaped } from '../../union/marks.js';
 import type { Place } from '../../union/union.js';
 import type { MarkPrefix } from '../../union/view.js';
 
@@ -48,13 +49,16 @@ export interface Marks {
 
 export class Marker {
   readonly prefix: MarkPrefix;
+  readonly #overrideStat: string | undefined;
   readonly #originOf: OriginOf;
   /** Objects that are to have an entry in the index, by its name. */
   readonly indexed = new Map<TreeNode, string>();
   #announced: Uint8Array | undefined;
 
-  constructor(prefix: MarkPrefix, originOf: OriginOf) {
+  /** @param overrideStat name of the xattr that has owner and mode, where inodes have not. */
+  constructor(prefix: MarkPrefix, overrideStat: string | undefined, originOf: OriginOf) {
     this.prefix = prefix;
+    this.#overrideStat = overrideStat;
     this.#originOf = originOf;
   }
 
@@ -69,7 +73,7 @@ export class Marker {
    * @param old what it was in the old upper.
    */
   mark(node: TreeNode, old: Place | undefined, marks: Marks): void {
-    const xattrs = new Map(escaped(node.xattrs, this.prefix));
+    const xattrs = this.#stored(node);
     const set = (name: string, value: Uint8Array | string): void => {
       xattrs.set(this.prefix + name, typeof value === 'string' ? latin1(value) : value);
     };
@@ -85,6 +89,22 @@ export class Marker {
     this.#markOrigin(node, old, marks, set);
     if (node.entries !== undefined && this.#hasCopies(node)) set('impure', 'y');
     node.xattrs = xattrs.size === 0 ? undefined : sorted(xattrs);
+  }
+
+  /** A tree that the union shows, as a layer has to hold it; to be called once. */
+  markAll(root: TreeNode): void {
+    const seen = new Set<TreeNode>();
+    walk(root, (_path, node) => {
+      if (seen.has(node)) return;
+      seen.add(node);
+      const xattrs = this.#stored(node);
+      node.xattrs = xattrs.size === 0 ? undefined : sorted(xattrs);
+    });
+  }
+
+  /** To a directory that is marked already. */
+  makeOpaque(dir: TreeNode): void {
+    dir.xattrs = sorted(new Map([...(dir.xattrs ?? []), [`${this.prefix}opaque`, latin1('y')]]));
   }
 
   /** The root's own marks; after all others. */
@@ -125,6 +145,18 @@ export class Marker {
     return of === 'L' ? difference : old.seen.links + difference - base.seen.links;
   }
 
+  /** The xattrs of a node as a layer holds them. */
+  #stored(node: TreeNode): Map<string, Uint8Array> {
+    const xattrs = new Map(escaped(node.xattrs, this.prefix));
+    const name = this.#overrideStat;
+    const isLink = (node.mode & S.IFMT) === S.IFLNK;
+    if (name !== undefined && !(isLink && name.startsWith('user.'))) {
+      const { uid, gid, mode } = node;
+      xattrs.set(name, latin1(`${uid}:${gid}:${(mode & 0o7777).toString(8)}`));
+    }
+    return xattrs;
+  }
+
   #hasCopies(dir: TreeNode): boolean {
     for (const entry of dir.entries?.values() ?? []) {
       if (entry.xattrs?.has(`${this.prefix}origin`)) return true;
@@ -141,24 +173,6 @@ export class Marker {
   #value(place: Place, name: string): Uint8Array | undefined {
     return place.seen.node.xattrs?.get(this.prefix + name);
   }
-}
-
-/** A user's xattrs as a layer keeps them: names that look like marks get one escape more. */
-function escaped(xattrs: TreeNode['xattrs'], prefix: MarkPrefix): [string, Uint8Array][] {
-  return [...(xattrs ?? [])].map(([name, value]) => [
-    name.startsWith(prefix) ? `${prefix}overlay.${name.slice(prefix.length)}` : name,
-    value,
-  ]);
-}
-
-/** The same for a whole tree; to be called once. */
-export function escapeAll(root: TreeNode, prefix: MarkPrefix): void {
-  const seen = new Set<TreeNode>();
-  walk(root, (_path, node) => {
-    if (seen.has(node) || node.xattrs === undefined) return;
-    seen.add(node);
-    node.xattrs = sorted(new Map(escaped(node.xattrs, prefix)));
-  });
 }
 
 function sorted(xattrs: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array> {

@@ -10,7 +10,7 @@ import { fill } from '../../union/flat.js';
 import { hides, marksOf } from '../../union/marks.js';
 import { join, type Place } from '../../union/union.js';
 import { type Group, groupsOf } from './links.js';
-import { escapeAll, type Marker } from './marker.js';
+import type { Marker } from './marker.js';
 import { type Clash, mergeObjects, whatOf } from './three-way.js';
 import { identityOf, isSameObject, isSameTree, nameOf, sideOf, type Versions } from './versions.js';
 
@@ -357,8 +357,8 @@ class Planner {
   #whole(place: Place): Item {
     const { ours } = this.#versions;
     const node = fill(ours.union, place, this.#linked);
-    escapeAll(node, this.#marker.prefix);
-    this.#marker.mark(node, undefined, { opaque: true });
+    this.#marker.markAll(node);
+    this.#marker.makeOpaque(node);
     return { kind: 'node', node, seesNew: false };
   }
 
@@ -580,7 +580,7 @@ class Planner {
     const { theirs: now } = this.#versions;
     if (isDirectory(theirs.seen.node) && !this.#options.redirects) {
       const node = fill(now.union, theirs, new Map());
-      escapeAll(node, this.#marker.prefix);
+      this.#marker.markAll(node);
       return node;
     }
     const node = bare(now.union.node(theirs));

@@ -17,10 +17,9 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { AT, O, RENAME } from '../../linux/constants.js';
-import { E, errnoName, SysError } from '../../linux/errno.js';
+import { E, SysError } from '../../linux/errno.js';
 import { close, emptyPath, linkAt, openAt, renameAt, syncfs } from '../../linux/files.js';
-import { mapMemory, putBytes, scratch } from '../../linux/memory.js';
-import { lockFile } from '../../linux/peer.js';
+import { putBytes, scratch } from '../../linux/memory.js';
 import { removexattrAt } from '../../linux/xattr.js';
 import { MountError } from '../../stack/errors.js';
 import { openBelow } from '../../tree/below.js';
@@ -371,40 +370,4 @@ function removeFolder(folder: string): void {
   const parent = openPath(dirname(folder));
   removeTree(parent, Buffer.from(basename(folder)).toString('latin1'));
   close(parent);
-}
-
-/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
-const TRIES = 30;
-const PAUSE = 50;
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
-/**
- * Locks the upper and its work directory as a mount would.
- * @returns what unlocks them. @throws MountError `busy`.
- */
-export function lockUpper(at: Writable): () => void {
-  mapMemory();
-  const held: number[] = [];
-  const unlock = (): void => {
-    for (const fd of held) closeSync(fd);
-  };
-  for (const [role, path] of [
-    ['upperdir', at.upper],
-    ['workdir', at.work],
-  ] as const) {
-    const fd = openSync(path, O.RDONLY | O.DIRECTORY);
-    held.push(fd);
-    let r = lockFile(fd);
-    for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
-      Atomics.wait(sleeper, 0, 0, PAUSE);
-      r = lockFile(fd);
-    }
-    if (r >= 0) continue;
-    unlock();
-    if (r === -E.AGAIN) {
-      throw new MountError('busy', `${role}: ${path}: in use by a mount: unmount it first`);
-    }
-    throw new MountError('layer', `${role}: ${path}: cannot be locked (${errnoName(r)})`);
-  }
-  return unlock;
 }

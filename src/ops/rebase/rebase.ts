@@ -16,13 +16,13 @@ import { parseOptions } from '../../stack/options.js';
 import { privilege } from '../../stack/privilege.js';
 import type { MountSpec } from '../../stack/spec.js';
 import { readChanges } from '../../union/changes.js';
-import type { LayerView } from '../../union/view.js';
+import { holdUpper } from '../hold-upper.js';
 import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js';
 import { withAliases } from './aliases.js';
 import { Marker } from './marker.js';
 import { originOf } from './origins.js';
 import { type Decision, planRebase } from './plan.js';
-import { lockUpper, publish, recover, undo, type Writable } from './publish.js';
+import { publish, recover, undo, type Writable } from './publish.js';
 import type { Versions } from './versions.js';
 
 export interface RebaseRequest {
@@ -59,12 +59,12 @@ export async function rebase(request: RebaseRequest): Promise<RebaseReport> {
   const old = specOf(request.options, request.from, '--from');
   const fresh = specOf(request.options, request.to, '--to');
   const at = await writableOf(old);
-  const unlock = lockUpper(at);
+  const { release } = holdUpper(at.upper, at.work, 'rebase it');
   try {
     recover(at);
     return rebaseLocked(request, old, fresh, at);
   } finally {
-    unlock();
+    release();
   }
 }
 
@@ -77,7 +77,6 @@ function rebaseLocked(
   const { upperdir: _upper, workdir: _work, ...lowersOnly } = fresh;
   const opened = openLayers({ layers: old });
   let theirs: OpenLayers | undefined;
-  let aliased: LayerView | undefined;
   let config: OverlayConfig | undefined;
   try {
     theirs = openLayers({ layers: lowersOnly });
@@ -86,8 +85,7 @@ function rebaseLocked(
     const theirUnion = asUnion(theirs);
     let stack = asStack(opened);
     let changes = readChanges(stack);
-    const unions = { base: stack.before, ours: stack.after, theirs: theirUnion };
-    aliased = withAliases(stack.upper, at.work, unions, changes);
+    const aliased = withAliases(stack, changes);
     if (aliased !== undefined) {
       stack = asStack({ ...opened, layers: [aliased, ...opened.layers.slice(1)] });
       changes = readChanges(stack);
@@ -99,7 +97,7 @@ function rebaseLocked(
       upper: stack.upper,
       aufs: stack.aufs,
     };
-    const marker = new Marker(opened.marks, (place) => {
+    const marker = new Marker(opened.marks, opened.overrideStat, (place) => {
       config ??= openToRead(fresh);
       return originOf(config, place);
     });
@@ -130,7 +128,6 @@ function rebaseLocked(
     const lines_ = warnings.map(({ problem, path, count }) => `${path}: ${problem} (${count})`);
     return { ...report, done: true, kept, warnings: lines_ };
   } finally {
-    aliased?.close();
     opened.close();
     theirs?.close();
     if (config !== undefined) closeOverlay(config);
@@ -150,24 +147,24 @@ export async function undoRebase(
 ): Promise<{ readonly upperdir: string; readonly kept: string | undefined }> {
   const spec = specOf(options, NO_LAYER, '--undo');
   const at = await writableOf(spec);
-  const unlock = lockUpper(at);
+  const { release } = holdUpper(at.upper, at.work, 'rebase it');
   try {
     recover(at);
     const prefix = spec.userxattr ? 'user.overlay.' : 'trusted.overlay.';
     return { upperdir: at.upper, kept: undo(at, prefix, discard) };
   } finally {
-    unlock();
+    release();
   }
 }
 
 /** Finishes or clears away what a killed rebase has left. @returns what was done, one line each. */
 export async function resumeRebase(options: readonly string[]): Promise<readonly string[]> {
   const at = await writableOf(specOf(options, NO_LAYER, '--resume'));
-  const unlock = lockUpper(at);
+  const { release } = holdUpper(at.upper, at.work, 'rebase it');
   try {
     return recover(at);
   } finally {
-    unlock();
+    release();
   }
 }
 
