@@ -45,4 +45,34 @@ export const COMMIT_COMMANDS: readonly CommandRecord[] = [
     ],
     completes: 'directory',
   },
+  {
+    name: 'discard',
+    summary: 'take away what the upper of a stack has',
+    operands: '[MOUNTPOINT]',
+    count: [0, 1],
+    description: [
+      'The upper is emptied, by one rename; what lies below shows again. With --path only what the upper has at or below PATH goes: what was changed there is as the lowers have it, what was new is gone, what was deleted is back. A mount goes on meanwhile: files that are open behave as if they had been unlinked.',
+      'A file that the lowers have under several names goes with all of them; the others are told. Of a renamed directory both names are to be discarded, the new one and the one that was deleted.',
+      'What would go is shown before, and asked for; without a terminal --yes or --dry-run is needed. Exit code 1 when the answer is no.',
+    ],
+    flags: [
+      { ...OPTIONS_FLAG },
+      {
+        name: 'path',
+        value: 'PATH',
+        many: true,
+        help: 'Only this path of the stack, with all below it. May be given several times.',
+      },
+      { name: 'yes', short: 'y', help: 'Do not ask.' },
+      DRY_RUN,
+      JSON_FLAG,
+      QUIET,
+    ],
+    examples: [
+      ['varve discard /mnt', 'back to the layers'],
+      ['varve discard /mnt --path etc/hosts --yes', 'one file'],
+      ['varve discard -n -o lowerdir=/a,upperdir=/u,workdir=/w', 'what would go'],
+    ],
+    completes: 'directory',
+  },
 ];

@@ -21,7 +21,7 @@ export async function run(given: Arguments): Promise<number> {
   let done: Committed;
   try {
     const request = {
-      ...stackOf(given),
+      ...stackNamed(given),
       into,
       dryRun,
       onProgress: (text: string) => line.show(text),
@@ -35,7 +35,7 @@ export async function run(given: Arguments): Promise<number> {
 }
 
 /** The stack that is named: a mount point, or options. @throws MountError. */
-function stackOf(given: Arguments): Pick<CommitRequest, 'mount' | 'options'> {
+export function stackNamed(given: Arguments): Pick<CommitRequest, 'mount' | 'options'> {
   const options = given.values('options');
   const [mount] = given.operands;
   if ((mount === undefined) === (options.length === 0)) {

@@ -20,6 +20,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   status: () => import('./status.js'),
   reload: () => import('./reload.js'),
   diff: () => import('./diff.js'),
+  discard: () => import('./discard.js'),
   commit: () => import('./commit.js'),
   why: () => import('./why.js'),
   check: () => import('./check.js'),

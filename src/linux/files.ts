@@ -440,6 +440,21 @@ export function duplicate(fd: number): number {
 }
 
 /** Switches O_NONBLOCK of an open file description. */
+// fcntl(2): F_SETLEASE, F_RDLCK, F_UNLCK.
+const F_SETLEASE = 1024;
+const F_RDLCK = 0;
+const F_UNLCK = 2;
+
+/**
+ * Whether somebody has the file open for writing, or mapped so: then the kernel gives no read lease. True where it gives
+ * none anyway. @param fd opened for reading.
+ */
+export function hasWriter(fd: number): boolean {
+  if (ret(c.fcntl(fd, F_SETLEASE, F_RDLCK)) < 0) return true;
+  c.fcntl(fd, F_SETLEASE, F_UNLCK);
+  return false;
+}
+
 export function setNonblocking(fd: number, on: boolean): number {
   const flags = ret(c.fcntl(fd, F_GETFL, 0));
   if (flags < 0) return flags;

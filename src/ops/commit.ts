@@ -4,18 +4,16 @@
 
 import { dirname } from 'node:path';
 import { mapMemory } from '../linux/memory.js';
-import { checkLayers } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
+import { freeze } from '../stack/freeze.js';
 import { MAX_LAYERS } from '../stack/option-table.js';
-import { parseOptions } from '../stack/options.js';
-import { privilege } from '../stack/privilege.js';
 import type { MountSpec } from '../stack/spec.js';
 import { type BuiltLayer, buildLayer } from './build-layer.js';
 import { type CommitTarget, readTarget } from './commit-target.js';
 import { makeFrozenPlace, onOneMount, requireMovable } from './frozen-place.js';
 import { freezeLive, type LiveFrozen } from './live-freeze.js';
-import { liveStack } from './live-stack.js';
-import { freezeOffline } from './offline-freeze.js';
+import { withUpper } from './offline-upper.js';
+import { writableStack } from './writable-stack.js';
 
 export interface CommitRequest {
   /** A mount point; else `options`. */
@@ -49,7 +47,7 @@ export interface Committed {
 /** @throws MountError; then nothing was changed, unless it says that the upper is frozen. */
 export async function commit(request: CommitRequest): Promise<Committed> {
   mapMemory();
-  const { spec, live } = await stackMeant(request);
+  const { spec, live } = await writableStack(request, 'commit');
   const target = readTarget(request.into, spec);
   const upper = spec.upperdir as string;
   requireMovable(upper);
@@ -66,7 +64,11 @@ export async function commit(request: CommitRequest): Promise<Committed> {
   const next = specAfter(spec, place.path);
   let told: Pick<LiveFrozen, 'copied' | 'changing'> & Partial<LiveFrozen>;
   try {
-    told = live ? await freezeLive(spec, next, place.path) : freezeOffline(spec, place.path);
+    told = live
+      ? await freezeLive(spec, next, place.path)
+      : withUpper(spec, place.path, 'commit it by its mount point, or', (at) =>
+          freeze(at, [], Number.POSITIVE_INFINITY),
+        );
   } catch (error) {
     place.abandon();
     throw error;
@@ -80,19 +82,6 @@ export async function commit(request: CommitRequest): Promise<Committed> {
 /** The spec of a stack once its upper is the layer `frozen`. */
 export function specAfter(spec: MountSpec, frozen: string): MountSpec {
   return { ...spec, lowerdirs: [frozen, ...spec.lowerdirs] };
-}
-
-async function stackMeant({
-  mount,
-  options,
-}: CommitRequest): Promise<{ readonly spec: MountSpec; readonly live: boolean }> {
-  if (mount !== undefined) return { spec: await liveStack(mount, 'commit'), live: true };
-  const parsed = parseOptions([...(options ?? [])], { defaults: '' });
-  if (parsed.upperdir === undefined) {
-    throw new MountError('option', 'upperdir: missing: only a writable stack can be committed');
-  }
-  // Any directory will do as mount point: nothing is mounted.
-  return { spec: checkLayers(parsed, '/proc', !privilege().full), live: false };
 }
 
 async function build(

@@ -9,11 +9,9 @@ import { check, E, SysError } from '../linux/errno.js';
 import { close, fsync, syncfs } from '../linux/files.js';
 import { look, openName, openPath, renameName, setTimes, unlinkName } from '../linux/named.js';
 import { MountError } from '../stack/errors.js';
-import { type ChangeTold, NOTHING_TOLD } from '../stack/layer-change.js';
-import { serverProgram, throwRefusal } from '../stack/mount.js';
+import type { ChangeTold } from '../stack/layer-change.js';
 import type { MountSpec } from '../stack/spec.js';
-import { findSupervisor } from '../supervisor/client.js';
-import type { ChangeOutcome, Reply } from '../supervisor/protocol.js';
+import { changeLive } from './live-change.js';
 
 export interface LiveFrozen extends ChangeTold {
   /** How long nobody answered; of all attempts the longest. */
@@ -41,36 +39,21 @@ export async function freezeLive(
   flushMount(spec.mountpoint);
   let stall = 0;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const reply = await askForFreeze(spec.mountpoint, next, frozen);
-    throwRefusal(reply);
-    const { refusal, told } = reply.changed as ChangeOutcome;
-    stall = Math.max(stall, reply.mounts?.[0]?.lastRestart?.stallMilliseconds ?? 0);
-    const { wanted } = told as ChangeTold;
-    if (refusal === undefined) {
-      return { ...NOTHING_TOLD, ...(told as ChangeTold), stallMilliseconds: stall };
-    }
-    if (wanted.length === 0) throw new MountError(refusal.kind, refusal.message);
+    const how = { kind: 'freeze', frozen } as const;
+    const { told, wanted, stallMilliseconds } = await changeLive(
+      spec.mountpoint,
+      'commit',
+      next,
+      how,
+    );
+    stall = Math.max(stall, stallMilliseconds);
+    if (wanted.length === 0) return { ...told, stallMilliseconds: stall };
     for (const { path, copy } of wanted) await copyBefore(spec, path, copy);
   }
   throw new MountError(
     'busy',
     `${spec.mountpoint}: large files are opened faster than they can be copied: try again when less is written`,
   );
-}
-
-async function askForFreeze(mountpoint: string, spec: MountSpec, frozen: string): Promise<Reply> {
-  const supervisor = await findSupervisor();
-  if (supervisor === undefined) {
-    throw new MountError('server', `${mountpoint}: its supervisor is gone: unmount it first`);
-  }
-  const change = { reason: 'commit', spec, how: { kind: 'freeze', frozen } };
-  try {
-    return await supervisor.ask({ op: 'change', mountpoint, program: serverProgram(), change });
-  } catch (error) {
-    throw new MountError('server', `${mountpoint}: its supervisor went away`, { cause: error });
-  } finally {
-    supervisor.close();
-  }
 }
 
 /** What the kernel holds for files of the mount is written down, so that little is left for later. */

@@ -15,6 +15,8 @@ export interface OpenFile {
   readonly paths: readonly string[];
   /** st_ino as the mount shows it. */
   readonly ino: readonly [number, number];
+  /** It is not open any more, but may be mapped: the kernel maps what lies behind, and tells nobody. */
+  readonly perhaps?: true;
 }
 
 /** Deeper is no path. */
@@ -61,6 +63,13 @@ export function openUpperFiles(): OpenFile[] {
     if (slot === 0 || found.has(slot)) continue;
     if (!isUpperFile(slot) || !isBound(handle, slot)) continue;
     found.set(slot, { paths: pathsOf(slot), ino: [get(slot, F.inoLo), get(slot, F.inoHi)] });
+  }
+  const last = nodesEnd();
+  for (let slot = ROOT + 1; slot < last; slot++) {
+    // A mapping keeps the node.
+    if (!hasFlag(slot, FLAG.WRITTEN_BELOW) || found.has(slot) || !isUpperFile(slot)) continue;
+    const ino = [get(slot, F.inoLo), get(slot, F.inoHi)] as const;
+    found.set(slot, { paths: pathsOf(slot), ino, perhaps: true });
   }
   return [...found.values()];
 }

@@ -3,7 +3,7 @@
 // Made by freeze.ts while nobody serves. The index: fs/overlayfs/super.c; overlay.nlink: fs/overlayfs/inode.c.
 
 import { DT, O } from '../linux/constants.js';
-import { close } from '../linux/files.js';
+import { close, hasWriter } from '../linux/files.js';
 import {
   type Facts,
   getXattr,
@@ -19,6 +19,8 @@ export interface Wanted {
   readonly paths: readonly string[];
   /** st_ino as the mount shows it, in two halves. */
   readonly ino: readonly [number, number];
+  /** Only if somebody has it mapped for writing. */
+  readonly perhaps?: true;
 }
 
 /** An object that stays in the upper. */
@@ -56,7 +58,8 @@ export function planFreeze(
   const entries = index < 0 ? [] : readIndex(index, prefix);
   const indexed = new Map(entries.map((entry) => [entry.facts.ino, entry]));
   const staying = new Map<bigint, Staying>();
-  for (const { paths, ino } of open) {
+  for (const { paths, ino, perhaps } of open) {
+    if (perhaps && !paths.some((path) => isMapped(upper, path))) continue;
     for (const path of paths) addName(staying, indexed, upper, path, ino);
   }
   for (const { facts, covered } of entries) {
@@ -83,6 +86,14 @@ function addName(
   } else if (!known.paths.includes(path)) {
     known.paths.push(path);
   }
+}
+
+function isMapped(upper: number, path: string): boolean {
+  const fd = openPath(upper, path, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
+  if (fd === undefined) return false;
+  const mapped = hasWriter(fd);
+  close(fd);
+  return mapped;
 }
 
 /** What lies at a path of any length below `root`. */

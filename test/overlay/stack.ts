@@ -131,6 +131,11 @@ export class Stack {
     await this.mount(more);
   }
 
+  /** Somebody has had the server replaced. */
+  serverChanged(): void {
+    this.#killed = true;
+  }
+
   /** Mounts the same folders by the kernel. Only while varve has them not. */
   kernelMount(options = 'redirect_dir=on,index=on', target = this.mnt): void {
     const all = `${this.layerOptions()},${options}`;

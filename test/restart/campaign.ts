@@ -30,6 +30,8 @@ export interface Plan {
   readonly base: string;
   /** A command that clients run which are killed. */
   readonly victims?: readonly string[];
+  /** What is done instead of two of three kills. */
+  readonly disturb?: () => Promise<void>;
 }
 
 export interface Outcome {
@@ -70,6 +72,7 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
   let firstMemory = 0;
   const starts: number[] = [];
   let last: MountStatus | undefined;
+  let killed: number | undefined;
   try {
     await pause(500);
     for (let kill = 0; kill < plan.kills; kill++) {
@@ -77,14 +80,19 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
       if (plan.victims !== undefined && random.oneIn(3)) clients.push(victim(plan.victims, random));
       assert.equal(early, undefined);
       // Now and then one that has just been started, and has not answered yet.
-      last = await serving(supervisor, plan.mountpoint, last?.pid, random.oneIn(8));
+      last = await serving(supervisor, plan.mountpoint, killed, random.oneIn(8));
       const stall = last.lastRestart?.stallMilliseconds;
       if (stall !== undefined) starts.push(stall);
-      process.kill(last.pid, 'SIGKILL');
+      if (plan.disturb !== undefined && !random.oneIn(3)) {
+        await plan.disturb();
+      } else {
+        killed = last.pid;
+        process.kill(killed, 'SIGKILL');
+      }
       if (kill === Math.floor(plan.kills / 10))
-        firstMemory = await memory(supervisor, plan, last.pid);
+        firstMemory = await memory(supervisor, plan, killed);
     }
-    const late = await memory(supervisor, plan, last?.pid);
+    const late = await memory(supervisor, plan, killed);
     writeFileSync(stop, '');
     const rounds: Record<string, number> = {};
     let longest = 0;

@@ -1,6 +1,6 @@
-// Freezes an upper that nobody has mounted: what a server does for a live mount, behind the locks that a mount would take.
-// Called by commit.ts for stacks that are described by options.
-// The freeze itself: stack/freeze.ts.
+// An upper that nobody has mounted, as the place of a freeze or a discard: behind the locks that a mount would take.
+// Called by commit.ts and discard.ts for stacks that are described by options.
+// What is done there: stack/freeze.ts, stack/discard.ts; for a live mount a server does it.
 
 import { basename, dirname } from 'node:path';
 import { AT, O } from '../linux/constants.js';
@@ -9,17 +9,25 @@ import { close } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
 import { makeDirectory, openName } from '../linux/named.js';
 import { CAP, hasCapability } from '../linux/process.js';
-import { type Frozen, finishInterrupted, freeze } from '../stack/freeze.js';
+import { type FreezePlace, finishInterrupted } from '../stack/freeze.js';
 import { openToRead } from '../stack/open.js';
 import type { MountSpec } from '../stack/spec.js';
 import { holdUpper } from './hold-upper.js';
 
-/** @throws MountError, SysError; then nothing was changed. */
-export function freezeOffline(spec: MountSpec, frozen: string): Frozen {
+/**
+ * @param aside absolute path of what takes the upper's place. @param doing for the message where it is in use.
+ * @throws MountError, SysError, and what `use` throws.
+ */
+export function withUpper<T>(
+  spec: MountSpec,
+  aside: string,
+  doing: string,
+  use: (place: FreezePlace) => T,
+): T {
   mapMemory();
   const upper = spec.upperdir as string;
   const workdir = spec.workdir as string;
-  const held = holdUpper(upper, workdir, 'commit it by its mount point, or');
+  const held = holdUpper(upper, workdir, doing);
   const fds: number[] = [];
   const open = (path: string): number => {
     const name = Buffer.from(path).toString('latin1');
@@ -45,23 +53,19 @@ export function freezeOffline(spec: MountSpec, frozen: string): Frozen {
       privileged: hasCapability(CAP.CHOWN),
     };
     finishInterrupted(common, open(upper));
-    return freeze(
-      {
-        ...common,
-        upper: open(upper),
-        upperParent: open(dirname(upper)),
-        upperName: Buffer.from(basename(upper)).toString('latin1'),
-        frozenParent: open(dirname(frozen)),
-        frozenName: Buffer.from(basename(frozen)).toString('latin1'),
-        frozenPath: frozen,
-        openNew: () => {
-          const name = Buffer.from(upper).toString('latin1');
-          return check(openName(AT.FDCWD, name, O.RDONLY | O.DIRECTORY), 'open', upper);
-        },
+    return use({
+      ...common,
+      upper: open(upper),
+      upperParent: open(dirname(upper)),
+      upperName: Buffer.from(basename(upper)).toString('latin1'),
+      frozenParent: open(dirname(aside)),
+      frozenName: Buffer.from(basename(aside)).toString('latin1'),
+      frozenPath: aside,
+      openNew: () => {
+        const name = Buffer.from(upper).toString('latin1');
+        return check(openName(AT.FDCWD, name, O.RDONLY | O.DIRECTORY), 'open', upper);
       },
-      [],
-      Number.POSITIVE_INFINITY,
-    );
+    });
   } finally {
     for (const fd of fds) close(fd);
     held.release();

@@ -1,13 +1,37 @@
-// A mounted stack whose layers are to be exchanged while it is in use: which mount is meant, and whether that can be done.
+// The stack whose upper is to be frozen or emptied: of a mount that is in use, or one that is described by options.
 // Called by commit and discard before anything is prepared.
 // The kernel's own overlayfs has no such door: docs/commit.md.
 
+import { checkLayers } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
+import { parseOptions } from '../stack/options.js';
+import { privilege } from '../stack/privilege.js';
 import type { MountSpec } from '../stack/spec.js';
 
-/** @param doing a verb for the messages. @throws MountError. */
-export async function liveStack(path: string, doing: string): Promise<MountSpec> {
+export interface WritableStack {
+  readonly spec: MountSpec;
+  /** A server has it mounted. */
+  readonly live: boolean;
+}
+
+/** @param request a mount point, or values of -o. @param doing a verb for the messages. @throws MountError. */
+export async function writableStack(
+  request: { readonly mount?: string; readonly options?: readonly string[] },
+  doing: string,
+): Promise<WritableStack> {
+  if (request.mount !== undefined) {
+    return { spec: await liveStack(request.mount, doing), live: true };
+  }
+  const parsed = parseOptions([...(request.options ?? [])], { defaults: '' });
+  if (parsed.upperdir === undefined) {
+    throw new MountError('option', `upperdir: missing: there is nothing to ${doing}`);
+  }
+  // Any directory will do as mount point: nothing is mounted.
+  return { spec: checkLayers(parsed, '/proc', !privilege().full), live: false };
+}
+
+async function liveStack(path: string, doing: string): Promise<MountSpec> {
   const located = await locate(path);
   if (located === undefined || located.inside !== '') {
     throw new MountError(
