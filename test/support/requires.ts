@@ -28,6 +28,8 @@ const probes = {
   passthrough: () => isRoot() && kernelAtLeast(6, 9),
   /** The kernel resends requests that a dead server had taken (6.9 and newer). */
   resend: () => kernelAtLeast(6, 9),
+  /** A process can be kept from abstract sockets of others (Landlock of 6.12 and newer). */
+  'socket-scope': () => kernelAtLeast(6, 12),
   /** A plain user may make a user and mount namespace. */
   userns: () => succeeds('unshare', ['--user', '--map-root-user', '--mount', 'true']),
   /** This process can run a program as another, plain user. */
