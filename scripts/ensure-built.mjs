@@ -156,6 +156,24 @@ const bundle = async () => {
     target: 'node20',
     logLevel: 'warning',
   }).catch(() => fail('bundling failed; the messages are above'));
+  await esbuild(page).catch(() => fail('bundling failed; the messages are above'));
+};
+
+/**
+ * What the HTML page of a diff carries inside: a program and styles, for browsers of the last two
+ * years. Only ASCII, so that it is the same in whatever encoding somebody sends the page on.
+ */
+const page = {
+  absWorkingDir: root,
+  entryPoints: { page: 'src/report/page/main.ts', style: 'src/report/page/page.css' },
+  outdir: 'dist/bundle/page',
+  bundle: true,
+  minify: true,
+  charset: /** @type {const} */ ('ascii'),
+  platform: /** @type {const} */ ('browser'),
+  format: /** @type {const} */ ('iife'),
+  target: ['chrome123', 'firefox128', 'safari17.5'],
+  logLevel: /** @type {const} */ ('warning'),
 };
 
 const build = async () => {

@@ -42,6 +42,10 @@ export const DIFF_COMMANDS: readonly CommandRecord[] = [
       { name: 'json', help: 'Everything, as the document that docs/diff.md describes.' },
       { name: 'patch', short: 'p', help: 'Text files as a patch for git apply and patch(1).' },
       {
+        name: 'binary',
+        help: "With --patch: other files as well, as git's binary patch, which patch(1) does not take.",
+      },
+      {
         name: 'html',
         value: 'FILE',
         help: 'One page with everything in it; - is standard output.',
@@ -86,6 +90,7 @@ export const DIFF_COMMANDS: readonly CommandRecord[] = [
       ],
       ['varve diff --tar layer.tar upper lower', 'an OCI layer of two directories'],
       ['varve diff --patch /mnt -- etc', 'what was edited in etc'],
+      ['varve diff --html changes.html /mnt', 'to look around in, with any browser'],
       ['varve diff --prune -n -o lowerdir=/a,upperdir=/u,workdir=/w', 'what could be dropped'],
     ],
     completes: 'directory',

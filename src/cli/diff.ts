@@ -39,6 +39,7 @@ async function tell(given: Arguments, compared: Compared): Promise<number> {
   if (html !== undefined || tar !== undefined) {
     const files = await import('./diff-files.js');
     if (tar !== undefined) await files.writeTar(given, compared, tar);
+    if (html !== undefined) await files.writePage(given, compared, html);
   }
   await show(formOf(given), given, shown, compared);
   const answers =
@@ -68,7 +69,8 @@ async function show(
       const { patchOf } = await import('../report/patch.js');
       const { filesOf } = await import('../report/patch-files.js');
       const files = stack === undefined ? shown : filesOf(shown, stack);
-      for (const piece of patchOf(files)) writeBytes(piece);
+      const binary = given.has('binary');
+      for (const piece of patchOf(files, { binary })) writeBytes(piece);
       return;
     }
     default:
@@ -105,6 +107,7 @@ function checkFlags(given: Arguments): void {
     }
   };
   needs('null', 'name-status');
+  needs('binary', 'patch');
   needs('kernel', 'tar');
   needs('dry-run', 'prune');
   needs('keep-times', 'prune');
