@@ -7,7 +7,7 @@ import type { CommandRecord } from './command-record.js';
 export const TRY_COMMANDS: readonly CommandRecord[] = [
   {
     name: 'try',
-    summary: 'run a command on the real system, and then decide whether it happened',
+    summary: 'try a command on an overlay of the system, then keep or drop it',
     operands: '[--] COMMAND [ARG...]',
     count: [0, Number.POSITIVE_INFINITY],
     failure: 125,

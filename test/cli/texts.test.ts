@@ -31,16 +31,18 @@ USAGE
 COMMANDS
   mount       stack layers and mount the union.
   run         run a command that sees a composefs image.
-  try         run a command on the real system, and then decide whether it
-              happened.
+  try         try a command on an overlay of the system, then keep or drop it.
   umount      unmount, when everything is safely stored.
   status      show the mounts, their layers, requests and memory.
   reload      replace the server of a mount, without unmounting.
   diff        tell what the upper of a stack has changed.
   why         tell which layer owns a path, and its life through the layers.
   commit      freeze the upper of a stack as a new layer.
+  discard     take away what the upper of a stack has.
   check       list what of an upper no longer fits the layers below it.
   apply       merge an upper down into a directory.
+  flatten     make one layer, image or archive of a stack.
+  split       cut a tree into layers by rules.
   rebase      make an upper fit a new version of its layers.
   up          mount named stacks.
   down        unmount named stacks.
