@@ -52,8 +52,8 @@ export interface ParsedStacks {
 
 export type Parsed = { readonly file: ParsedStacks } | { readonly problems: readonly Problem[] };
 
-/** Bytes; a file of stacks has a few kilobytes, and reading one costs time and memory. */
-export const LARGEST = 1 << 20;
+/** Bytes; a file of stacks has a few kilobytes; reading this many takes a second. */
+export const LARGEST = 1 << 18;
 
 /** How often what an alias repeats may be repeated. */
 const MAX_ALIASES = 200;
@@ -62,7 +62,7 @@ const MAX_ALIASES = 200;
 export async function parseStacks(bytes: Uint8Array): Promise<Parsed> {
   const top = { line: 1, column: 1 };
   if (bytes.length > LARGEST) {
-    return wrong(top, `larger than ${LARGEST >> 20} MiB: is this a file of stacks?`);
+    return wrong(top, `larger than ${LARGEST >> 10} KiB: is this a file of stacks?`);
   }
   const text = decode(bytes);
   if (typeof text !== 'string') {
@@ -91,7 +91,7 @@ export async function parseText(text: string): Promise<Parsed> {
   try {
     value = doc.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
   } catch (error) {
-    return wrong({ line: 1, column: 1 }, aliasHint(error));
+    return wrong(at(await culprit(doc, error)), aliasHint(error));
   }
   const validate = await validator();
   const problems = validate(value) ? [] : explain(validate.errors ?? [], value, where, finder, at);
@@ -129,9 +129,26 @@ function aliasHint(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const name = /^Unresolved alias .*: (.*)$/s.exec(text)?.[1];
   if (name !== undefined) return `*${name}: no anchor &${name} stands before it: add one`;
+  if (/^Merge/.test(text)) return '"<<" takes a mapping, or a list of mappings: write *NAME there';
   if (/alias/i.test(text)) return 'its aliases (*NAME) grow without measure: write them out';
-  if (/merge/i.test(text)) return '"<<" takes a mapping, or a list of mappings: write *NAME there';
   return lower(text);
+}
+
+/** Offset of the alias or merge that cannot be followed; 0 where it is none in particular. */
+async function culprit(doc: Document, error: unknown): Promise<number> {
+  const { isAlias, isScalar, visit } = await import('yaml');
+  const isMerge = /^Merge/.test(error instanceof Error ? error.message : '');
+  let offset: number | undefined;
+  visit(doc, {
+    Alias: (_, node) => {
+      if (!isMerge && node.resolve(doc) === undefined) offset ??= node.range?.[0];
+    },
+    Pair: (_, pair) => {
+      const value = isAlias(pair.value) ? pair.value.resolve(doc) : pair.value;
+      if (isMerge && keyText(pair) === '<<' && isScalar(value)) offset ??= startOf(pair.value);
+    },
+  });
+  return offset ?? 0;
 }
 
 const lower = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1);
@@ -173,6 +190,8 @@ async function validator(): Promise<ValidateFunction> {
 /** Finds the nodes that values come from, through aliases and merges. */
 class Finder {
   private readonly doc: Document;
+  /** The pairs of the mappings that were looked into, by their keys. */
+  private readonly pairs = new WeakMap<object, Map<unknown, Pair>>();
 
   constructor(doc: Document) {
     this.doc = doc;
@@ -212,10 +231,11 @@ class Finder {
     if (typeof step === 'number') {
       return items[step] === undefined ? undefined : { value: items[step] };
     }
-    const pairs = items as Pair[];
-    const own = pairs.find((pair) => keyText(pair) === step);
+    const pairs = this.pairsOf(real as YAMLMap);
+    const own = pairs.get(step);
     if (own !== undefined || depth === 0) return own;
-    for (const merge of pairs.filter((pair) => keyText(pair) === '<<')) {
+    const merge = pairs.get('<<');
+    if (merge !== undefined) {
       const from = this.resolved(merge.value);
       const list = isSequence(from) ? from.items : [from];
       for (const item of list) {
@@ -224,6 +244,14 @@ class Finder {
       }
     }
     return undefined;
+  }
+
+  private pairsOf(map: YAMLMap): Map<unknown, Pair> {
+    const known = this.pairs.get(map);
+    if (known !== undefined) return known;
+    const pairs = new Map((map.items as Pair[]).map((pair) => [keyText(pair), pair]));
+    this.pairs.set(map, pairs);
+    return pairs;
   }
 
   private resolved(node: unknown): unknown {

@@ -38,6 +38,9 @@ export type NamedLayer = { readonly at: Position } & (
   | { readonly kind: 'image'; readonly image: string; readonly stores: readonly string[] }
 );
 
+/** How many stacks may build on one another. */
+const MOST_BASES = 100;
+
 /** A stack, ready to be mounted. */
 export interface Stack {
   readonly name: string;
@@ -85,7 +88,12 @@ export class StackFileError extends MountError {
 
 /** `FILE:LINE:COLUMN: what: what to do`. */
 export function spellProblem(path: string, { line, column, message }: Problem): string {
-  return `${path}:${line}:${column}: ${message}`;
+  // What a file holds must not speak to the terminal.
+  const shown = message.replace(
+    /[\0-\x1f\x7f-\x9f]/g,
+    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  return `${path}:${line}:${column}: ${shown}`;
 }
 
 /** An error about something that the file says. */
@@ -237,6 +245,10 @@ class Reader {
     if (this.under.includes(base)) {
       const way = [...this.under.slice(this.under.indexOf(base)), base].join(' on ');
       this.wrong(place, `base: ${way}: builds on itself: cut the circle`);
+      return undefined;
+    }
+    if (this.under.length > MOST_BASES) {
+      this.wrong(place, `base: the ${MOST_BASES}th one below another: name the layers instead`);
       return undefined;
     }
     return this.stack(base);

@@ -203,7 +203,15 @@ function makeFolder(target: string): void {
 
 /** @returns a descriptor that holds the lock. */
 async function lockFolder(folder: string, path: string): Promise<number> {
-  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  let fd: number;
+  try {
+    fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    throw new MountError(
+      'layer',
+      `${path}: ${folder}: ${reasonOf(error)}: name a file elsewhere with --file`,
+    );
+  }
   for (let waited = 0; ; waited += PAUSE) {
     const r = lockFile(fd);
     if (r === 0) return fd;

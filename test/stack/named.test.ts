@@ -213,8 +213,8 @@ suite('mistakes, with line and column and what to do', () => {
     ],
     [
       'too much',
-      Buffer.alloc((1 << 20) + 1, '#'),
-      ['1:1: larger than 1 MiB: is this a file of stacks?'],
+      Buffer.alloc((1 << 18) + 1, '#'),
+      ['1:1: larger than 256 KiB: is this a file of stacks?'],
     ],
     [
       'several, in the order of the file',
