@@ -4,7 +4,7 @@
 
 import { closeSync, openSync, realpathSync, statSync, writeSync } from 'node:fs';
 import { ImageFile } from '../erofs/write-sink.js';
-import { MountError } from '../stack/errors.js';
+import { MountError, reasonOf } from '../stack/errors.js';
 import { asMountError } from './image.js';
 
 /** Bytes that are collected before they are written: an archive is made of many small blocks. */
@@ -29,7 +29,10 @@ export async function writeFile(target: string, make: (write: Write) => void): P
     return total;
   } catch (error) {
     await file?.discard();
-    throw asMountError(error, target);
+    if ((error as NodeJS.ErrnoException).code === undefined) throw asMountError(error, target);
+    // Its path is that of the file beside it, which nobody has heard of.
+    const message = `${target}: cannot be written: ${reasonOf(error)}`;
+    throw new MountError('layer', message, { cause: error });
   }
 }
 

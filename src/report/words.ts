@@ -55,7 +55,8 @@ export function changeWords(entry: ChangeEntry): string[] {
   if (has('xattr')) words.push(xattrWords(entry));
   if (has('time') && entry.what.length === 1) words.push('time');
   // A new directory hides nothing.
-  if (entry.opaque === true && entry.mode?.before !== undefined) words.push('replaced');
+  const wasThere = entry.mode?.before !== undefined && entry.status !== 'T';
+  if (entry.opaque === true && wasThere) words.push('replaced');
   if (entry.link !== undefined) words.push(`hard link of ${plain(entry.link)}`);
   return words;
 }
