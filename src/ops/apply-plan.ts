@@ -138,7 +138,9 @@ class Planner {
     const { status, from } = change;
     if (status !== 'R' || from === undefined || this.#moved.get(from) !== change) return;
     const met = this.#target.look(from);
-    if (met !== undefined) this.#takes.set(from, { id: met.id });
+    if (met === undefined) return;
+    this.#takes.set(from, { id: met.id });
+    this.#steps.push({ what: 'remove', path: from });
   }
 
   /** Where the object of a change was in the target; undefined: what was there is not this object. */

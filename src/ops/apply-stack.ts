@@ -33,9 +33,9 @@ export function stackToApply(named: NamedStack, opened: OpenLayers, into: string
     );
   }
   const { layers, data, marks } = opened;
-  const merged = mergeLayers(layers.slice(0, -1), data, opened);
   const [lowest] = layers.slice(-1);
   if (lowest === undefined) throw new MountError('option', 'no layer is named');
+  const merged = mergeLayers(layers.slice(0, -1), data, { ...opened, below: lowest });
   const upper = viewTree(merged, layers[0]?.label ?? '', marks);
   return { stack: stackOf([upper, lowest], data), between: lowers.slice(0, -1) };
 }

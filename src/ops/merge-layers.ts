@@ -12,6 +12,8 @@ import type { LayerView, MarkPrefix, Seen } from '../union/view.js';
 export interface MergeOptions extends UnionOptions {
   /** Under which names marks are written. */
   readonly marks: MarkPrefix;
+  /** What the result is put over, where that is known; default: any layers. */
+  readonly below?: LayerView;
 }
 
 /**
@@ -49,7 +51,8 @@ class Merge {
   readonly #linked = new Map<string, TreeNode>();
 
   constructor(layers: readonly LayerView[], data: readonly LayerView[], options: MergeOptions) {
-    this.#union = new Union([...layers, everything(options.marks)], data, options);
+    const below = options.below ?? everything(options.marks);
+    this.#union = new Union([...layers, below], data, options);
     this.#below = layers.length;
     this.#options = options;
   }

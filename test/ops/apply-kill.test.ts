@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import { extractTree } from '../../src/tree/extract.js';
 import { scan } from '../../src/tree/scan.js';
 import { makeFilesystems } from '../oracle/explore.js';
 import { Random } from '../oracle/random.js';
+import { run } from '../overlay/stack.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
@@ -26,6 +27,9 @@ const skip = requires({
   features: ['fuse', 'overlayfs', 'loop', 'ext4', 'tmpfs'],
   packages: ['e2fsprogs'],
 });
+
+const skipCrash =
+  skip || requires({ root: true, features: ['ext4', 'loop'], packages: ['e2fsprogs', 'xfsprogs'] });
 
 const VICTIM = fileURLToPath(new URL('kill/main.js', import.meta.url));
 const rounds = campaign('rounds', 6);
@@ -133,6 +137,55 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
   }
   t.diagnostic(JSON.stringify(seen));
   assert.ok(seen.finished > 0, 'some were finished');
+});
+
+test('a machine that stops in the middle has the old tree or the new one', {
+  skip: skipCrash,
+}, async (t) => {
+  const filesystems = makeFilesystems(tempDir(t));
+  const [stack] = growStacks(seed * 2, 1, 200, filesystems);
+  assert.ok(stack);
+  const [old] = stack.lowers as [string];
+  const at = (name: string): string => join(filesystems.tmpfs, name);
+  throughKernel(stack, ({ root }) => extractTree(root, at('wanted')));
+  copy(old, at('old'));
+  // With a journal, other than those of the oracle; in memory.
+  run('truncate', ['-s', '300M', at('image')]);
+  run('mkfs.ext4', ['-q', '-m', '0', at('image')]);
+  mkdirSync(at('disk'));
+  const attach = (): string => run('mount', ['-o', 'loop', at('image'), at('disk')]);
+  attach();
+  // The upper is elsewhere: it must not be empty before the tree is on disk.
+  const [lower, upper] = [join(at('disk'), 'l'), at('upper')];
+  const again = (): void => {
+    copy(at('old'), lower);
+    copy(stack.upper, upper);
+    run('sync', ['-f', at('disk')]);
+  };
+  again();
+  const { steps } = await victim(['apply', upper, lower, 1e9]);
+  const random = new Random(seed);
+  const seen = { old: 0, new: 0 };
+  for (let round = 0; round < rounds; round++) {
+    again();
+    // Beyond the last one: all is done, and nobody has synced anything since.
+    await victim(['apply', upper, lower, round === 0 ? 1e9 : random.below(steps)]);
+    const flushes = random.oneIn(2);
+    run('xfs_io', ['-x', '-c', flushes ? 'shutdown -f' : 'shutdown', at('disk')]);
+    run('umount', [at('disk')]);
+    attach();
+    const result = recoverApply(lower);
+    const what = `seed ${seed}, round ${round} (${result}, log ${flushes ? 'flushed' : 'lost'})`;
+    for (const left of applyFolders(lower)) assert.ok(!existsSync(left), `${what}: ${left}`);
+    const isOld = differs(at('old'), lower) === '';
+    if (isOld) assert.equal(differs(stack.upper, upper), '', `${what}: the upper is as it was`);
+    else
+      assert.equal(differs(at('wanted'), lower), '', `${what}: neither the old nor the new tree`);
+    seen[isOld ? 'old' : 'new']++;
+    if (round % 10 === 9) console.log(`${round + 1} rounds: ${JSON.stringify(seen)}`);
+  }
+  run('umount', [at('disk')]);
+  t.diagnostic(JSON.stringify(seen));
 });
 
 /** A recovery that goes back after all was done says so: that is no failure. */

@@ -69,6 +69,7 @@ test('after any history, the lower alone shows what the stack showed', { skip },
       assert.deepEqual(readdirSync(stack.upper), [], 'the upper is empty');
       for (const left of applyFolders(lower)) assert.ok(!existsSync(left), left);
     }
+    console.log(`seed ${seed}: the same`);
     spawnSync('sh', ['-c', `rm -rf ${filesystems.ext4}/* ${filesystems.tmpfs}/[0-9]*`]);
   }
 });

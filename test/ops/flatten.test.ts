@@ -29,14 +29,16 @@ const skip = requires({
   packages: ['e2fsprogs'],
 });
 
-const rounds = campaign('rounds', 2);
+const rounds = campaign('rounds', 1);
 const firstSeed = campaign('seed', 1);
 
 /** The tree of a folder or an archive, compared while it is open. */
-function mustEqual(expected: TreeNode, path: string, what: string): void {
+function mustEqual(expected: TreeNode, path: string, what: string, isLayer = false): void {
   const tree = openTreeSource(path);
+  // A layer has those of a nested overlay escaped.
+  const ignoreXattr = (name: string): boolean => isLayer && name.startsWith('trusted.overlay.');
   try {
-    assert.equal(showDifferences(compareTrees(expected, tree.root)), '', what);
+    assert.equal(showDifferences(compareTrees(expected, tree.root, { ignoreXattr })), '', what);
   } finally {
     tree.close();
   }
@@ -83,14 +85,15 @@ test('any stack as a directory, an image, an archive and fewer layers shows the 
     const options = `lowerdir=${lowerdir},redirect_dir=follow,metacopy=on`;
     throughKernel(stack, ({ root }) => {
       // An archive holds no sockets.
-      mustEqual(root, join(base, 'directory'), `${what}: directory`);
+      mustEqual(root, join(base, 'directory'), `${what}: directory`, true);
       run('mount', ['-t', 'erofs', '-o', 'loop,ro', image as string, mounted as string]);
-      mustEqual(root, mounted as string, `${what}: image`);
+      mustEqual(root, mounted as string, `${what}: image`, true);
       run('umount', [mounted as string]);
       run('mount', ['-t', 'overlay', 'overlay', '-o', options, seen as string]);
       mustEqual(root, seen as string, `${what}: ${some} of the layers as one`);
       run('umount', [seen as string]);
     });
+    console.log(`${what}: the same`);
     await applied(stack.lowers, stack.upper, what, join(base, 'directory'));
   }
 });
@@ -108,12 +111,13 @@ async function applied(
   try {
     const { stack } = stackToApply(named, opened, lowest);
     const report = await applyUpper(stack, lowest);
+    assert.deepEqual(report.conflicts, [], what);
     assert.ok(report.applied);
   } finally {
     opened.close();
   }
   const expected = scan(wanted);
-  mustEqual(expected.root, lowest, `${what}: applied to the lowest`);
+  mustEqual(expected.root, lowest, `${what}: applied to the lowest`, true);
   expected.close();
 }
 
