@@ -1,64 +1,40 @@
 // A new upper takes the place of the old one by one rename, and the old one is kept beside it; the same way back.
-// Called by rebase.ts with the upper locked. Everything is made in a folder UPPER.before-rebase-TIME first, and recorded there.
+// Called by rebase.ts with the upper locked. What is killed leaves the old upper or the new one: recover() clears up after it.
 // Follows: renameat2(2) RENAME_EXCHANGE. A filled index is a second rename: until it is done, no mount takes the upper.
 
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  type Stats,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { AT, O, RENAME } from '../../linux/constants.js';
+import { statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { AT, RENAME } from '../../linux/constants.js';
 import { E, SysError } from '../../linux/errno.js';
-import { close, emptyPath, linkAt, openAt, renameAt, syncfs } from '../../linux/files.js';
+import { close, renameAt, syncfs } from '../../linux/files.js';
 import { putBytes, scratch } from '../../linux/memory.js';
-import { removexattrAt } from '../../linux/xattr.js';
 import { MountError } from '../../stack/errors.js';
-import { openBelow } from '../../tree/below.js';
 import { type ExtractWarning, extractTree } from '../../tree/extract.js';
-import { removeTree } from '../../tree/remove-tree.js';
-import { type TreeNode, walk } from '../../tree/tree.js';
+import type { TreeNode } from '../../tree/tree.js';
 import type { MarkPrefix } from '../../union/view.js';
+import {
+  foldersOf,
+  indexIn,
+  inoOf,
+  makeFolder,
+  openPath,
+  type Record,
+  removeFolder,
+  renameUndone,
+  upperIn,
+  writeRecord,
+} from './folder.js';
+import { detachIndex, forbidMounts, indexOf, makeIndex, permitMounts } from './index-folder.js';
 
-// This thread's scratch: two names or paths, and the name of an xattr.
+// This thread's scratch: two paths.
 const ONE_AT = 0x2000;
 const OTHER_AT = 0x3100;
-const ATTR_AT = 0xc00;
 
-/** The two directories of a stack that a rebase replaces parts of: absolute paths. */
+/** The two directories of a stack that a rebase replaces, or parts of them: absolute paths. */
 export interface Writable {
   readonly upper: string;
   readonly work: string;
 }
-
-/** What a folder of a rebase says about it, in `rebase.json`. */
-interface Record {
-  readonly version: 1;
-  readonly upperdir: string;
-  readonly from: readonly string[];
-  readonly to: readonly string[];
-  /** When it was begun: ISO 8601. */
-  readonly time: string;
-  /** Inode numbers of the old upper, of the new one, and of the index that goes with the new one, if that is exchanged. */
-  readonly old: number;
-  readonly new?: number;
-  readonly index?: number;
-}
-
-const RECORD = 'rebase.json';
-const UPPER = 'upper';
-const INDEX = 'index';
-
-/** What keeps every mount from an upper whose index is not its own: overlayfs refuses what it does not know there. */
-const PENDING = join('work', 'incompat', 'rebase');
 
 export interface NewUpper {
   readonly root: TreeNode;
@@ -87,9 +63,8 @@ export function publish(
   onProgress: (names: number) => void,
 ): Published {
   const folder = makeFolder(at.upper);
-  let isPublished = false;
   try {
-    const before: Record = {
+    const begun: Record = {
       version: 1,
       upperdir: at.upper,
       from: made.from,
@@ -97,25 +72,18 @@ export function publish(
       time: new Date().toISOString(),
       old: statSync(at.upper).ino,
     };
-    writeRecord(folder, before);
-    const warnings = extractTree(made.root, join(folder, UPPER), { onProgress });
+    writeRecord(folder, begun);
+    const warnings = extractTree(made.root, upperIn(folder), { onProgress });
     refuseLosses(warnings);
-    const index = makeIndex(at, folder, made);
-    const record = { ...before, new: statSync(join(folder, UPPER)).ino, index };
+    const index = makeIndex(at.work, folder, made.root, made.indexed);
+    const record = { ...begun, new: statSync(upperIn(folder)).ino, index };
     writeRecord(folder, record);
-    syncAround(folder);
-    if (index === undefined) detachIndex(at, made.prefix);
-    else announce(at);
-    exchange(at.upper, join(folder, UPPER));
-    isPublished = true;
-    finish(at, folder, record);
+    turn(at, folder, record, made.prefix);
     if (discard) removeFolder(folder);
-    return { kept: discard ? undefined : join(folder, UPPER), warnings };
+    return { kept: discard ? undefined : upperIn(folder), warnings };
   } catch (error) {
-    if (!isPublished) {
-      removeFolder(folder);
-      withdraw(at);
-    }
+    // What stands stays: only an upper that is not in its place is taken away.
+    recover(at);
     throw error;
   }
 }
@@ -126,128 +94,63 @@ export function publish(
  */
 export function undo(at: Writable, prefix: MarkPrefix, discard: boolean): string | undefined {
   const { ino } = statSync(at.upper);
-  const found = foldersOf(at.upper).findLast(({ record, isDone }) => isDone && record.new === ino);
+  const found = foldersOf(at.upper).findLast(
+    ({ record, has }) => has === 'old' && record.new === ino,
+  );
   if (found === undefined) {
     throw new MountError(
       'absent',
       `upperdir: ${at.upper}: nothing to undo: no ${basename(at.upper)}.before-rebase-* beside it belongs to what is there now`,
     );
   }
-  const { folder, record } = found;
-  if (record.index === undefined) detachIndex(at, prefix);
-  else announce(at);
-  exchange(at.upper, join(folder, UPPER));
-  if (record.index !== undefined) {
-    exchange(join(at.work, INDEX), join(folder, INDEX));
-    withdraw(at);
-  }
-  if (discard) {
-    removeFolder(folder);
-    return undefined;
-  }
-  const kept = freeName(folder.replace('.before-rebase-', '.after-rebase-'));
-  renameSync(folder, kept);
-  return join(kept, UPPER);
+  const { path, record } = found;
+  writeRecord(path, { ...record, undone: true });
+  turn(at, path, record, prefix);
+  if (!discard) return upperIn(renameUndone(path));
+  removeFolder(path);
+  return undefined;
+}
+
+/** Exchanges the upper with the one in the folder, and the index with it. */
+function turn(at: Writable, folder: string, { index }: Record, prefix: MarkPrefix): void {
+  sync(folder);
+  if (index === undefined) detachIndex(at.work, prefix);
+  else forbidMounts(at.work);
+  exchange(at.upper, upperIn(folder));
+  if (index === undefined) return;
+  exchange(indexOf(at.work), indexIn(folder));
+  permitMounts(at.work);
 }
 
 /**
- * Finishes what a killed rebase has begun, where the new upper stands already, and clears away what it has left elsewhere.
+ * Finishes what a killed rebase or undo has begun, where the other upper stands already, and clears away what it has left where not.
  * @returns what was done, one line each.
  */
 export function recover(at: Writable): string[] {
   const done: string[] = [];
-  for (const { folder, record, isDone } of foldersOf(at.upper)) {
-    if (isDone) {
-      if (finish(at, folder, record)) done.push(`${folder}: finished`);
+  for (const { path, record, has } of foldersOf(at.upper)) {
+    if (has === 'unfinished' || (has === 'new' && record.undone === undefined)) {
+      removeFolder(path);
+      done.push(`${path}: removed: it was not finished, and the upper is the old one`);
       continue;
     }
-    removeFolder(folder);
-    done.push(`${folder}: removed: it was not finished, and the upper is the old one`);
-  }
-  withdraw(at);
-  return done;
-}
-
-/** What is left to do once the new upper stands. @returns whether there was something. */
-function finish(at: Writable, folder: string, record: Record): boolean {
-  if (record.index === undefined) return false;
-  const isPending = inoOf(join(folder, INDEX)) === record.index;
-  if (isPending) exchange(join(at.work, INDEX), join(folder, INDEX));
-  withdraw(at);
-  return isPending;
-}
-
-function makeFolder(upper: string): string {
-  const stamp = new Date().toISOString().replace(/[-:]/g, '').replace('T', '-').slice(0, 15);
-  const folder = freeName(`${upper}.before-rebase-${stamp}`);
-  try {
-    mkdirSync(folder, { mode: 0o700 });
-  } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new MountError(
-      'layer',
-      `${dirname(upper)}: cannot be written (${reason}): the new upper is made beside the old one`,
-    );
-  }
-  return folder;
-}
-
-function freeName(wanted: string): string {
-  for (let n = 1; ; n++) {
-    const name = n === 1 ? wanted : `${wanted}-${n}`;
-    if (!existsSync(name)) return name;
-  }
-}
-
-interface Folder {
-  readonly folder: string;
-  readonly record: Record;
-  /** The upper that it has is the old one. */
-  readonly isDone: boolean;
-}
-
-/** The folders of rebases beside an upper, the oldest first. */
-function foldersOf(upper: string): Folder[] {
-  const parent = dirname(upper);
-  const begin = `${basename(upper)}.before-rebase-`;
-  const found: Folder[] = [];
-  for (const name of readdirSync(parent)
-    .filter((entry) => entry.startsWith(begin))
-    .sort()) {
-    const folder = join(parent, name);
-    const record = readRecord(folder);
-    if (record === undefined || record.upperdir !== upper) continue;
-    found.push({ folder, record, isDone: inoOf(join(folder, UPPER)) === record.old });
-  }
-  return found.sort((a, b) => (a.record.time < b.record.time ? -1 : 1));
-}
-
-function readRecord(folder: string): Record | undefined {
-  try {
-    const record = JSON.parse(readFileSync(join(folder, RECORD), 'utf8')) as Record;
-    return record.version === 1 ? record : undefined;
-  } catch (error) {
-    // Killed before it had a record: nothing is in it.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      try {
-        rmdirSync(folder);
-      } catch {
-        // Somebody else's.
+    if (record.index !== undefined) {
+      // The new index goes with the new upper, wherever that is.
+      const isNewInFolder = inoOf(indexIn(path)) === record.index;
+      if (isNewInFolder === (has === 'old')) {
+        exchange(indexOf(at.work), indexIn(path));
+        done.push(`${path}: finished: the index is that of the upper now`);
       }
     }
-    return undefined;
+    if (has === 'new') done.push(`${renameUndone(path)}: kept: the old upper is back in its place`);
+    else if (record.undone !== undefined) {
+      const { undone: _, ...rest } = record;
+      writeRecord(path, rest);
+      done.push(`${path}: as before: the old upper was not yet put back`);
+    }
   }
-}
-
-function writeRecord(folder: string, record: Record): void {
-  const temporary = join(folder, `.${RECORD}`);
-  writeFileSync(temporary, `${JSON.stringify(record, undefined, 2)}\n`);
-  renameSync(temporary, join(folder, RECORD));
-}
-
-function inoOf(path: string): number | undefined {
-  const stat: Stats | undefined = statSync(path, { throwIfNoEntry: false });
-  return stat?.ino;
+  permitMounts(at.work);
+  return done;
 }
 
 /** What an upper cannot do without must have been written. */
@@ -258,72 +161,6 @@ function refuseLosses(warnings: readonly ExtractWarning[]): void {
     'permission',
     `${lost.path}: ${lost.problem}: run it as the user whose mounts have written the upper`,
   );
-}
-
-/**
- * The index of the new upper, where the old one has entries or the new one needs them.
- * @returns its inode number; undefined: the index stays empty.
- */
-function makeIndex(at: Writable, folder: string, { root, indexed }: NewUpper): number | undefined {
-  const old = join(at.work, INDEX);
-  if (!existsSync(old)) return undefined;
-  // The kernel stages there as well: `#` and a number.
-  const isEmpty = readdirSync(old).every((name) => name.startsWith('#'));
-  if (indexed.size === 0 && isEmpty) return undefined;
-  const path = join(folder, INDEX);
-  mkdirSync(path, { mode: 0o700 });
-  const from = openPath(join(folder, UPPER));
-  const to = openPath(path);
-  try {
-    const done = new Set<TreeNode>();
-    walk(root, (name, node) => {
-      const entry = indexed.get(node);
-      if (entry === undefined || done.has(node)) return;
-      done.add(node);
-      linkEntry(from, name.slice(1), to, entry);
-    });
-  } finally {
-    close(from);
-    close(to);
-  }
-  return statSync(path).ino;
-}
-
-function linkEntry(from: number, path: string, to: number, entry: string): void {
-  const cut = path.lastIndexOf('/');
-  const dir = openBelow(from, path.slice(0, Math.max(cut, 0)), O.PATH | O.DIRECTORY);
-  if (dir < 0) throw new SysError('open', dir, path);
-  putBytes(scratch + ONE_AT, path.slice(cut + 1));
-  putBytes(scratch + OTHER_AT, entry);
-  const r = linkAt(dir, scratch + ONE_AT, to, scratch + OTHER_AT);
-  close(dir);
-  // Two names of one object of NEW that were decided apart: the first has it.
-  if (r < 0 && r !== -E.EXIST) throw new SysError('link', r, entry);
-}
-
-/** An index belongs to an upper by a mark of the kernel's; without it the next mount takes it over. */
-function detachIndex(at: Writable, prefix: MarkPrefix): void {
-  const index = join(at.work, INDEX);
-  if (!existsSync(index)) return;
-  const fd = openPath(index);
-  putBytes(scratch + ATTR_AT, `${prefix}upper`);
-  removexattrAt(fd, emptyPath(), scratch + ATTR_AT);
-  close(fd);
-}
-
-function announce(at: Writable): void {
-  mkdirSync(join(at.work, PENDING), { recursive: true, mode: 0o700 });
-  syncAround(join(at.work, PENDING));
-}
-
-function withdraw(at: Writable): void {
-  for (const path of [PENDING, dirname(PENDING)]) {
-    try {
-      rmdirSync(join(at.work, path));
-    } catch {
-      // It is not there, or has other marks.
-    }
-  }
 }
 
 /** Swaps two directories in one step. @throws MountError, SysError. */
@@ -338,36 +175,19 @@ function exchange(one: string, other: string): void {
       `${one}: its filesystem cannot exchange two directories: move the upper to another one`,
     );
   }
-  if (r === -E.BUSY) {
+  if (r === -E.BUSY || r === -E.XDEV) {
     throw new MountError(
       'busy',
       `${one}: it is a mount point, and cannot be replaced: name the directory that is mounted there`,
     );
   }
   if (r < 0) throw new SysError('rename', r, one);
-  for (const parent of new Set([dirname(one), dirname(other)])) syncDirectory(parent);
+  sync(dirname(one));
 }
 
-function syncDirectory(path: string): void {
-  const fd = openSync(path, O.RDONLY | O.DIRECTORY);
+/** Everything on the filesystem of a directory. */
+function sync(path: string): void {
+  const fd = openPath(path);
   syncfs(fd);
-  closeSync(fd);
-}
-
-/** Everything on the filesystem of `path`, before a rename makes it count. */
-function syncAround(path: string): void {
-  syncDirectory(path);
-}
-
-function openPath(path: string): number {
-  putBytes(scratch + ONE_AT, Buffer.from(path).toString('latin1'));
-  const fd = openAt(AT.FDCWD, scratch + ONE_AT, O.RDONLY | O.DIRECTORY);
-  if (fd < 0) throw new SysError('open', fd, path);
-  return fd;
-}
-
-function removeFolder(folder: string): void {
-  const parent = openPath(dirname(folder));
-  removeTree(parent, Buffer.from(basename(folder)).toString('latin1'));
-  close(parent);
+  close(fd);
 }
