@@ -55,6 +55,7 @@ function jsonOf(done: Committed, dryRun: boolean): object {
     ...done,
     copied: paths(done.copied),
     changing: paths(done.changing),
+    parted: paths(done.parted),
     options: optionsOf(done),
   };
 }
@@ -81,6 +82,12 @@ function textOf(done: Committed, dryRun: boolean): string {
   }
   for (const path of done.changing) {
     lines.push(`  ${plain(readable(path).text)}: was written to while it was copied`);
+  }
+  for (const path of done.parted) {
+    const name = plain(readable(path).text);
+    lines.push(
+      `  ${name}: has other names in the layers below: in the layer it is a file of its own`,
+    );
   }
   if (image !== undefined) {
     const use = live ? 'the mount is served from it until it is unmounted' : 'it may be removed';

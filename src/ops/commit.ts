@@ -41,6 +41,8 @@ export interface Committed {
   readonly copied: readonly string[];
   /** Those whose copy is from before the last write. */
   readonly changing: readonly string[];
+  /** Those that have further names in the lowers: in the layer they are a file of their own. */
+  readonly parted: readonly string[];
   readonly image?: BuiltLayer;
 }
 
@@ -62,7 +64,7 @@ export async function commit(request: CommitRequest): Promise<Committed> {
   if (request.dryRun) return { ...plan, ...outcome(spec, target, isPlace ? target.path : '') };
   const place = makeFrozenPlace(upper, isPlace ? target.path : undefined);
   const next = specAfter(spec, place.path);
-  let told: Pick<LiveFrozen, 'copied' | 'changing'> & Partial<LiveFrozen>;
+  let told: Pick<LiveFrozen, 'copied' | 'changing' | 'parted'> & Partial<LiveFrozen>;
   try {
     told = live
       ? await freezeLive(spec, next, place.path)
@@ -73,10 +75,18 @@ export async function commit(request: CommitRequest): Promise<Committed> {
     place.abandon();
     throw error;
   }
-  const { copied, changing, stallMilliseconds } = told;
+  const { copied, changing, parted, stallMilliseconds } = told;
   const image = isPlace ? undefined : await build(place.path, target, next, request.onProgress);
   const done = outcome(spec, target, place.path, image);
-  return { ...plan, ...done, copied, changing, stallMilliseconds, ...(image ? { image } : {}) };
+  return {
+    ...plan,
+    ...done,
+    copied,
+    changing,
+    parted,
+    stallMilliseconds,
+    ...(image ? { image } : {}),
+  };
 }
 
 /** The spec of a stack once its upper is the layer `frozen`. */
@@ -117,5 +127,6 @@ function outcome(
     nextDatadirs: [...spec.datadirs, ...(image?.objects === undefined ? [] : [image.objects])],
     copied: [],
     changing: [],
+    parted: [],
   };
 }

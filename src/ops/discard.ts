@@ -10,12 +10,13 @@ import { check } from '../linux/errno.js';
 import { close } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
 import { getXattr, look, openName, openPath } from '../linux/named.js';
+import { readable } from '../report/readable.js';
+import { plain } from '../report/words.js';
 import { planDiscard, takeAway } from '../stack/discard.js';
 import { MountError } from '../stack/errors.js';
 import { takeAll } from '../stack/freeze.js';
 import { NOTHING_TOLD } from '../stack/layer-change.js';
 import type { MountSpec } from '../stack/spec.js';
-import { show } from '../tree/tree.js';
 import type { Change } from '../union/change.js';
 import { requireMovable } from './frozen-place.js';
 import { changeLive } from './live-change.js';
@@ -29,6 +30,8 @@ export interface Discarded {
 }
 
 const TRASH = 'discarded-';
+
+const show = (path: string): string => plain(readable(path).text);
 
 /**
  * @param live it is mounted by a server. @param paths latin1, of the union; undefined: everything.

@@ -32,6 +32,8 @@ export interface Staying {
   readonly ino: readonly [number, number] | undefined;
   /** Its index entry stays, too. */
   readonly indexed: boolean;
+  /** It has names in lowers only: the layer's copy will not be the file that these lead to. */
+  readonly parted: boolean;
 }
 
 export interface FreezePlan {
@@ -64,7 +66,7 @@ export function planFreeze(
   }
   for (const { facts, covered } of entries) {
     if (covered || staying.has(facts.ino)) continue;
-    staying.set(facts.ino, { facts, paths: [], ino: undefined, indexed: true });
+    staying.set(facts.ino, { facts, paths: [], ino: undefined, indexed: true, parted: true });
   }
   findNames(upper, staying);
   const settled = entries.filter((entry) => entry.covered && !staying.has(entry.facts.ino));
@@ -82,7 +84,9 @@ function addName(
   if (facts === undefined || isDirectory(facts) || isWhiteout(facts)) return;
   const known = staying.get(facts.ino);
   if (known === undefined) {
-    staying.set(facts.ino, { facts, paths: [path], ino, indexed: indexed.has(facts.ino) });
+    const entry = indexed.get(facts.ino);
+    const parted = entry !== undefined && !entry.covered;
+    staying.set(facts.ino, { facts, paths: [path], ino, indexed: entry !== undefined, parted });
   } else if (!known.paths.includes(path)) {
     known.paths.push(path);
   }

@@ -78,6 +78,8 @@ export interface Frozen {
   readonly copied: readonly string[];
   /** Those of them that were written to while they were copied, and are too large to be copied again while everybody waits. */
   readonly changing: readonly string[];
+  /** Those of them that have further names in lowers: in the layer these are another file, the old one. */
+  readonly parted: readonly string[];
 }
 
 /** Files that take too long to be copied while everybody waits: they want to be copied before. Nothing was changed. */
@@ -136,7 +138,8 @@ export function freeze(place: FreezePlace, open: readonly Wanted[], budget: numb
     throw error;
   }
   finishFreeze(place);
-  return { copied: plan.staying.flatMap(({ paths }) => paths), changing };
+  const parted = plan.staying.filter((one) => one.parted).flatMap(({ paths }) => paths);
+  return { copied: plan.staying.flatMap(({ paths }) => paths), changing, parted };
 }
 
 /**

@@ -27,6 +27,8 @@ export interface ChangeTold {
   readonly copied: readonly string[];
   /** Those of them whose copy is from before the last write. */
   readonly changing: readonly string[];
+  /** Those of them that have further names in lowers, which the layer has not. */
+  readonly parted: readonly string[];
   /** Nothing was done: these are to be copied before, each to its place in the work directory. */
   readonly wanted: readonly { readonly path: string; readonly copy: string }[];
   /** Paths, latin1, that went beside those that were named: other names of the same files. */
@@ -36,6 +38,7 @@ export interface ChangeTold {
 export const NOTHING_TOLD: ChangeTold = {
   copied: [],
   changing: [],
+  parted: [],
   wanted: [],
   beside: [],
 };

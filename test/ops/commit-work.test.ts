@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findSupervisor } from '../../src/supervisor/client.js';
 import { pattern } from '../oracle/layers.js';
 import { Random } from '../oracle/random.js';
 import { differences } from '../oracle/tree.js';
@@ -24,6 +25,27 @@ const skip = requires({
   features: ['fuse', 'overlayfs', 'resend'],
   packages: ['sqlite3', 'git'],
 });
+
+/** Kills the next server of a mount so many milliseconds after it was given its descriptors. */
+async function killSuccessor(mountpoint: string, after: number): Promise<void> {
+  const supervisor = await findSupervisor();
+  assert.ok(supervisor !== undefined);
+  const pid = async (): Promise<number> =>
+    (await supervisor.ask({ op: 'status', mountpoint })).mounts?.[0]?.pid ?? 0;
+  const before = await pid();
+  for (const end = Date.now() + 5000; Date.now() < end; await sleep(1)) {
+    const now = await pid();
+    if (now === before || now === 0) continue;
+    await sleep(after);
+    try {
+      process.kill(now, 'SIGKILL');
+    } catch {
+      // Another one was faster.
+    }
+    break;
+  }
+  supervisor.close();
+}
 
 test('programs go on while layers are made under them', { skip }, async (t) => {
   const s = await stack(t, { lowers: [{}], size: '1g', unmounted: true });
@@ -69,6 +91,8 @@ test('programs go on while layers are made under them', { skip }, async (t) => {
       const command = startVarve('commit', '--quiet', s.mnt, '--into', join(s.base, `c${n++}`));
       // Now and then it is killed on the way; what it asked for is done, or not at all.
       if (random.oneIn(4)) setTimeout(() => command.kill(), random.below(600));
+      // Or the server that makes the change, in the middle of it.
+      else if (random.oneIn(2)) void killSuccessor(s.mnt, random.below(30));
       const { code, err } = await command;
       if (code !== 0) failed++;
       if (code !== 0 && code !== null) assert.match(err, /try again|is starting or ending/, err);

@@ -4,8 +4,6 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { MAIN } from '../cli/cli.js';
 import { run, type Stack } from '../overlay/stack.js';
 
@@ -17,6 +15,7 @@ export interface CommitAnswer {
   readonly lowerdirs: readonly string[];
   readonly copied: readonly string[];
   readonly changing: readonly string[];
+  readonly parted: readonly string[];
   readonly options: string;
   readonly stallMilliseconds?: number;
 }
@@ -80,13 +79,4 @@ export function numbers(folder: string): Map<string, string> {
   const list = run('find', [folder, '-printf', '%P %i %D %y\\n']).trim().split('\n');
   for (const line of list) found.set(line.slice(0, line.indexOf(' ')), line);
   return found;
-}
-
-/** The content of all files of a folder, one string. */
-export function contents(folder: string): string {
-  return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => `${entry.name}=${readFileSync(join(folder, entry.name), 'latin1')}`)
-    .sort()
-    .join('\n');
 }
