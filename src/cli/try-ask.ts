@@ -8,26 +8,21 @@ import { showChanges } from './try-show.js';
 
 export async function askOutcome(result: TryResult): Promise<'yes' | 'keep' | 'no'> {
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: true });
-  const ask = (): Promise<string | undefined> =>
-    new Promise((answer) => {
-      lines.once('close', () => answer(undefined));
-      lines.question('[c]ommit, [k]eep, [d]iscard, [s]how as patch? ', (text) => {
-        lines.removeAllListeners('close');
-        answer(text.trim().toLowerCase());
-      });
-    });
+  lines.setPrompt('[c]ommit, [k]eep, [d]iscard, [s]how as patch? ');
+  // Ctrl-C ends it; lines that are there already are answers, too.
+  lines.on('SIGINT', () => lines.close());
   try {
-    for (;;) {
-      const answer = await ask();
-      if (answer === undefined) {
-        process.stderr.write('\n');
-        return 'keep';
-      }
+    lines.prompt();
+    for await (const line of lines) {
+      const answer = line.trim().toLowerCase();
       if (answer === 'c' || answer === 'commit') return 'yes';
       if (answer === 'k' || answer === 'keep') return 'keep';
       if (answer === 'd' || answer === 'discard') return 'no';
       if (answer === 's' || answer === 'show') showChanges('patch', result);
+      lines.prompt();
     }
+    process.stderr.write('\n');
+    return 'keep';
   } finally {
     lines.close();
   }

@@ -2,7 +2,7 @@
 // Used by try.ts and try-ask.ts. Standard output belongs to the command.
 // The document is version 1 of its form, described in docs/try.md; `changes` in it is that of `varve diff --json`.
 
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import type { TryConflict } from '../ops/try/conflicts.js';
 import type { TryResult } from '../ops/try/result.js';
 import { type DiffDocument, documentOf, entryOf, summaryOf } from '../report/document.js';
@@ -41,11 +41,14 @@ export function showChanges(form: Form, result: TryResult): void {
     case 'none':
       return;
     case 'json':
-      return say(`${JSON.stringify(changesDocument(result))}\n`);
+      say(`${JSON.stringify(changesDocument(result))}\n`);
+      return;
     case 'name-status':
-      return write(nameStatus(news));
+      write(nameStatus(news));
+      return;
     case 'stat':
-      return say(statText(news, { colours, width: process.stderr.columns ?? 80 }));
+      say(statText(news, { colours, width: process.stderr.columns ?? 80 }));
+      return;
     case 'patch':
       for (const piece of patchOf(news)) write(piece);
       return;
@@ -69,17 +72,24 @@ export function showConflicts(conflicts: readonly TryConflict[]): void {
   }
 }
 
-/** Where --json was given. @throws MountError where it cannot be written. */
-export function writeDocument(given: Arguments, document: TryDocument): void {
+/** Writes the result for programs, once. */
+export type Report = (document: TryDocument) => void;
+
+/** Opens the file of --json before anything is done. @throws MountError where it cannot be written. */
+export function openReport(given: Arguments): Report {
   const file = given.value('json');
-  if (file === undefined) return;
-  const line = `${JSON.stringify(document)}\n`;
-  if (file === '') return say(line);
+  if (file === undefined) return () => {};
+  if (file === '') return (document) => say(`${JSON.stringify(document)}\n`);
+  let fd: number;
   try {
-    writeFileSync(file, line);
+    fd = openSync(file, 'w');
   } catch (error) {
     throw new MountError('layer', `--json=${file}: cannot be written: ${reasonOf(error)}`);
   }
+  return (document) => {
+    writeSync(fd, `${JSON.stringify(document)}\n`);
+    closeSync(fd);
+  };
 }
 
 function say(text: string): void {

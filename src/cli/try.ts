@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { commitTry } from '../ops/try/commit.js';
 import type { TryConflict } from '../ops/try/conflicts.js';
-import { prepareTry, type TryWish } from '../ops/try/prepare.js';
+import { prepareTry } from '../ops/try/prepare.js';
 import { hasNews, readResult, type TryResult } from '../ops/try/result.js';
 import { keepTry, openTry, removeTry, type TrySession } from '../ops/try/session.js';
 import type { Sandbox, SandboxEnd } from '../sandbox/launch.js';
@@ -14,32 +14,54 @@ import { EXIT_SANDBOX } from '../sandbox/plan.js';
 import { MountError } from '../stack/errors.js';
 import type { Arguments } from './args.js';
 import { lineOf } from './exit-codes.js';
-import { remark } from './output.js';
+import { counted, remark } from './output.js';
 import { askOutcome } from './try-ask.js';
 import { type Choice, choiceOf, type Form, formOf, wishOf } from './try-flags.js';
 import { listTries } from './try-list.js';
 import {
   changesDocument,
+  openReport,
+  type Report,
   showChanges,
   showConflicts,
   type TryDocument,
-  writeDocument,
 } from './try-show.js';
+
+/** A trial whose command has ended, and what is to become of it. */
+interface Ended {
+  readonly given: Arguments;
+  readonly choice: Choice;
+  readonly form: Form;
+  readonly report: Report;
+  readonly session: TrySession;
+  /** What is known of the command, for the report. */
+  readonly about: Pick<TryDocument, 'version' | 'command' | 'exitCode' | 'signal' | 'status'>;
+}
 
 export async function run(given: Arguments): Promise<number> {
   if (given.has('list')) return listTries(given);
-  const choice = choiceOf(given);
-  const form = formOf(given);
+  const asked = { given, choice: choiceOf(given), form: formOf(given) };
   const wish = wishOf(given);
-  if (wish.command === '')
-    return decide(given, choice, form, openTry(resolve(wish.resume as string)));
-  const prepared = prepareTry(wish, process.env);
-  const { session } = prepared;
-  for (const text of prepared.remarks) remark(given, `try: ${text}`);
-  const sandbox = prepared.start((text) => remark(given, `try: ${text}`));
-  const end = await passSignals(sandbox);
-  if (end.kind === 'failed') return fail(given, wish, session, end);
-  return decide(given, choice, form, session, end, [wish.command, ...wish.args]);
+  if (wish.command === '') {
+    const session = openTry(resolve(wish.resume as string));
+    const about = aboutOf(session.record.command);
+    return decide({ ...asked, report: openReport(given), session, about });
+  }
+  const report = openReport(given);
+  const { session, remarks, start } = prepareTry(wish, process.env);
+  for (const text of remarks) remark(given, `try: ${text}`);
+  const end = await passSignals(start((text) => remark(given, `try: ${text}`)));
+  const command = [wish.command, ...wish.args];
+  if (end.kind === 'ended') {
+    return decide({ ...asked, report, session, about: aboutOf(command, end) });
+  }
+  // The command did not run: there is nothing to decide. What was kept before stays.
+  if (wish.resume === undefined) removeTry(session);
+  else keepTry(session);
+  process.stderr.write(`varve: try: ${end.text}\n`);
+  const about = { ...aboutOf(command), status: end.code };
+  report({ ...about, outcome: 'failed', error: end.text });
+  return end.code;
 }
 
 /** Signals that reach only this process: the session of the command has no terminal of its own. */
@@ -51,13 +73,14 @@ const PASSED: readonly NodeJS.Signals[] = [
   'SIGUSR1',
   'SIGUSR2',
 ];
+
+/** Whoever says one of these again means it. */
 const FATAL: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGQUIT'];
 
 async function passSignals(sandbox: Sandbox): Promise<SandboxEnd> {
   const seen = new Set<NodeJS.Signals>();
   const handlers = PASSED.map((signal) => {
     const handler = (): void => {
-      // Whoever says it again means it.
       if (FATAL.includes(signal) && seen.has(signal)) sandbox.kill();
       else sandbox.signal(signal);
       seen.add(signal);
@@ -70,137 +93,102 @@ async function passSignals(sandbox: Sandbox): Promise<SandboxEnd> {
   return end;
 }
 
-/** The command did not run: there is nothing to decide. */
-function fail(
-  given: Arguments,
-  wish: TryWish,
-  session: TrySession,
-  end: SandboxEnd & { kind: 'failed' },
-): number {
-  const { code, text } = end;
-  // What was kept before is not thrown away.
-  if (wish.resume === undefined) removeTry(session);
-  else keepTry(session);
-  process.stderr.write(`varve: try: ${text}\n`);
-  writeDocument(given, {
-    version: 1,
-    command: [wish.command, ...wish.args],
-    exitCode: null,
-    signal: null,
-    status: code,
-    outcome: 'failed',
-    error: text,
-  });
-  return code;
+function aboutOf(command: readonly string[], end?: SandboxEnd & { kind: 'ended' }): Ended['about'] {
+  const { code = null, signal = null } = end ?? {};
+  const status = signal === null ? (code ?? 0) : 128 + constants.signals[signal];
+  return { version: 1, command, exitCode: code, signal, status };
 }
 
-type Ended = SandboxEnd & { kind: 'ended' };
-
-async function decide(
-  given: Arguments,
-  choice: Choice,
-  form: Form,
-  session: TrySession,
-  end?: Ended,
-  command: readonly string[] = session.record.command,
-): Promise<number> {
+async function decide(ended: Ended): Promise<number> {
+  const { session, report, about } = ended;
   let result: TryResult | undefined;
   try {
     result = readResult(session);
-    return await carryOut(given, choice, form, session, result, documentOf(command, end));
+    return await carryOut(ended, result);
   } catch (error) {
     keepTry(session);
     const text = `${lineOf(error)}; the changes are kept: varve try --resume ${session.folder}`;
     process.stderr.write(`varve: try: ${text}\n`);
-    writeDocument(given, {
-      ...documentOf(command, end),
-      status: EXIT_SANDBOX.failed,
-      outcome: 'failed',
-      kept: session.folder,
-      error: text,
-    });
+    const refused = error instanceof Refused ? { conflicts: forReport(error.conflicts) } : {};
+    const failed = { status: EXIT_SANDBOX.failed, outcome: 'failed', error: text } as const;
+    report({ ...about, ...failed, ...refused, kept: session.folder });
     return EXIT_SANDBOX.failed;
   } finally {
     result?.close();
   }
 }
 
-async function carryOut(
-  given: Arguments,
-  choice: Choice,
-  form: Form,
-  session: TrySession,
-  result: TryResult,
-  ended: ReturnType<typeof documentOf>,
-): Promise<number> {
-  const { status } = ended;
+async function carryOut(ended: Ended, result: TryResult): Promise<number> {
+  const { given, form, session, report, about } = ended;
   const news = hasNews(result);
   showChanges(form, result);
-  let what = choice;
-  if (what === 'yes-if-ok') what = status === 0 ? 'yes' : 'no';
-  if (what === 'ask') {
-    if (news && status !== 0) remark(given, `try: the command returned ${status}`);
-    what = news ? await askOutcome(result) : 'no';
-  }
-  if (what === 'default') what = news ? 'keep' : 'no';
-  const done = {
-    ...ended,
-    ...(given.has('json') ? { changes: changesDocument(result) } : {}),
-  };
-  switch (what) {
-    case 'yes':
-      return commit(given, session, result, done);
+  const changes = given.has('json') ? { changes: changesDocument(result) } : {};
+  switch (await outcomeOf(ended, result, news)) {
+    case 'yes': {
+      const { conflicts, committed } = await commitTry(session, result, given.has('force'));
+      if (!committed) throw refused(conflicts);
+      removeTry(session);
+      remark(given, news ? 'committed' : 'no changes');
+      const outcome = news ? 'committed' : 'unchanged';
+      report({ ...about, outcome, conflicts: forReport(conflicts), ...changes });
+      return about.status;
+    }
     case 'keep':
       keepTry(session);
       remark(
         given,
         `kept in ${session.folder}: varve try --resume ${session.folder} shows it again, --yes commits, --no discards`,
       );
-      writeDocument(given, { ...done, outcome: 'kept', kept: session.folder });
-      return status;
+      report({ ...about, outcome: 'kept', kept: session.folder, ...changes });
+      return about.status;
     default:
       removeTry(session);
       remark(given, news ? 'discarded: the system is as it was' : 'no changes');
-      writeDocument(given, { ...done, outcome: news ? 'discarded' : 'unchanged' });
-      return status;
+      report({ ...about, outcome: news ? 'discarded' : 'unchanged', ...changes });
+      return about.status;
   }
 }
 
-async function commit(
-  given: Arguments,
-  session: TrySession,
+async function outcomeOf(
+  { given, choice, about: { status } }: Ended,
   result: TryResult,
-  done: Omit<TryDocument, 'outcome'>,
-): Promise<number> {
-  const { conflicts, committed } = await commitTry(session, result, given.has('force'));
-  const told = conflicts.map(forDocument);
-  if (!committed) {
-    showConflicts(conflicts);
-    throw new MountError(
-      'busy',
-      `commit refused, nothing was done: the system has changed since in ${conflicts.length === 1 ? 'one place' : `${conflicts.length} places`}, --force overrides`,
-    );
+  news: boolean,
+): Promise<'yes' | 'no' | 'keep'> {
+  switch (choice) {
+    case 'yes-if-ok':
+      return status === 0 ? 'yes' : 'no';
+    case 'default':
+      return news ? 'keep' : 'no';
+    case 'ask':
+      if (!news) return 'no';
+      if (status !== 0) remark(given, `try: the command returned ${status}`);
+      return askOutcome(result);
+    default:
+      return choice;
   }
-  removeTry(session);
-  const news = hasNews(result);
-  remark(given, news ? 'committed' : 'no changes');
-  writeDocument(given, { ...done, outcome: news ? 'committed' : 'unchanged', conflicts: told });
-  return done.status;
 }
 
-function forDocument({ path, message }: TryConflict): { path: string; message: string } {
-  return { path: Buffer.from(path, 'latin1').toString(), message };
+class Refused extends MountError {
+  readonly conflicts: readonly TryConflict[];
+
+  constructor(conflicts: readonly TryConflict[]) {
+    const places = counted(conflicts.length, 'place');
+    super(
+      'busy',
+      `commit refused, nothing was done: the system has changed since in ${places}, --force overrides`,
+    );
+    this.conflicts = conflicts;
+  }
 }
 
-function statusOf(end: Ended | undefined): number {
-  if (end === undefined) return 0;
-  return end.signal === null ? (end.code ?? 0) : 128 + constants.signals[end.signal];
+function refused(conflicts: readonly TryConflict[]): Refused {
+  showConflicts(conflicts);
+  return new Refused(conflicts);
 }
 
-function documentOf(
-  command: readonly string[],
-  end: Ended | undefined,
-): Pick<TryDocument, 'version' | 'command' | 'exitCode' | 'signal' | 'status'> {
-  const ended = { exitCode: end?.code ?? null, signal: end?.signal ?? null };
-  return { version: 1, command, ...ended, status: statusOf(end) };
+function forReport(conflicts: readonly TryConflict[]): TryDocument['conflicts'] {
+  return conflicts.map(({ path, message }) => ({
+    path: Buffer.from(path, 'latin1').toString(),
+    message,
+  }));
 }

@@ -28,7 +28,6 @@ const call = (number: number, a = 0, b = 0, c = 0, d = 0, e = 0): number =>
   ret(syscall(number, a, b, c, d, e, 0));
 
 const PR = {
-  SET_DUMPABLE: 4,
   CAPBSET_DROP: 24,
   SET_NO_NEW_PRIVS: 38,
 } as const;
@@ -51,11 +50,6 @@ const AT = 0x2e400;
 /** No program that is started from here gets rights by set-id bits or file capabilities. @returns 0 or -errno. */
 export function forbidNewPrivileges(): number {
   return call(SYS.prctl, PR.SET_NO_NEW_PRIVS, 1);
-}
-
-/** Nobody of equal rights may trace this process or read its memory. @returns 0 or -errno. */
-export function hideMemory(): number {
-  return call(SYS.prctl, PR.SET_DUMPABLE, 0);
 }
 
 /**

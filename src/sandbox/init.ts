@@ -49,7 +49,8 @@ function enter(cwd: string): string | undefined {
 function start(wanted: SandboxStart): void {
   const why = enter(wanted.cwd);
   if (why !== undefined) {
-    return fail(EXIT_SANDBOX.failed, `the working directory is not in the sandbox (${why})`);
+    fail(EXIT_SANDBOX.failed, `the working directory is not in the sandbox (${why})`);
+    return;
   }
   process.umask(wanted.umask);
   mapMemory();
@@ -71,12 +72,16 @@ function start(wanted: SandboxStart): void {
 }
 
 function obey(order: Order): void {
-  if ('start' in order) return start(order.start);
+  if ('start' in order) start(order.start);
+  else pass(order.signal);
+}
+
+function pass(signal: NodeJS.Signals): void {
   const pid = child?.pid;
   if (pid === undefined) return;
   try {
     // Its whole session, as a terminal would.
-    process.kill(-pid, order.signal);
+    process.kill(-pid, signal);
   } catch {
     // It has just ended.
   }

@@ -67,16 +67,18 @@ export function launch({ plan, planFile, start, ownNetwork, remark }: Launch): S
     const obey = (report: Report): void => {
       switch (report.state) {
         case 'remark':
-          return remark(printable(report.text));
+          remark(printable(report.text));
+          break;
         case 'waiting':
           if (told) return;
           told = true;
           if (plan.map === undefined) writeMaps(child);
-          return send({ start });
+          send({ start });
+          break;
         case 'started':
           for (const signal of waiting ?? []) send({ signal });
           waiting = undefined;
-          return;
+          break;
         case 'failed':
           last = { kind: 'failed', code: exitCode(report.code), text: printable(report.text) };
           break;
@@ -132,7 +134,6 @@ function exitCode(code: unknown): number {
 }
 
 function printable(text: unknown): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are meant.
   return String(text).replace(/[\x00-\x1f\x7f-\x9f]/g, '?');
 }
 

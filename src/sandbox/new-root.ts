@@ -147,7 +147,10 @@ export class NewRoot {
 
   #make(path: string, how: (place: Buffer) => void): void {
     const there = this.open(path, O.NOFOLLOW);
-    if (there >= 0) return closeSync(there);
+    if (there >= 0) {
+      closeSync(there);
+      return;
+    }
     const slash = path.lastIndexOf('/');
     const parent = this.open(path.slice(0, slash) || '/', O.DIRECTORY);
     if (parent < 0) return;
@@ -176,8 +179,9 @@ export class NewRoot {
     try {
       from = openPath(source);
     } catch (error) {
-      if (error instanceof SysError) return refuse(error.errno);
-      throw error;
+      if (!(error instanceof SysError)) throw error;
+      refuse(error.errno);
+      return;
     }
     const found = statSync(proc(from));
     if (make === true) {

@@ -13,7 +13,10 @@ export function visibleMounts(table: readonly MountEntry[]): MountEntry[] {
   const walk = (mount: MountEntry): void => {
     const children = table.filter((entry) => entry.parent === mount.id && entry !== mount);
     const over = children.find((child) => child.mountpoint === mount.mountpoint);
-    if (over !== undefined) return walk(over);
+    if (over !== undefined) {
+      walk(over);
+      return;
+    }
     found.push(mount);
     for (const child of children) {
       // Whoever was mounted later at a directory above is no parent of it, and hides it.

@@ -9,7 +9,7 @@ import { createServer, type Server } from 'node:net';
 import { hostname } from 'node:os';
 import { test } from 'node:test';
 import { requires } from '../support/requires.js';
-import { skip, type TryPlace, tryPlace } from './try-place.js';
+import { skip, tryPlace } from './try-place.js';
 
 /** Prints what each attempt came to, as JSON: an error code, or what it got. */
 const HOSTILE = `

@@ -5,9 +5,12 @@
 import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import { chownSync, closeSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
-import { MAIN } from './cli.js';
+
+/** As it is installed: three programs are started one after the other. */
+export const PROGRAM = fileURLToPath(new URL('../../bundle/programs/main.js', import.meta.url));
 
 export const UID = 1001;
 
@@ -50,8 +53,10 @@ export function tryPlace(
     mkdirSync(at(name), { mode: name === 'project' ? 0o755 : 0o700 });
     if (!root) chownSync(at(name), UID, UID);
   }
+  // What npm tells the tests that it runs is nothing that a person's shell has.
+  const inherited = Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name));
   const environment = {
-    ...process.env,
+    ...Object.fromEntries(inherited),
     HOME: at('home'),
     XDG_RUNTIME_DIR: at('run'),
     VARVE_RUNTIME_DIR: at('run'),
@@ -63,7 +68,7 @@ export function tryPlace(
   const options = { cwd: at('project'), env: environment } as const;
   const words = (args: readonly string[]): string[] => [
     ...user,
-    ...['--', process.execPath, MAIN, 'try', ...args],
+    ...['--', process.execPath, PROGRAM, 'try', ...args],
   ];
   const spawned = (args: readonly string[], cwd = at('project')): Ran => {
     // A descriptor that nobody inside should have.
@@ -79,7 +84,11 @@ export function tryPlace(
     project: at('project'),
     at,
     run: (...args) => spawned(words(args)),
-    start: (...args) => spawn('setpriv', words(args), { ...options, stdio: 'pipe' }),
+    start: (...args) => {
+      const child = spawn('setpriv', words(args), { ...options, stdio: 'pipe' });
+      t.after(() => child.kill('SIGKILL'));
+      return child;
+    },
     sh: (script, cwd) => spawned([...user, '--', 'sh', '-ec', script], cwd),
     left: () =>
       readdirSync('/proc')

@@ -21,7 +21,7 @@ export async function commitTry(
   result: TryResult,
   force: boolean,
 ): Promise<CommitReport> {
-  const parts = result.parts.filter(({ changes }) => changes.length > 0);
+  const parts = result.parts.filter(({ changes }) => changes.some(({ status }) => status !== '='));
   const conflicts: TryConflict[] = [];
   for (const part of parts) {
     const since = changedSince(part, session.since);

@@ -5,7 +5,6 @@
 import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
 import { isDirectory } from '../../tree/tree.js';
 import type { Change } from '../../union/change.js';
-import { marksOf } from '../../union/marks.js';
 import { bytes } from './paths.js';
 import type { Part } from './result.js';
 import { placeId } from './session.js';
@@ -29,14 +28,12 @@ export function changedSince(part: Part, since: bigint): TryConflict[] {
     if (change.path === '' || change.status === '=') continue;
     const path = `${root}/${change.from ?? change.path}`;
     const now = lookAt(path);
-    if (now === undefined) {
-      if (hadOrigin(part, change)) say(path, 'it has been removed since');
-      continue;
-    }
+    // What has been removed meanwhile comes back as the command left it: nothing of anybody's is lost by that.
+    if (now === undefined) continue;
     // Another one changed in the same directory: that is no conflict, unless the directory goes.
     if (now.isDirectory() && !takesAway(change)) continue;
-    if (now.ctimeNs >= since) say(path, 'it has been changed since');
-    else if (now.isDirectory()) changedBelow(path, since, say);
+    if (now.isDirectory()) changedBelow(path, since, say);
+    else if (now.ctimeNs >= since) say(path, 'it has been changed since');
   }
   return found;
 }
@@ -51,27 +48,31 @@ function takesAway({ status, after, opaque }: Change): boolean {
   );
 }
 
-/** It is a copy of something, which is not there any more. */
-function hadOrigin({ stack: { upper } }: Part, { path, status }: Change): boolean {
-  if (status !== 'A') return false;
-  const seen = upper.look(path);
-  return seen !== undefined && marksOf(seen.node, upper.marks).origin !== undefined;
-}
-
+/** In a directory that goes: what is new or another one there, and else directories that have lost something. */
 function changedBelow(
   directory: string,
   since: bigint,
   say: (path: string, message: string) => void,
 ): void {
   const pending = [directory];
+  const touched: string[] = [];
+  const found: string[] = [];
   for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-    for (const name of readdirSync(bytes(at), { encoding: 'latin1' })) {
-      const path = `${at}/${name}`;
-      const now = lookAt(path);
-      if (now === undefined) continue;
-      if (now.ctimeNs >= since) say(path, 'it has been changed since, and would go');
-      else if (now.isDirectory()) pending.push(path);
+    const now = lookAt(at);
+    if (now === undefined) continue;
+    const isNew = now.ctimeNs >= since;
+    if (!now.isDirectory()) {
+      if (isNew) found.push(at);
+      continue;
     }
+    if (isNew) touched.push(at);
+    for (const name of readdirSync(bytes(at), { encoding: 'latin1' }))
+      pending.push(`${at}/${name}`);
+  }
+  for (const path of found) say(path, 'it has been changed since, and would go');
+  for (const path of touched) {
+    const explained = [...found, ...touched].some((other) => other.startsWith(`${path}/`));
+    if (!explained) say(path, 'something in it has been changed since, and it would go');
   }
 }
 

@@ -5,6 +5,7 @@
 import { S } from '../../linux/constants.js';
 import { type Change, isNews } from '../../union/change.js';
 import { readChanges, type Stack, stackOf } from '../../union/changes.js';
+import { SAME } from '../../union/compare.js';
 import { viewDirectory } from '../../union/directory-view.js';
 import type { LayerView } from '../../union/view.js';
 import { text } from './paths.js';
@@ -14,7 +15,7 @@ import { placeId, type TrySession, type TryUpper } from './session.js';
 export interface Part {
   readonly upper: TryUpper;
   readonly stack: Stack;
-  /** Paths within the overlay; without its root directory unless the command changed that. */
+  /** Paths within the overlay; its root directory is no change unless the command made it one. */
   readonly changes: readonly Change[];
 }
 
@@ -43,8 +44,8 @@ export function readResult(session: TrySession): TryResult {
       // What was mounted there may be gone.
       if (placeId(upper.path) !== undefined) layers.push(view(text(upper.path)));
       const stack = stackOf(layers);
-      const changes = readChanges(stack).filter(
-        (change) => change.path !== '' || isRootNews(upper, change),
+      const changes = readChanges(stack).map((change) =>
+        change.path !== '' || isRootNews(upper, change) ? change : unchanged(change),
       );
       return { upper, stack, changes };
     });
@@ -60,6 +61,11 @@ function isRootNews({ made }: TryUpper, { after }: Change): boolean {
   if (after === undefined) return false;
   const [mode, uid, gid] = made;
   return (mode & ~S.IFMT) !== (after.mode & ~S.IFMT) || uid !== after.uid || gid !== after.gid;
+}
+
+function unchanged(change: Change): Change {
+  const { before, after = before } = change;
+  return { ...change, status: '=', differs: SAME, before: after, after };
 }
 
 function merged(parts: readonly Part[]): Change[] {

@@ -7,7 +7,6 @@ import {
   chmodSync,
   chownSync,
   closeSync,
-  existsSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -25,6 +24,7 @@ import { join } from 'node:path';
 import { MAGIC, O } from '../../linux/constants.js';
 import { E } from '../../linux/errno.js';
 import { syncfs } from '../../linux/files.js';
+import { mapMemory } from '../../linux/memory.js';
 import { lockFile } from '../../linux/peer.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { removeTree } from '../../tree/remove-tree.js';
@@ -242,11 +242,9 @@ export function newTryFolder(base: string): string {
 /** Before its overlays are mounted again: the kernel refuses an upper that was mounted volatile. */
 export function readyAgain(session: TrySession): void {
   for (const upper of session.record.uppers) {
-    const work = join(session.workOf(upper), 'work');
-    // The kernel makes it without any permission.
-    if (existsSync(work)) chmodSync(work, 0o700);
-    rmSync(join(work, 'incompat'), { recursive: true, force: true });
     mkdirSync(session.workOf(upper), { recursive: true, mode: 0o700 });
+    // The kernel makes it anew; what it has is without any permission.
+    removeIn(session.workOf(upper), () => true);
   }
   mkdirSync(join(session.folder, PLACE), { recursive: true, mode: 0o700 });
 }
@@ -263,12 +261,17 @@ export function keepTry(session: TrySession): void {
 /** Removes all of it; the record last but for the folder, so that a killed removal can be repeated. */
 export function removeTry(session: TrySession): void {
   const { folder } = session;
-  const fd = openSync(folder, O.RDONLY | O.DIRECTORY);
-  for (const name of readdirSync(folder, { encoding: 'latin1' })) {
-    if (name !== RECORD) removeTree(fd, name);
-  }
-  closeSync(fd);
+  removeIn(folder, (name) => name !== RECORD);
   rmSync(join(folder, RECORD), { force: true });
   session.close();
   rmSync(folder, { recursive: true, force: true });
+}
+
+function removeIn(folder: string, which: (name: string) => boolean): void {
+  mapMemory();
+  const fd = openSync(folder, O.RDONLY | O.DIRECTORY);
+  for (const name of readdirSync(folder, { encoding: 'latin1' })) {
+    if (which(name)) removeTree(fd, name);
+  }
+  closeSync(fd);
 }
