@@ -14,10 +14,7 @@ type Write = (bytes: Uint8Array) => void;
 
 /** @param make writes all of it; what it gives may be used again after each call. @returns how many bytes. */
 export async function writeFile(target: string, make: (write: Write) => void): Promise<number> {
-  if (target === '-') {
-    if (!process.stdout.isTTY) return writeInto(1, make);
-    throw new MountError('option', 'standard output is a terminal: name a FILE, or redirect it');
-  }
+  if (target === '-') return writeToOutput(make);
   let file: ImageFile | undefined;
   try {
     const place = placeOf(target);
@@ -44,6 +41,17 @@ function placeOf(target: string): string | undefined {
     throw new MountError('option', `${target}: is a directory: name a FILE`);
   }
   return found.isFile() ? realpathSync(target) : undefined;
+}
+
+function writeToOutput(make: (write: Write) => void): number {
+  if (process.stdout.isTTY) {
+    throw new MountError('option', 'standard output is a terminal: name a FILE, or redirect it');
+  }
+  try {
+    return writeInto(1, make);
+  } catch (error) {
+    throw asMountError(error, 'standard output');
+  }
 }
 
 function writeToDevice(target: string, make: (write: Write) => void): number {

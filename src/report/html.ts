@@ -101,6 +101,10 @@ function head({ stack, summary }: DiffDocument): string {
   const { lowerdirs, upperdir } = stack;
   const below = lowerdirs.map((dir) => `<li><code>${escapeHtml(dir)}</code></li>`).join('');
   const layers = lowerdirs.length === 1 ? '1 layer' : `${lowerdirs.length} layers`;
+  const over =
+    lowerdirs.length === 0
+      ? '<p>compared with nothing</p>'
+      : `<details class="stack"><summary>over ${layers}</summary><ol>${below}</ol></details>`;
   const counts: Record<StatusLetter, number> = {
     A: summary.added,
     M: summary.modified,
@@ -126,7 +130,7 @@ function head({ stack, summary }: DiffDocument): string {
 <span class="logo">${LOGO}</span>
 <div class="titles"><h1>What changed${upperdir === '' ? '' : ` in <code>${escapeHtml(upperdir)}</code>`}</h1>
 <div class="under"><p class="facts">${facts.join('<span class="dot" aria-hidden="true">·</span>')}</p>
-<details class="stack"><summary>over ${layers}</summary><ol>${below}</ol></details></div></div>
+${over}</div></div>
 <div class="tools" id="tools"></div>
 </header>
 <section class="summary" aria-label="Summary">

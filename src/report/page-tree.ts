@@ -39,14 +39,20 @@ export function buildTree(items: readonly Item[]): TreeItem {
   const root = makeItem('', '', undefined);
   const folders = new Map<string, TreeItem>([['', root]]);
   const folder = (path: string): TreeItem => {
-    const known = folders.get(path);
-    if (known !== undefined) return known;
-    const slash = path.lastIndexOf('/');
-    const parent = folder(slash < 0 ? '' : path.slice(0, slash));
-    const made = makeItem(path.slice(slash + 1), path, parent);
-    parent.children.push(made);
-    folders.set(path, made);
-    return made;
+    // Upwards to what is known, then down again: a path may have more parts than a stack has room.
+    const missing: string[] = [];
+    let known = folders.get(path);
+    for (let at = path; known === undefined; known = folders.get(at)) {
+      missing.push(at);
+      at = at.slice(0, Math.max(0, at.lastIndexOf('/')));
+    }
+    for (const at of missing.reverse()) {
+      const made = makeItem(at.slice(at.lastIndexOf('/') + 1), at, known);
+      known.children.push(made);
+      folders.set(at, made);
+      known = made;
+    }
+    return known;
   };
   for (const item of items) {
     const { path } = item;

@@ -3,7 +3,7 @@
 // Hunks are those of POSIX diff -u; a file is no text when it holds a NUL byte.
 
 import { S } from '../linux/constants.js';
-import type { TreeNode } from '../tree/tree.js';
+import type { OpenContent, TreeNode } from '../tree/tree.js';
 import { type Edit, editsOf, splitLines } from './lines.js';
 
 /** Lines that changed, with what stands around them. Line numbers from 1; of an empty side: the line before it. */
@@ -33,39 +33,63 @@ export interface NoText {
   readonly detail?: string;
 }
 
-/** Bytes of a file beyond which nobody compares lines. */
+/** Bytes of a file beyond which nobody compares lines for the page. */
 export const TEXT_LIMIT = 1024 * 1024;
 
 const CONTEXT = 3;
 
 /** The bytes of a file or of a symlink's target as a latin1 string; `` for undefined. */
 export function textOf(node: TreeNode | undefined, limit = TEXT_LIMIT): string | NoText {
-  const bytes = bytesOf(node, limit);
+  const bytes = bytesOf(node, limit, true);
   if (!(bytes instanceof Uint8Array)) return bytes;
-  return bytes.includes(0) ? { why: 'binary' } : bytes.toString('latin1');
+  return bytes.toString('latin1');
 }
 
-/** The same as bytes, text or not. @param limit bytes; a larger file is `large`, and not read. */
-export function bytesOf(node: TreeNode | undefined, limit: number): Buffer | NoText {
+/** Where nearly everything that is no text has a NUL byte. */
+const HEAD = 4096;
+
+/**
+ * The same as bytes. @param limit bytes; a larger file is `large`, and not read. @param onlyText whether what has a NUL byte
+ * is wanted: when not it is `binary`, mostly after one small read.
+ */
+export function bytesOf(
+  node: TreeNode | undefined,
+  limit: number,
+  onlyText = false,
+): Buffer | NoText {
   if (node === undefined) return Buffer.alloc(0);
   if (node.target !== undefined) return Buffer.from(node.target, 'latin1');
   if ((node.mode & S.IFMT) !== S.IFREG || node.size === 0) return Buffer.alloc(0);
   if (node.backing !== undefined && node.content === undefined) return { why: 'elsewhere' };
+  if (node.content === undefined && onlyText) return { why: 'binary' };
   if (node.size > limit) return { why: 'large' };
-  const bytes = Buffer.alloc(node.size);
-  if (node.content === undefined) return bytes;
+  if (node.content === undefined) return Buffer.alloc(node.size);
   try {
     const content = node.content.open();
     try {
-      content.read(0, bytes);
-      content.check?.();
+      return readFrom(content, node.size, onlyText);
     } finally {
       content.close();
     }
   } catch (error) {
     return { why: 'unreadable', detail: error instanceof Error ? error.message : String(error) };
   }
-  return bytes;
+}
+
+function readFrom(content: OpenContent, size: number, onlyText: boolean): Buffer | NoText {
+  const head = Math.min(size, HEAD);
+  const bytes = Buffer.alloc(onlyText ? head : size);
+  content.read(0, bytes);
+  if (onlyText && bytes.includes(0)) return { why: 'binary' };
+  if (bytes.length === size) {
+    content.check?.();
+    return bytes;
+  }
+  const whole = Buffer.alloc(size);
+  whole.set(bytes);
+  content.read(head, whole.subarray(head));
+  content.check?.();
+  return whole.includes(0) ? { why: 'binary' } : whole;
 }
 
 /** @param before, after as latin1 strings. */

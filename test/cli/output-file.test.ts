@@ -49,6 +49,7 @@ test('a device is written into; what is no place for a file is refused in one li
   assert.equal(diff(place, '/dev/null').status, 0);
   assert.ok(statSync('/dev/null').isCharacterDevice());
   for (const [target, code] of [
+    ['/dev/full', 3],
     ['out', 2],
     ['none/page.html', 3],
     ['upper/new/page.html', 3],

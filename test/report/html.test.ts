@@ -371,6 +371,8 @@ test('100,000 changes: few elements, and quick', { skip }, async (t) => {
   await last.last().waitFor();
   assert.ok((await page.locator('.row').count()) < 120, 'only what is seen is there');
   assert.ok((await page.locator('.cell').count()) <= 2000);
+  const strata = page.locator('.cell.frame[style*="linear-gradient"]');
+  assert.ok((await strata.count()) >= 100, 'a directory of tiny files shows what became of them');
   const typed = performance.now();
   await page.fill('#search', '077/file-123');
   await page.locator('.count', { hasText: '1 of 100,000' }).waitFor();

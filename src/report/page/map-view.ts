@@ -2,7 +2,8 @@
 // Made by files-view.ts; squarify.ts says where the areas are.
 // A list box for assistive technology; arrows move to the next area in their direction.
 
-import { isFolder, type TreeItem } from '../page-tree.js';
+import { STATUSES, type StatusLetter } from '../page-data.js';
+import { isFolder, type Totals, type TreeItem } from '../page-tree.js';
 import { countText, STATUS_WORDS, sizeText } from '../page-words.js';
 import { type Rect, squarify } from '../squarify.js';
 import { countsText, statusClass } from './badge.js';
@@ -19,6 +20,8 @@ interface Cell extends Rect {
   readonly node: TreeItem;
   readonly label: string;
   readonly frame: boolean;
+  /** A directory whose content is too small to be drawn. */
+  heap?: boolean;
   element?: HTMLElement;
 }
 
@@ -26,6 +29,49 @@ interface Cell extends Rect {
 const LEAST = 20;
 const MOST_CELLS = 2000;
 const HEADER = 17;
+
+function isSeen({ width, height }: Rect): boolean {
+  return width * height >= LEAST && width >= 2 && height >= 2;
+}
+
+function hasHeader({ width, height }: Rect): boolean {
+  return width > 43 && height > 39;
+}
+
+/** What a frame has for its content. */
+function insideOf(cell: Cell): Rect {
+  const head = hasHeader(cell) ? HEADER : 2;
+  return {
+    x: cell.x + 2,
+    y: cell.y + head,
+    width: cell.width - 4,
+    height: cell.height - head - 2,
+  };
+}
+
+/** One stratum for each status, as high as it has changes. */
+function strata({ counts, changes }: Totals): string {
+  const stops: string[] = [];
+  let at = 0;
+  for (const [i, status] of STATUSES.entries()) {
+    const count = counts[i] as number;
+    if (count === 0) continue;
+    const end = at + (100 * count) / changes;
+    const colour = `color-mix(in srgb, var(--${FILLS[status]}-fill) 52%, var(--panel))`;
+    stops.push(`${colour} ${at}% ${end}%`);
+    at = end;
+  }
+  return `linear-gradient(to bottom, ${stops.join(', ')})`;
+}
+
+const FILLS: Readonly<Record<StatusLetter, string>> = {
+  A: 'added',
+  M: 'modified',
+  D: 'deleted',
+  R: 'renamed',
+  T: 'typed',
+  '=': 'same',
+};
 
 export class MapView {
   readonly element: HTMLElement;
@@ -139,32 +185,48 @@ export class MapView {
   #layout(whole: Rect): Cell[] {
     const cells: Cell[] = [];
     const weightOf = (node: TreeItem): number => node.shown[this.#weight];
-    const queue: [TreeItem, Rect][] = [[this.#zoom, whole]];
-    for (let i = 0; i < queue.length && cells.length < MOST_CELLS; i++) {
-      const [directory, within] = queue[i] as [TreeItem, Rect];
+    interface Wanted {
+      readonly directory: TreeItem;
+      readonly within: Rect;
+      readonly cell?: Cell;
+    }
+    const queue: Wanted[] = [{ directory: this.#zoom, within: whole }];
+    for (let i = 0; i < queue.length; i++) {
+      const { directory, within, cell } = queue[i] as Wanted;
       const children = directory.children
         .filter((child) => weightOf(child) > 0)
         .sort((a, b) => weightOf(b) - weightOf(a));
       const rects = squarify(children.map(weightOf), within);
+      const drawn = rects.filter(isSeen);
+      const weight = children.reduce(
+        (sum, child, k) => sum + (isSeen(rects[k] as Rect) ? weightOf(child) : 0),
+        0,
+      );
+      // Where most is too small to be drawn, the whole is drawn as strata.
+      const isHeap = weight < weightOf(directory) / 2 || cells.length + drawn.length > MOST_CELLS;
+      if (isHeap && cell !== undefined) {
+        cell.heap = true;
+        continue;
+      }
       for (const [k, child] of children.entries()) {
-        const { x, y, width, height } = rects[k] as Rect;
-        if (width * height < LEAST || width < 2 || height < 2) continue;
-        const frame = child.children.length > 0;
-        const [node, label] = frame ? this.#joined(child) : [child, child.name];
-        const rect = { x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1 };
-        cells.push({ ...rect, node, label, frame });
-        if (!frame) continue;
-        const head = width > 44 && height > 40 ? HEADER : 2;
-        const inside = {
-          x: rect.x + 2,
-          y: rect.y + head,
-          width: rect.width - 4,
-          height: rect.height - head - 2,
-        };
-        if (inside.width > 3 && inside.height > 3) queue.push([node, inside]);
+        const rect = rects[k] as Rect;
+        if (!isSeen(rect)) continue;
+        const made = this.#cell(child, rect);
+        cells.push(made);
+        if (!made.frame) continue;
+        const inside = insideOf(made);
+        const canHold = inside.width > 3 && inside.height > 3;
+        if (canHold) queue.push({ directory: made.node, within: inside, cell: made });
+        else made.heap = true;
       }
     }
     return cells;
+  }
+
+  #cell(child: TreeItem, { x, y, width, height }: Rect): Cell {
+    const frame = child.children.length > 0;
+    const [node, label] = frame ? this.#joined(child) : [child, child.name];
+    return { x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1, node, label, frame };
   }
 
   /** Follows directories that hold one directory and nothing else that has an area. */
@@ -186,7 +248,7 @@ export class MapView {
     const { node, label, frame, x, y, width, height } = cell;
     const status = node.item?.status;
     const kind = frame ? 'frame' : `leaf ${statusClass(status ?? 'A')}`;
-    const hasName = frame ? width > 44 && height > 40 : width > 34 && height > 15;
+    const hasName = frame ? hasHeader(cell) : width > 34 && height > 15;
     const element = el(
       'div',
       {
@@ -204,6 +266,7 @@ export class MapView {
     element.style.transform = `translate(${x}px, ${y}px)`;
     element.style.width = `${width}px`;
     element.style.height = `${height}px`;
+    if (cell.heap === true) element.style.backgroundImage = strata(node.shown);
     cell.element = element;
     this.#mark(cell);
     return element;

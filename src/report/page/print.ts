@@ -24,7 +24,7 @@ export function printsAsList(shown: () => readonly Item[]): void {
         {},
         el('td', {}, status),
         name,
-        el('td', {}, what.join(', ')),
+        el('td', {}, what.filter((aspect) => aspect !== 'time' || status === '=').join(', ')),
         el('td', {}, size),
       );
     });

@@ -55,7 +55,7 @@ export function tools(shortcuts: readonly Shortcut[]): void {
       ),
     ),
     el('label', { class: 'letters' }, letters, ' Single letters work as keys'),
-    el('form', { method: 'dialog' }, el('button', { class: 'toggle' }, 'Close')),
+    el('form', { method: 'dialog' }, el('button', { class: 'toggle', autofocus: true }, 'Close')),
   );
   const help = el(
     'button',
