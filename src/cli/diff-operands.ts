@@ -43,7 +43,10 @@ export async function nameStack(given: Arguments): Promise<Named> {
         `${operands[0]}: the stack is that of -o: write PATHs behind --, or leave -o out`,
       );
     }
-    return { named: await findStack({ options }), paths: paths.map((path) => insidePath(path)) };
+    return {
+      named: await findStack({ options, reads: true }),
+      paths: paths.map((path) => insidePath(path)),
+    };
   }
   const located = operands.length > 1 ? undefined : await mountMeant(operands[0]);
   if (located !== undefined) {

@@ -41,7 +41,7 @@ interface Asked {
 async function stackFor(given: Arguments, path: string): Promise<Asked> {
   const options = given.values('options');
   if (options.length > 0) {
-    const { layers } = await findStack({ options });
+    const { layers } = await findStack({ options, reads: true });
     return { layers, inside: path };
   }
   const located = await locate(path);

@@ -9,6 +9,7 @@ import { MountError } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
 import { devicesOfImages, isComposefs, isErofs, isImage } from '../stack/images.js';
 import { type KnownMount, knownMounts, type Layers, locate } from '../stack/mounts-known.js';
+import type { MountOptions } from '../stack/option-table.js';
 import { parseOptions } from '../stack/options.js';
 import { overrideStatOf } from '../stack/override-stat.js';
 import { privilege } from '../stack/privilege.js';
@@ -25,6 +26,8 @@ export interface StackRequest {
   readonly mount?: string;
   /** Values of -o. */
   readonly options?: readonly string[];
+  /** With options: nothing will be written, so that no workdir is needed, and nobody else's use matters. */
+  readonly reads?: boolean;
   /** Topmost first: directories and images. */
   readonly layers?: readonly string[];
 }
@@ -50,7 +53,9 @@ export async function findStack(request: StackRequest): Promise<NamedStack> {
     return { layers: located.layers, mount: located.mount };
   }
   if (options !== undefined) {
-    const parsed = parseOptions([...options], { defaults: '' });
+    const { reads = false } = request;
+    const parsed = parseOptions([...options], { defaults: '', reads });
+    if (reads && parsed.upperdir !== undefined) return asRead(parsed, parsed.upperdir);
     // Any directory will do as mount point: nothing is mounted.
     const spec = checkLayers(parsed, '/proc', !privilege().full);
     return { layers: spec, mount: await mountOver(spec.upperdir) };
@@ -65,6 +70,19 @@ export async function findStack(request: StackRequest): Promise<NamedStack> {
       whiteouts: 'kernel',
       redirectDir: 'on',
     },
+  };
+}
+
+/** An upper that is only read is checked as a lower is. */
+async function asRead(parsed: MountOptions, upper: string): Promise<NamedStack> {
+  const { workdir: work, upperdir: _, ...rest } = parsed;
+  const asLower = { ...rest, lowerdirs: [upper, ...parsed.lowerdirs] };
+  const { lowerdirs, ...spec } = checkLayers(asLower, '/proc', !privilege().full);
+  const [upperdir, ...lowers] = lowerdirs;
+  const workdir = work === undefined ? undefined : resolve(work);
+  return {
+    layers: { ...spec, lowerdirs: lowers, upperdir, workdir },
+    mount: await mountOver(upperdir),
   };
 }
 

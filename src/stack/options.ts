@@ -32,6 +32,8 @@ export interface Dialect {
   readonly fstab?: boolean;
   /** Empty names between single colons of lowerdir vanish, as in fuse-overlayfs. */
   readonly looseColons?: boolean;
+  /** The upper is only read: it needs no workdir. */
+  readonly reads?: boolean;
 }
 
 function emptyDraft(): Draft {
@@ -83,7 +85,7 @@ export function parseOptions(texts: readonly string[], dialect: Dialect): MountO
   for (const part of texts) {
     for (const option of splitOptions(part)) applyOption(draft, option, dialect);
   }
-  checkTogether(draft);
+  checkTogether(draft, dialect);
   return draft;
 }
 
@@ -117,13 +119,13 @@ function looseColons(value: string): string {
   return value.replace(/^:+/, '').replace(/(^|[^\\]):+$/, '$1');
 }
 
-function checkTogether(draft: Draft): void {
+function checkTogether(draft: Draft, dialect: Dialect): void {
   const refuse = (message: string): never => {
     throw new MountError('option', message);
   };
   if (draft.lowerdirs.length === 0)
     refuse('lowerdir: missing: name at least one layer, -o lowerdir=DIR');
-  if (draft.upperdir !== undefined && draft.workdir === undefined) {
+  if (draft.upperdir !== undefined && draft.workdir === undefined && dialect.reads !== true) {
     refuse(`workdir: missing: an upperdir needs one on its filesystem, -o workdir=DIR`);
   }
   const layers = draft.lowerdirs.length + draft.datadirs.length;

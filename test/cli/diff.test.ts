@@ -80,6 +80,7 @@ function changes(t: TestContext): Place {
 
 test('name-status is as git writes it, and is the same each time', (t) => {
   const p = changes(t);
+  const unmounted = 'lowerdir=low,upperdir=up';
   const expected = [
     'M\tetc/a',
     'M\tetc/b',
@@ -89,7 +90,7 @@ test('name-status is as git writes it, and is the same each time', (t) => {
     'T\ttype',
     '',
   ].join('\n');
-  const ran = p.run('diff', '--name-status', '-o', stack);
+  const ran = p.run('diff', '--name-status', '-o', unmounted);
   assert.deepEqual(ran, { code: 0, out: expected, err: '' });
   assert.equal(p.run('diff', '--name-status', 'up', 'low').out, expected);
   const zero = p.run('diff', '--name-status', '-z', 'up', 'low').out;
@@ -243,7 +244,7 @@ test('what is wrong is said in one line', (t) => {
   const cases: [args: string[], code: number, text: RegExp][] = [
     [['diff'], 2, /no stack is named/],
     [['diff', '-o', stack, 'up'], 2, /write PATHs behind --/],
-    [['diff', '-o', 'lowerdir=none,upperdir=up,workdir=work'], 3, /lowerdir: none/],
+    [['diff', '-o', 'lowerdir=none,upperdir=up'], 3, /lowerdir: none/],
     [['diff', '--json', '--stat', 'up'], 2, /both go to standard output/],
     [['diff', '-z', 'up'], 2, /--null: goes with --name-status/],
     [['diff', '--color=pink', 'up'], 2, /one of auto, always, never/],
