@@ -3,7 +3,7 @@
 // Both trees are walked together in byte order, so that memory does not grow with their size.
 
 import { S } from '../linux/constants.js';
-import { type OpenContent, show, sortedNames, type TreeNode } from './tree.js';
+import { dataOfEither, type OpenContent, show, sortedNames, type TreeNode } from './tree.js';
 
 /** What can differ. `names`: which other names a hard-linked file has. */
 export type Aspect =
@@ -174,7 +174,7 @@ class Comparison {
       // Without content a file is a hole, unless its bytes are an object elsewhere.
       if (one === undefined && a.backing !== undefined) return;
       if (other === undefined && b.backing !== undefined) return;
-      const at = firstDifference(one, other, a.size);
+      const at = firstDifference(one, other, a, b);
       if (at >= 0) this.#add(path, 'content', `first different byte at ${at} of ${a.size}`);
     } finally {
       one?.close();
@@ -183,17 +183,17 @@ class Comparison {
   }
 }
 
-/** Position of the first byte that differs, or -1. An undefined side is all zeros. */
+/** Position of the first byte that differs, or -1. An undefined side is all zeros; where both have holes nothing is read. */
 function firstDifference(
   one: OpenContent | undefined,
   other: OpenContent | undefined,
-  size: number,
+  left: TreeNode,
+  right: TreeNode,
 ): number {
   if (one === undefined && other === undefined) return -1;
-  const a = Buffer.alloc(Math.min(CHUNK, size));
+  const a = Buffer.alloc(Math.min(CHUNK, left.size));
   const b = Buffer.alloc(a.length);
-  for (let at = 0; at < size; at += CHUNK) {
-    const length = Math.min(CHUNK, size - at);
+  for (const { at, length } of dataOfEither(left, right, CHUNK)) {
     one?.read(at, a.subarray(0, length));
     other?.read(at, b.subarray(0, length));
     if (a.compare(b, 0, length, 0, length) === 0) continue;

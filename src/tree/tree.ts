@@ -271,6 +271,18 @@ export function dataExtents(node: TreeNode): readonly Extent[] {
   return node.content.extents ?? [{ at: 0, length: node.size }];
 }
 
+/** Where either of two files of one size has data, in ascending order, in pieces of at most `most` bytes. */
+export function* dataOfEither(a: TreeNode, b: TreeNode, most: number): Generator<Extent> {
+  const extents = [...dataExtents(a), ...dataExtents(b)].sort((one, other) => one.at - other.at);
+  let done = 0;
+  for (const { at, length } of extents) {
+    for (let from = Math.max(at, done); from < at + length; from = done) {
+      done = Math.min(from + most, at + length);
+      yield { at: from, length: done - from };
+    }
+  }
+}
+
 /** The content of a file that is in memory; `bytes` are borrowed. */
 export function memoryContent(bytes: Uint8Array): Content {
   return { open: () => Object.assign(new MemorySource(bytes), { close: () => {} }) };

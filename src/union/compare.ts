@@ -4,7 +4,7 @@
 
 import { S } from '../linux/constants.js';
 import { TreeError } from '../tree/errors.js';
-import { dataExtents, type OpenContent, type TreeNode } from '../tree/tree.js';
+import { dataExtents, dataOfEither, type OpenContent, type TreeNode } from '../tree/tree.js';
 import type { Differs } from './change.js';
 
 const CHUNK = 256 * 1024;
@@ -51,8 +51,7 @@ function hasSameBytes(a: TreeNode, b: TreeNode): boolean {
     other = b.content?.open();
     const left = Buffer.allocUnsafe(CHUNK);
     const right = Buffer.allocUnsafe(CHUNK);
-    for (let at = 0; at < a.size; at += CHUNK) {
-      const length = Math.min(CHUNK, a.size - at);
+    for (const { at, length } of dataOfEither(a, b, CHUNK)) {
       fill(one, at, left.subarray(0, length));
       fill(other, at, right.subarray(0, length));
       if (!left.subarray(0, length).equals(right.subarray(0, length))) return false;

@@ -107,6 +107,8 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
   assert.equal(differs(wanted, lower), '', 'an apply that nobody killed');
   const random = new Random(seed);
   const seen = { old: 0, new: 0, finished: 0, undone: 0 };
+  /** What the kill left. */
+  const found = { nothing: 0, staging: 0, taking: 0, putting: 0, setting: 0, cleaning: 0 };
   for (let round = 0; round < rounds; round++) {
     again();
     const step = random.below(whole.steps);
@@ -116,6 +118,7 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
       await victim(['apply', upper, lower, 1e9 + round], after);
     }
     const what = `seed ${seed}, round ${round}`;
+    found[stateOf(lower)]++;
     // Half of the time the recovery is killed as well, and it may have been told to go back.
     const undo = random.oneIn(3) ? ['undo'] : [];
     if (random.oneIn(2)) {
@@ -129,13 +132,14 @@ test('an apply that was killed leaves the old tree or the new one', { skip }, as
     const difference = isOld ? '' : differs(wanted, lower);
     assert.equal(difference, '', `${what} (${result}): neither the old nor the new tree`);
     seen[isOld ? 'old' : 'new']++;
-    if (round % 10 === 9) console.log(`${round + 1} rounds: ${JSON.stringify(seen)}`);
+    if (round % 10 === 9)
+      console.log(`${round + 1} rounds: ${JSON.stringify({ ...seen, ...found })}`);
     if (isOld) assert.equal(differs(stack.upper, upper), '', `${what}: the upper is as it was`);
     else if (result === 'finished') {
       assert.equal(spawnSync('ls', ['-A', upper], { encoding: 'utf8' }).stdout, '', what);
     }
   }
-  t.diagnostic(JSON.stringify(seen));
+  t.diagnostic(JSON.stringify({ ...seen, ...found }));
   assert.ok(seen.finished > 0, 'some were finished');
 });
 
@@ -187,6 +191,18 @@ test('a machine that stops in the middle has the old tree or the new one', {
   run('umount', [at('disk')]);
   t.diagnostic(JSON.stringify(seen));
 });
+
+function stateOf(
+  lower: string,
+): 'nothing' | 'staging' | 'taking' | 'putting' | 'setting' | 'cleaning' {
+  const folder = applyFolders(lower).find((path) => existsSync(path));
+  const has = (name: string): boolean => existsSync(join(folder as string, name));
+  if (folder === undefined) return 'nothing';
+  if (has('done')) return 'cleaning';
+  if (!has('journal')) return 'staging';
+  if (has('put')) return 'setting';
+  return has('taken') ? 'putting' : 'taking';
+}
 
 /** A recovery that goes back after all was done says so: that is no failure. */
 async function recovered(lower: string, run: () => Promise<unknown>): Promise<void> {

@@ -7,6 +7,7 @@ import {
   add,
   count,
   dataExtents,
+  dataOfEither,
   find,
   isDirectory,
   makeNode,
@@ -128,4 +129,23 @@ test('content in memory can be opened again', () => {
     opened.close();
     assert.equal(out.toString(), 'bc');
   }
+});
+
+test('of two files what neither has data of is not read, and what one has is', () => {
+  const file = (...extents: { at: number; length: number }[]) => {
+    const content = { extents, open: () => assert.fail('nothing is read here') };
+    return makeNode(S.IFREG, { size: 1 << 40, content });
+  };
+  const a = file({ at: 10, length: 20 }, { at: 1000, length: 5 });
+  const b = file({ at: 0, length: 12 }, { at: 25, length: 30 });
+  const found = [...dataOfEither(a, b, 16)].map(({ at, length }) => [at, at + length]);
+  assert.deepEqual(found, [
+    [0, 12],
+    [12, 28],
+    [28, 30],
+    [30, 46],
+    [46, 55],
+    [1000, 1005],
+  ]);
+  assert.deepEqual([...dataOfEither(makeNode(S.IFREG, { size: 9 }), file(), 16)], []);
 });
