@@ -2,7 +2,7 @@
 // Run by main.ts; ops/rebase decides and writes.
 // Manual: layer-commands.ts and docs/rebase.md.
 
-import type { Decision } from '../ops/rebase/plan.js';
+import type { Decision } from '../ops/rebase/plan-state.js';
 import { type RebaseReport, rebase, resumeRebase, undoRebase } from '../ops/rebase/rebase.js';
 import type { Clash } from '../ops/rebase/three-way.js';
 import { MountError } from '../stack/errors.js';

@@ -166,7 +166,7 @@ class Reading {
       if (handle && was.seen.links > 1) this.#lowers.set(handle, was);
     }
     const first = seen.links > 1 ? this.#linked.get(seen.id) : undefined;
-    const source = was ?? this.#sourceOf(place);
+    const source = was ?? this.#sourceOf(place, base);
     const shared = first?.after ?? node;
     const how = { expected, merged: false, link: first?.path };
     const change = this.#compared(place, shared, source, how);
@@ -190,11 +190,10 @@ class Reading {
   }
 
   /** Of a metacopy file that has another name: what has its data. */
-  #sourceOf(place: Place): Place | undefined {
+  #sourceOf(place: Place, base: Place | undefined): Place | undefined {
     const { redirect } = place.marks;
     if (redirect === undefined || place.data === undefined) return undefined;
-    const parent = place.path.slice(0, Math.max(0, place.path.lastIndexOf('/')));
-    const path = redirect.startsWith('/') ? redirect.slice(1) : join(parent, redirect);
+    const path = redirect.startsWith('/') ? redirect.slice(1) : join(base?.path ?? '', redirect);
     return this.#stack.before.at(path);
   }
 

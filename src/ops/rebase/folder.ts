@@ -8,7 +8,6 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmdirSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -42,6 +41,8 @@ export interface Record {
 }
 
 const RECORD = 'rebase.json';
+/** The record while it is written. */
+const UNREAD = 'rebase.new';
 
 export interface Folder {
   readonly path: string;
@@ -106,17 +107,14 @@ function readRecord(folder: string): Record | undefined {
     return record.version === 1 ? record : undefined;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return undefined;
-    try {
-      rmdirSync(folder);
-    } catch {
-      // Something is in it: it is somebody else's.
-    }
+    // What has anything else in it is somebody else's.
+    if (readdirSync(folder).every((name) => name === UNREAD)) removeFolder(folder);
     return undefined;
   }
 }
 
 export function writeRecord(folder: string, record: Record): void {
-  const temporary = join(folder, RECORD.replace('.json', '.new'));
+  const temporary = join(folder, UNREAD);
   writeFileSync(temporary, `${JSON.stringify(record, undefined, 2)}\n`);
   renameSync(temporary, join(folder, RECORD));
 }

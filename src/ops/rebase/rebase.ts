@@ -21,7 +21,8 @@ import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js'
 import { withAliases } from './aliases.js';
 import { Marker } from './marker.js';
 import { originOf } from './origins.js';
-import { type Decision, planRebase } from './plan.js';
+import { planRebase } from './plan.js';
+import type { Decision } from './plan-state.js';
 import { publish, recover, undo, type Writable } from './publish.js';
 import type { Versions } from './versions.js';
 
