@@ -15,6 +15,9 @@ export interface Changed {
   readonly stallMilliseconds: number;
 }
 
+/** Attempts while servers die in the middle of requests. */
+const ATTEMPTS = 3;
+
 /** @param spec what is served afterwards. @throws MountError; then nothing was changed. */
 export async function changeLive(
   mountpoint: string,
@@ -22,8 +25,13 @@ export async function changeLive(
   spec: MountSpec,
   how: LayerChange,
 ): Promise<Changed & { readonly wanted: ChangeTold['wanted'] }> {
-  const reply = await ask(mountpoint, { reason, spec, how });
-  throwRefusal(reply);
+  let reply: Reply;
+  for (let attempt = 1; ; attempt++) {
+    reply = await ask(mountpoint, { reason, spec, how });
+    throwRefusal(reply);
+    const { again } = (reply.changed as ChangeOutcome).told as ChangeTold;
+    if (!again || attempt === ATTEMPTS) break;
+  }
   const { refusal, told } = reply.changed as ChangeOutcome & { readonly told: ChangeTold };
   const { wanted } = told;
   if (refusal !== undefined && wanted.length === 0) {

@@ -13,6 +13,7 @@ import { CAP, hasCapability } from '../linux/process.js';
 import { openUpperFiles } from '../overlay/open-files.js';
 import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orders.js';
 import type { StackChange } from '../supervisor/protocol.js';
+import { unfinished } from '../vfs/journal.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
 import { forgetDiscarded, isBelow, planDiscard, takeAway } from './discard.js';
 import { MountError } from './errors.js';
@@ -64,6 +65,12 @@ export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountS
   const change = how as LayerChange;
   const place = placeOf(old, targetOf(change));
   let told: ChangeTold;
+  if (unfinished() && whereUpperIs(place) === 'before') {
+    // What that request has done lies in this upper, and is to be recognised there.
+    const message = `${old.mountpoint}: its server died meanwhile: try again`;
+    reportUnchanged({ kind: 'busy', message }, { ...NOTHING_TOLD, again: true });
+    return old;
+  }
   try {
     told = change.kind === 'freeze' ? freezeUpper(place, old) : discard(place, old, change);
   } catch (error) {

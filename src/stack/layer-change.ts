@@ -31,6 +31,8 @@ export interface ChangeTold {
   readonly parted: readonly string[];
   /** Nothing was done: these are to be copied before, each to its place in the work directory. */
   readonly wanted: readonly { readonly path: string; readonly copy: string }[];
+  /** Nothing was done, and another attempt will do: the old server died in the middle of a request. */
+  readonly again: boolean;
   /** Paths, latin1, that went beside those that were named: other names of the same files. */
   readonly beside: readonly string[];
 }
@@ -40,6 +42,7 @@ export const NOTHING_TOLD: ChangeTold = {
   changing: [],
   parted: [],
   wanted: [],
+  again: false,
   beside: [],
 };
 

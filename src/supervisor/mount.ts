@@ -510,9 +510,16 @@ export class Mount {
     let refusal: Refusal | undefined;
     const limit = setTimeout(() => server.kill(), START_LIMIT);
     server.hear((report) => {
-      if (report.state === 'prepared') this.#keep(report.kept, fdOf(server.orders));
-      else if (report.state === 'error') refusal = report.error;
-      else if (report.state === 'waiting') {
+      if (report.state === 'prepared') {
+        try {
+          this.#keep(report.kept, fdOf(server.orders));
+        } catch (error) {
+          refusal = mountRefusal(error, this.#how);
+          server.kill();
+        }
+      } else if (report.state === 'error') {
+        refusal = report.error;
+      } else if (report.state === 'waiting') {
         clearTimeout(limit);
         reload.waits = true;
         this.#dismiss();

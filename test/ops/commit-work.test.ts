@@ -94,6 +94,8 @@ test('programs go on while layers are made under them', { skip }, async (t) => {
       // Or the server that makes the change, in the middle of it.
       else if (random.oneIn(2)) void killSuccessor(s.mnt, random.below(30));
       const { code, err } = await command;
+      // A sign of life: a long campaign tells nothing else.
+      process.stderr.write('.');
       if (code !== 0) failed++;
       if (code !== 0 && code !== null) assert.match(err, /try again|is starting or ending/, err);
       await sleep(200);
