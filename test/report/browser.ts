@@ -61,7 +61,8 @@ export async function open(
     if (url !== pathToFileURL(file).href && !url.startsWith('data:')) problems.push(`asks ${url}`);
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
+  // Generous: a machine under load is slow, and what never comes is a failure in any case.
+  page.setDefaultTimeout(60_000);
   page.on('console', (message) => {
     if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text());
   });

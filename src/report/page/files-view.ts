@@ -184,8 +184,12 @@ export class FilesView {
     this.#apply();
     // Few matches are shown without a further click.
     if (this.#root.shown.changes <= 200) setExpanded(this.#root, true);
-    else if (rowsOf(this.#root).length < FIRST_ROWS / 4) expandUpTo(this.#root, FIRST_ROWS);
-    this.#tree.setRows(rowsOf(this.#root));
+    let rows = rowsOf(this.#root);
+    if (rows.length < FIRST_ROWS / 4) {
+      expandUpTo(this.#root, FIRST_ROWS);
+      rows = rowsOf(this.#root);
+    }
+    this.#tree.setRows(rows);
     this.#map.refresh();
     if (this.#selected.children.length > 0) this.#drawDetail();
   }

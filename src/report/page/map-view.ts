@@ -2,12 +2,12 @@
 // Made by files-view.ts; squarify.ts says where the areas are.
 // A list box for assistive technology; arrows move to the next area in their direction.
 
-import { STATUSES, type StatusLetter } from '../page-data.js';
-import { isFolder, type Totals, type TreeItem } from '../page-tree.js';
+import { isFolder, type TreeItem } from '../page-tree.js';
 import { countText, STATUS_WORDS, sizeText } from '../page-words.js';
 import { type Rect, squarify } from '../squarify.js';
 import { countsText, statusClass } from './badge.js';
 import { el, visible } from './dom.js';
+import { type Cell, hasHeader, insideOf, isSeen, strata } from './map-cell.js';
 
 export type Weight = 'stored' | 'changes';
 
@@ -16,62 +16,7 @@ export interface MapEvents {
   zoom(node: TreeItem): void;
 }
 
-interface Cell extends Rect {
-  readonly node: TreeItem;
-  readonly label: string;
-  readonly frame: boolean;
-  /** A directory whose content is too small to be drawn. */
-  heap?: boolean;
-  element?: HTMLElement;
-}
-
-/** An area smaller than this, in pixels, is not drawn: its directory shows through. */
-const LEAST = 20;
 const MOST_CELLS = 2000;
-const HEADER = 17;
-
-function isSeen({ width, height }: Rect): boolean {
-  return width * height >= LEAST && width >= 2 && height >= 2;
-}
-
-function hasHeader({ width, height }: Rect): boolean {
-  return width > 43 && height > 39;
-}
-
-/** What a frame has for its content. */
-function insideOf(cell: Cell): Rect {
-  const head = hasHeader(cell) ? HEADER : 2;
-  return {
-    x: cell.x + 2,
-    y: cell.y + head,
-    width: cell.width - 4,
-    height: cell.height - head - 2,
-  };
-}
-
-/** One stratum for each status, as high as it has changes. */
-function strata({ counts, changes }: Totals): string {
-  const stops: string[] = [];
-  let at = 0;
-  for (const [i, status] of STATUSES.entries()) {
-    const count = counts[i] as number;
-    if (count === 0) continue;
-    const end = at + (100 * count) / changes;
-    const colour = `color-mix(in srgb, var(--${FILLS[status]}-fill) 52%, var(--panel))`;
-    stops.push(`${colour} ${at}% ${end}%`);
-    at = end;
-  }
-  return `linear-gradient(to bottom, ${stops.join(', ')})`;
-}
-
-const FILLS: Readonly<Record<StatusLetter, string>> = {
-  A: 'added',
-  M: 'modified',
-  D: 'deleted',
-  R: 'renamed',
-  T: 'typed',
-  '=': 'same',
-};
 
 export class MapView {
   readonly element: HTMLElement;
