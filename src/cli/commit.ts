@@ -6,6 +6,8 @@ import { type CommitRequest, type Committed, commit } from '../ops/commit.js';
 import { readable } from '../report/readable.js';
 import { plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
+import { resolveStack, stackMeant } from '../stack/named-resolve.js';
+import { updateStack } from '../stack/named-write.js';
 import { escapeLayer } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
@@ -21,7 +23,7 @@ export async function run(given: Arguments): Promise<number> {
   let done: Committed;
   try {
     const request = {
-      ...stackNamed(given),
+      ...(await stackNamed(given)),
       into,
       dryRun,
       onProgress: (text: string) => line.show(text),
@@ -30,12 +32,20 @@ export async function run(given: Arguments): Promise<number> {
   } finally {
     line.end();
   }
-  if (!given.has('quiet')) print(given, jsonOf(done, dryRun), () => textOf(done, dryRun));
+  const file = dryRun ? undefined : await writeDown(given, done);
+  if (!given.has('quiet')) {
+    print(given, { ...jsonOf(done, dryRun), stackFile: file }, () => {
+      const noted = file === undefined ? '' : `\n  ${file} names the layer now`;
+      return `${textOf(done, dryRun)}${noted}`;
+    });
+  }
   return EXIT.ok;
 }
 
-/** The stack that is named: a mount point, or options. @throws MountError. */
-export function stackNamed(given: Arguments): Pick<CommitRequest, 'mount' | 'options'> {
+/** The stack that is named: a mount point, a name of varve.yaml, or options. @throws MountError. */
+export async function stackNamed(
+  given: Arguments,
+): Promise<Pick<CommitRequest, 'mount' | 'options'>> {
   const options = given.values('options');
   const [mount] = given.operands;
   if ((mount === undefined) === (options.length === 0)) {
@@ -44,7 +54,26 @@ export function stackNamed(given: Arguments): Pick<CommitRequest, 'mount' | 'opt
       'name one stack: a mount point, or -o lowerdir=...,upperdir=...',
     );
   }
-  return mount === undefined ? { options } : { mount };
+  return mount === undefined ? { options } : stackMeant(mount);
+}
+
+/** A stack of varve.yaml has one more layer now. @returns the file. */
+async function writeDown(
+  given: Arguments,
+  { layer, nextLowerdirs, nextDatadirs }: Committed,
+): Promise<string | undefined> {
+  const [operand] = given.operands;
+  const named = operand === undefined ? undefined : await resolveStack(operand);
+  if (named?.kind !== 'stack') return undefined;
+  const { path } = named.file;
+  try {
+    await updateStack(path, named.stack.name, { lowers: nextLowerdirs, data: nextDatadirs });
+    return path;
+  } catch (error) {
+    if (!(error instanceof MountError)) throw error;
+    const message = `${layer}: is committed, but ${path} does not name it yet: ${error.message}`;
+    throw new MountError(error.kind, message, { cause: error });
+  }
 }
 
 function jsonOf(done: Committed, dryRun: boolean): object {

@@ -6,6 +6,7 @@ import { asStack, findStack, type NamedStack, openLayers } from '../ops/open-sta
 import type { StackNames } from '../report/document.js';
 import { MountError } from '../stack/errors.js';
 import { type Located, locate } from '../stack/mounts-known.js';
+import { stackMeant } from '../stack/named-resolve.js';
 import { isOurs } from '../stack/ours.js';
 import { readChanges } from '../union/changes.js';
 import type { Arguments } from './args.js';
@@ -48,7 +49,12 @@ export async function nameStack(given: Arguments): Promise<Named> {
       paths: paths.map((path) => insidePath(path)),
     };
   }
-  const located = operands.length > 1 ? undefined : await mountMeant(operands[0]);
+  const [first] = operands;
+  const meant = operands.length === 1 ? await stackMeant(first as string) : { mount: first };
+  if ('options' in meant) {
+    return { named: await findStack(meant), paths: paths.map((path) => insidePath(path)) };
+  }
+  const located = operands.length > 1 ? undefined : await mountMeant(meant.mount);
   if (located !== undefined) {
     const { mountpoint } = located.mount;
     const named = await findStack({ mount: mountpoint });

@@ -23,7 +23,7 @@ import { failing } from './store.js';
 const LISTED = 20;
 
 export async function run(given: Arguments): Promise<number> {
-  const request = stackNamed(given);
+  const request = await stackNamed(given);
   const stack = await writableStack(request, 'discard');
   const { spec, live } = stack;
   const upper = spec.upperdir as string;

@@ -7,6 +7,7 @@ import { findStack, type NamedStack, openLayers } from '../ops/open-stack.js';
 import { outputNamed, type TreeOutput, type Written, writeTree } from '../ops/tree-output.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
+import { stackMeant } from '../stack/named-resolve.js';
 import { count } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { buildOptions } from './build-options.js';
@@ -80,7 +81,9 @@ async function nameStack(given: Arguments): Promise<NamedStack> {
       'flatten: no stack is named: write a mount point, -o lowerdir=...,upperdir=..., or LAYERs',
     );
   }
-  const located = operands.length > 1 ? undefined : await locate(first);
+  const meant = operands.length > 1 ? undefined : await stackMeant(first);
+  if (meant !== undefined && 'options' in meant) return findStack(meant);
+  const located = meant === undefined ? undefined : await locate(meant.mount);
   if (located?.inside === '') return findStack({ mount: located.mount.mountpoint });
   return findStack({ layers: operands });
 }

@@ -6,6 +6,7 @@ import { findStack } from '../ops/open-stack.js';
 import { explain, type LayerAnswer, type WhyAnswer } from '../ops/why.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
+import { mountpointNamed } from '../stack/named-resolve.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
@@ -44,7 +45,7 @@ async function stackFor(given: Arguments, path: string): Promise<Asked> {
     const { layers } = await findStack({ options, reads: true });
     return { layers, inside: path };
   }
-  const located = await locate(path);
+  const located = await locate(await mountpointNamed(path));
   if (located === undefined) {
     throw new MountError(
       'absent',

@@ -74,14 +74,14 @@ export class Draft {
   }
 
   /**
-   * Makes the list of a stack's own layers another one.
+   * Makes the list of a stack's own layers (or data-only ones) another one.
    * @param layers each an index of the list as it is, which stays as it is written, or a new text.
    */
-  setLayers(name: string, layers: readonly (number | string)[]): void {
+  setList(name: string, key: 'layers' | 'data', layers: readonly (number | string)[]): void {
     const stack = this.stack(name);
-    const list = this.own(stack, 'layers');
+    const list = this.own(stack, key);
     if (!this.yaml.isSeq(list)) {
-      stack.set('layers', this.doc.createNode(layers));
+      stack.set(key, this.doc.createNode(layers));
       return;
     }
     const old = [...list.items] as Node[];
@@ -96,17 +96,17 @@ export class Draft {
       }
       return scalar;
     });
-    this.commentOfFirst(stack, list, old);
+    this.commentOfFirst(this.pair(stack, key), list, old);
   }
 
   /** The comment before a list's first item belongs to the list; above a new first item it would be about that. */
-  private commentOfFirst(stack: YAMLMap, list: YAMLSeq, old: readonly Node[]): void {
+  private commentOfFirst(pair: Pair | undefined, list: YAMLSeq, old: readonly Node[]): void {
     const [first] = old;
     const { commentBefore } = list;
     if (first === undefined || typeof commentBefore !== 'string') return;
     if (list.items[0] === first || !list.items.includes(first) || list.flow === true) return;
     // What stands on the line of the key is about the list.
-    const end = (this.pair(stack, 'layers')?.key as Node | undefined)?.range?.[1] ?? 0;
+    const end = (pair?.key as Node | undefined)?.range?.[1] ?? 0;
     const line = this.text.slice(end, this.text.indexOf('\n', end));
     const lines = commentBefore.split('\n');
     const about = lines.splice(0, line.includes('#') ? 1 : 0);

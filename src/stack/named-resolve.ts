@@ -57,7 +57,9 @@ export async function stackMeant(nameOrPath: string): Promise<Meant> {
   if (stack.mount !== undefined) {
     const mountpoint = mountpointPath(stack.mount.path);
     const mount = (await knownMounts()).findLast((known) => known.mountpoint === mountpoint);
-    if (mount?.layers !== undefined) return { mount: stack.mount.path };
+    // One that lives on in another mount namespace only is no longer to be had here.
+    if (mount?.entry !== undefined && mount.layers !== undefined)
+      return { mount: stack.mount.path };
   }
   return { options: [optionText(stack, file)] };
 }

@@ -53,6 +53,7 @@ export interface Stack {
   /** How many of the layers are its own. */
   readonly own: number;
   readonly data: readonly NamedPath[];
+  readonly ownData: number;
   readonly upper?: NamedPath;
   readonly workdir?: NamedPath;
   /** Nobody named the work directory: it is varve's to make. */
@@ -221,6 +222,7 @@ class Reader {
       layers,
       own: own.length,
       data: [...data, ...(base?.data ?? [])],
+      ownData: data.length,
       upper,
       workdir,
       workdirIsOurs: named === undefined && workdir !== undefined,

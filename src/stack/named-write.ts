@@ -81,6 +81,8 @@ export async function changeStacks(
 export interface StackUpdate {
   /** All its lowers, absolute, topmost first; those of its bases must be the last of them. */
   readonly lowers?: readonly string[];
+  /** All its data-only layers, absolute; those that it has not yet are added to its own. */
+  readonly data?: readonly string[];
   /** Absolute; undefined: as it is. */
   readonly upper?: string;
   readonly workdir?: string;
@@ -103,12 +105,17 @@ export async function updateStack(
     const update = typeof change === 'function' ? change(stack) : change;
     const spell = (to: string): string => spellPath(to, file.folder);
     if (update.lowers !== undefined) {
-      draft.setLayers(
+      draft.setList(
         name,
+        'layers',
         ownLayers(update.lowers, stack, file).map((layer) =>
           typeof layer === 'number' ? layer : spell(layer),
         ),
       );
+    }
+    const data = newData(update.data ?? [], stack);
+    if (data.length > 0) {
+      draft.setList(name, 'data', [...Array(stack.ownData).keys(), ...data.map(spell)]);
     }
     if (update.upper !== undefined) draft.set(name, 'upper', spell(update.upper));
     if (update.workdir !== undefined) draft.set(name, 'workdir', spell(update.workdir));
@@ -143,6 +150,17 @@ function ownLayers(lowers: readonly string[], stack: Stack, file: StackFile): (n
   });
 }
 
+/** The data-only layers that neither the stack nor a base nor an image of its layers gives. */
+function newData(data: readonly string[], { layers, data: named }: Stack): string[] {
+  const known = new Set([
+    ...named.flatMap(({ path }) => [...places(path)]),
+    ...layers.flatMap((layer) =>
+      layer.kind === 'image' ? findImage(layer.image, layer.stores).objects : [],
+    ),
+  ]);
+  return data.filter((path) => !known.has(path));
+}
+
 /** The layers of a stack as paths, as the options of a mount have them: topmost first, those of its bases last. */
 export function pathsOfLayers(stack: Stack): string[] {
   return stack.layers.map(pathOf);
@@ -154,7 +172,10 @@ function pathOf(layer: NamedLayer): string {
 
 /** The paths by which a layer may be known: as written, and as a mount has it. */
 function placesOf(layer: NamedLayer): ReadonlySet<string> {
-  const path = pathOf(layer);
+  return places(pathOf(layer));
+}
+
+function places(path: string): ReadonlySet<string> {
   try {
     return new Set([path, realpathSync.native(path)]);
   } catch {

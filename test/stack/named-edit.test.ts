@@ -68,17 +68,17 @@ suite('the text', () => {
     ],
     [
       'a layer on top: the comment stays with the layer that it is about',
-      (d) => d.setLayers('web', ['newest', 0, 1]),
+      (d) => d.setList('web', 'layers', ['newest', 0, 1]),
       [['            # the newest\n', '            - newest\n            # the newest\n']],
     ],
     [
       'a layer in the place of another one keeps its comment',
-      (d) => d.setLayers('web', [0, 'older']),
+      (d) => d.setList('web', 'layers', [0, 'older']),
       [["            - 'old'\n", '            - older\n']],
     ],
     [
       'a layer out of a list on one line',
-      (d) => d.setLayers('api', [1]),
+      (d) => d.setList('api', 'layers', [1]),
       [
         [
           '    api:  { base: web,   layers: [x,y] }   # flow',
@@ -121,7 +121,9 @@ suite('the text', () => {
 
   test('what is merged is written out where it changes', async () => {
     const text = 'x-a: &a\n  layers: [l]\n  create: true\nstacks:\n  one:\n    <<: *a\n  two: *a\n';
-    const one = parse(await editStacks(text, (d) => d.setLayers('one', ['m', 0])), { merge: true });
+    const one = parse(await editStacks(text, (d) => d.setList('one', 'layers', ['m', 0])), {
+      merge: true,
+    });
     assert.deepEqual(one.stacks.one, { layers: ['m', 'l'], create: true });
     assert.deepEqual(one.stacks.two, { layers: ['l'], create: true });
     const two = parse(await editStacks(text, (d) => d.set('two', 'create', false)), {
@@ -185,7 +187,7 @@ suite('the text', () => {
         const result = await editStacks(text, (d) => {
           if (kind === 'put') d.put('new', { layers: ['n'] });
           else if (kind === 'mount') d.set(stack, 'mount', 'm # n');
-          else if (kind === 'push') d.setLayers(stack, ['top', ...layers.keys()]);
+          else if (kind === 'push') d.setList(stack, 'layers', ['top', ...layers.keys()]);
           else d.setOption(stack, 'ro', true);
         });
         const expected = structuredClone(before);
