@@ -20,7 +20,7 @@ const PATH_AT = 0x1000;
 export interface Met {
   /** st_mode. */
   readonly mode: number;
-  /** `major:minor inode`. */
+  /** Inode number: that of the device may be another one after the next start of the machine. */
   readonly id: string;
   readonly links: number;
   /** Bytes. */
@@ -90,12 +90,11 @@ export class Held {
     this.#must(r, 'stat', path);
     const at = files.statBuffer();
     const k = at >>> 2;
-    const device = `${u32[k + (Statx.dev_major >>> 2)]}:${u32[k + (Statx.dev_minor >>> 2)]}`;
     const low = BigInt(u32[k + (Statx.ino >>> 2)] as number);
     const high = BigInt(u32[k + (Statx.ino >>> 2) + 1] as number);
     return {
       mode: r,
-      id: `${device} ${(high << 32n) | low}`,
+      id: `${(high << 32n) | low}`,
       links: u32[k + (Statx.nlink >>> 2)] as number,
       size: getU64(at + Statx.size),
     };

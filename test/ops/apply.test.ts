@@ -369,8 +369,7 @@ test('a journal that somebody else has put beside the directory is none', { skip
   const [beside] = applyFolders(join(folder, 'l')) as [string];
   mkdirSync(beside);
   mkdirSync(join(folder, 'precious/data'), { recursive: true });
-  const { dev, ino } = statSync(join(folder, 'precious'));
-  const id = `${Math.floor(dev / 256)}:${dev % 256} ${ino}`;
+  const id = `${statSync(join(folder, 'precious')).ino}`;
   const nothing = { opened: [], takes: [], puts: [], sets: [], restores: [], unmark: [] };
   const emptied = [{ path: join(folder, 'precious'), id }];
   writeFileSync(join(beside, 'journal'), JSON.stringify({ version: 1, ...nothing, emptied }));
