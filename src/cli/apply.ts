@@ -104,7 +104,7 @@ const MARKS = { add: '+', replace: '!', move: '>', remove: '-', change: '~' } as
 
 function tell(given: Arguments, report: ApplyReport, keeps: boolean): void {
   const isDry = given.has('dry-run');
-  const { target, applied, conflicts, steps } = report;
+  const { target, applied, conflicts, steps, left } = report;
   if (given.has('json')) {
     const result = {
       target,
@@ -137,6 +137,10 @@ function tell(given: Arguments, report: ApplyReport, keeps: boolean): void {
     const rest = `${counted(conflicts.length, 'conflict')}: --force overruns them`;
     process.stderr.write(`varve: ${target}: nothing was changed, ${rest}\n`);
   } else if (applied || isDry) remark(given, summary);
+  if (left !== undefined) {
+    const why = 'immutable files, or something that is mounted: remove it yourself';
+    process.stderr.write(`varve: ${left}: not all that was replaced could be removed: ${why}\n`);
+  }
 }
 
 function counts({ steps }: ApplyReport): string {

@@ -2,7 +2,7 @@
 // Called by `varve apply`, by try and by rebase: conflicts, plan, stage, journal, steps, and the upper is emptied.
 // Killed before the journal is published it is undone by removing a folder; afterwards it is finished, or taken back.
 
-import { realpathSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { E, SysError } from '../linux/errno.js';
 import { MountError, reasonOf } from '../stack/errors.js';
@@ -21,7 +21,7 @@ import { readAttributes, setAttributes } from './attributes.js';
 import { emptyDirectory } from './empty-directory.js';
 import { Held } from './held.js';
 import { holdUpper } from './hold-upper.js';
-import { requireUnused } from './in-use.js';
+import { requireNoMounts, requireUnused } from './in-use.js';
 
 export interface ApplyOptions {
   /** Only tell what would be done. */
@@ -54,6 +54,8 @@ export interface ApplyReport {
   readonly applied: boolean;
   /** What is done, or would be. */
   readonly steps: readonly PlannedStep[];
+  /** The folder of the work, where something in it cannot be removed. */
+  readonly left?: string;
 }
 
 /**
@@ -71,6 +73,7 @@ export async function applyUpper(
   const changes = options.changes ?? readChanges(stack);
   requireOwnName(changes);
   const unused = async (): Promise<void> => {
+    requireNoMounts(target, changes);
     if (options.allowUsed !== true) await requireUnused(target, changes, options.upper);
   };
   await unused();
@@ -80,8 +83,8 @@ export async function applyUpper(
     const plan = planApply(stack, changes, held);
     const report = { target, conflicts, applied: false, steps: plan.steps };
     if (options.dryRun || (conflicts.length > 0 && options.force !== true)) return report;
-    await execute(held, target, plan, options, unused);
-    return { ...report, applied: true };
+    const left = await execute(held, target, plan, options, unused);
+    return { ...report, applied: true, ...(left === undefined ? {} : { left }) };
   } finally {
     held.close();
   }
@@ -103,14 +106,14 @@ function conflictsOf(
   }
 }
 
-/** From here on the target is changed, or nothing is. */
+/** From here on the target is changed, or nothing is. @returns the folder, if it could not be removed. */
 async function execute(
   target: Held,
   path: string,
   plan: ApplyPlan,
   options: ApplyOptions,
   unused: () => Promise<void>,
-): Promise<void> {
+): Promise<string | undefined> {
   const claim =
     options.upper === undefined
       ? undefined
@@ -120,7 +123,7 @@ async function execute(
     const stage = makeStage(path);
     try {
       const journal = await prepare(target, stage, plan, upper, { ...options, unused });
-      carryOut(target, stage, journal, options.onStep);
+      return carryOut(target, stage, journal, options.onStep) ? undefined : stage.folder;
     } catch (error) {
       throw explained(error, `${path}: nothing was changed`);
     } finally {
@@ -157,7 +160,7 @@ async function prepare(
   }
 }
 
-function carryOut(target: Held, stage: Stage, journal: Journal, onStep?: OnStep): void {
+function carryOut(target: Held, stage: Stage, journal: Journal, onStep?: OnStep): boolean {
   const steps = new Steps(target, stage.held, journal, onStep);
   try {
     steps.finish();
@@ -165,7 +168,12 @@ function carryOut(target: Held, stage: Stage, journal: Journal, onStep?: OnStep)
     takeBack(target, stage, steps, error);
     throw error;
   }
-  cleanUp(target, stage, steps, journal);
+  try {
+    return cleanUp(target, stage, steps, journal);
+  } catch (error) {
+    const why = `${target.label}: shows what the stack showed, but not all is cleaned up: mend that, then run \`varve apply --recover ${target.label}\``;
+    throw explained(error, why);
+  }
 }
 
 /** A step has failed: then it shall be as if none had been done. */
@@ -182,18 +190,21 @@ function takeBack(target: Held, stage: Stage, steps: Steps, error: unknown): voi
   removeStage(stage, target);
 }
 
-/** All is done: the upper is empty, and nothing is left of the work. */
-function cleanUp(target: Held, stage: Stage, steps: Steps, journal: Journal): void {
+/** All is done: the upper gets empty, and the work is forgotten. @returns whether nothing is left of it. */
+function cleanUp(target: Held, stage: Stage, steps: Steps, journal: Journal): boolean {
   steps.unmark();
   const { emptied } = journal;
   // The upper may be on another filesystem, which could be faster in forgetting than this one in learning.
   if (emptied.length > 0) target.sync();
   for (const one of emptied) empty(one);
-  removeStage(stage, target);
+  return removeStage(stage, target);
 }
 
-/** Without its journal a folder says that nothing is half done: then it may be removed in any order. */
-function removeStage({ folder, held, isInside }: Stage, target: Held): void {
+/**
+ * Without its journal a folder says that nothing is half done: then it may be removed in any order.
+ * @returns false when something in it stays: immutable files, mount points.
+ */
+function removeStage({ folder, held, isInside }: Stage, target: Held): boolean {
   const was = isInside ? readAttributes(target, '') : undefined;
   held.unlink(PARTS.journal);
   held.syncNames();
@@ -204,6 +215,14 @@ function removeStage({ folder, held, isInside }: Stage, target: Held): void {
     parent.close();
   }
   if (was !== undefined) setAttributes(target, '', was);
+  return !existsSync(folder);
+}
+
+function stuck(folder: string): MountError {
+  return new MountError(
+    'layer',
+    `${folder}: what an apply has left there cannot be removed: remove it (lsattr and findmnt tell what is in the way)`,
+  );
 }
 
 /** A directory that is to be emptied; undefined: there is none. */
@@ -256,17 +275,17 @@ export function recoverApply(
   try {
     const journal = readJournal(folder);
     if (journal === undefined) {
-      removeStage(stage, target);
+      if (!removeStage(stage, target)) throw stuck(folder);
       return 'undone';
     }
     const steps = new Steps(target, stage.held, journal, options.onStep);
     if (steps.isUndone || (options.undo === true && !steps.isDone)) {
       steps.undo();
-      removeStage(stage, target);
+      if (!removeStage(stage, target)) throw stuck(folder);
       return 'undone';
     }
     steps.finish();
-    cleanUp(target, stage, steps, journal);
+    if (!cleanUp(target, stage, steps, journal)) throw stuck(folder);
     return 'finished';
   } catch (error) {
     throw explained(error, `${path}: half done still, recover it again`);
@@ -303,8 +322,9 @@ function requireRecovered(path: string): void {
       );
     }
     const target = Held.open(path);
-    removeStage(stage, target);
+    const isGone = removeStage(stage, target);
     target.close();
+    if (!isGone) throw stuck(folder);
   } finally {
     stage.held.close();
   }

@@ -55,7 +55,22 @@ export async function requireUnused(
   }
 }
 
-/** Whether a change concerns a layer that lies below the target. */
+/**
+ * What is mounted below the target is not part of it: it would be carried away with the directory that it is in.
+ * @throws MountError `busy`.
+ */
+export function requireNoMounts(target: string, changes: readonly Change[]): void {
+  const found = mountTable().find(
+    ({ mountpoint }) => mountpoint !== target && touches(target, mountpoint, changes),
+  );
+  if (found === undefined) return;
+  throw new MountError(
+    'busy',
+    `${target}: something is mounted on ${found.mountpoint}, where the upper has changes: unmount that first`,
+  );
+}
+
+/** Whether a change concerns a directory that lies below the target. */
 function touches(target: string, layer: string, changes: readonly Change[]): boolean {
   if (!isIn(layer, target)) return false;
   const inside = layer.slice(target === '/' ? 1 : target.length + 1);

@@ -60,6 +60,10 @@ export async function findStack(request: StackRequest): Promise<NamedStack> {
     const spec = checkLayers(parsed, '/proc', !privilege().full);
     return { layers: spec, mount: await mountOver(spec.upperdir) };
   }
+  // A variable that is not set would otherwise mean the working directory.
+  if (layers?.includes('')) {
+    throw new MountError('option', 'an empty argument: name a layer (. is the working directory)');
+  }
   const paths = (layers ?? []).map((layer) => resolve(layer));
   for (const layer of paths) requireLayer(layer);
   return {

@@ -7,6 +7,7 @@ import { type MountEntry, mountOf, mountTable } from '../linux/mountinfo.js';
 import { findSupervisor } from '../supervisor/client.js';
 import type { MountStatus } from '../supervisor/protocol.js';
 import { mountpointPath } from './check.js';
+import { MountError } from './errors.js';
 import { digestOfImage } from './find-image.js';
 import type { Mode } from './image-plan.js';
 import { splitLayers, splitOptions, unescapeValue } from './option-text.js';
@@ -158,9 +159,13 @@ export interface Located {
 
 /**
  * Finds the mount of a path, varve's or any kernel overlay. The mount itself is not touched.
- * @returns undefined when the path lies in none.
+ * @returns undefined when the path lies in none. @throws MountError for an empty path: a variable that is not set would
+ * otherwise mean the working directory.
  */
 export async function locate(path: string): Promise<Located | undefined> {
+  if (path === '') {
+    throw new MountError('option', 'an empty argument: name a mount point or a path in one');
+  }
   const known = await knownMounts();
   const table = mountTable();
   for (const absolute of [resolve(path), mountpointPath(path)]) {

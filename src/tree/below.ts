@@ -4,7 +4,7 @@
 
 import { readSync } from 'node:fs';
 import { O } from '../linux/constants.js';
-import { close, openBeneath } from '../linux/files.js';
+import { close, openBeneath, openBeneathOnMount } from '../linux/files.js';
 import { putBytes, scratch } from '../linux/memory.js';
 import { TreeError } from './errors.js';
 import { show } from './tree.js';
@@ -19,24 +19,33 @@ const PATH_MAX = 4095;
  * @returns an fd, or -errno: -ELOOP for a symlink on the way, -EXDEV for a path that leaves `rootFd`.
  */
 export function openBelow(rootFd: number, path: string, flags: number): number {
+  return openPieces(rootFd, path, flags, openBeneath);
+}
+
+/** As openBelow(), and never onto another mount: -EXDEV there. */
+export function openBelowOnMount(rootFd: number, path: string, flags: number): number {
+  return openPieces(rootFd, path, flags, openBeneathOnMount);
+}
+
+function openPieces(rootFd: number, path: string, flags: number, open: typeof openBeneath): number {
   let dir = rootFd;
   let from = 0;
   while (path.length - from > PATH_MAX) {
     const cut = path.lastIndexOf('/', from + PATH_MAX);
-    const next = openPiece(dir, path.slice(from, cut), O.PATH | O.DIRECTORY);
+    const next = openPiece(dir, path.slice(from, cut), O.PATH | O.DIRECTORY, open);
     if (dir !== rootFd) close(dir);
     if (next < 0) return next;
     dir = next;
     from = cut + 1;
   }
-  const fd = openPiece(dir, path.slice(from), flags);
+  const fd = openPiece(dir, path.slice(from), flags, open);
   if (dir !== rootFd) close(dir);
   return fd;
 }
 
-function openPiece(dir: number, path: string, flags: number): number {
+function openPiece(dir: number, path: string, flags: number, open: typeof openBeneath): number {
   putBytes(scratch + PATH_AT, path === '' ? '.' : path);
-  return openBeneath(dir, scratch + PATH_AT, flags);
+  return open(dir, scratch + PATH_AT, flags);
 }
 
 /**

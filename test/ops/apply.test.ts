@@ -3,9 +3,11 @@ import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
+  closeSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -22,6 +24,7 @@ import { asStack, findStack, openLayers } from '../../src/ops/open-stack.js';
 import { applyFolders } from '../../src/stack/pending-apply.js';
 import { compareTrees, showDifferences } from '../../src/tree/compare.js';
 import { extractTree } from '../../src/tree/extract.js';
+import { removeTree } from '../../src/tree/remove-tree.js';
 import { scan } from '../../src/tree/scan.js';
 import { cliIn, MAIN, type Ran } from '../cli/cli.js';
 import { makeFilesystems } from '../oracle/explore.js';
@@ -300,16 +303,100 @@ test('a step that fails is taken back with all before it', { skip }, (t) => {
       rmSync(join(m, 'd'), { recursive: true });
     },
   );
-  run('mount', ['-t', 'tmpfs', 'none', join(folder, 'l/d')]);
+  // It is replaced when the others have been taken out already.
+  run('chattr', ['+i', join(folder, 'l/a')]);
   // A file that was taken away and put back has another ctime: what it was is kept elsewhere.
   const before = scan(join(folder, 'l'));
   extractTree(before.root, join(folder, 'before'));
   before.close();
   const { code, err } = apply(folder, '--force');
-  assert.equal(code, 3, err);
-  assert.match(err, /nothing was changed: rename .*EBUSY/);
+  run('chattr', ['-i', join(folder, 'l/a')]);
+  assert.equal(code, 4, err);
+  assert.match(err, /nothing was changed: rename .*EPERM/);
   mustShow(folder, 'taken back', 'before');
-  run('umount', [join(folder, 'l/d')]);
+});
+
+test('what is mounted in a directory that goes is left alone, and so is the directory', {
+  skip,
+}, (t) => {
+  const folder = changed(
+    t,
+    (l) => mkdirSync(join(l, 'd/mnt'), { recursive: true }),
+    (m) => rmSync(join(m, 'd'), { recursive: true }),
+  );
+  const at = (name: string): string => join(folder, name);
+  mkdirSync(at('elsewhere'));
+  writeFileSync(at('elsewhere/precious'), 'precious');
+  run('mount', ['--bind', at('elsewhere'), at('l/d/mnt')]);
+  try {
+    const { code, err } = apply(folder, '--force');
+    assert.equal(code, 5, err);
+    assert.match(err, /something is mounted on .*\/l\/d\/mnt/);
+    assert.equal(readFileSync(at('l/d/mnt/precious'), 'utf8'), 'precious');
+    // One that comes later, or that an upper has in it, is not walked through either.
+    const parent = openSync(folder, 'r');
+    removeTree(parent, 'l');
+    closeSync(parent);
+    assert.equal(readFileSync(at('elsewhere/precious'), 'utf8'), 'precious');
+  } finally {
+    run('umount', [at('l/d/mnt')]);
+  }
+});
+
+test('what cannot be removed when all is done is told, and told as that', { skip }, (t) => {
+  const folder = changed(
+    t,
+    (l) => {
+      mkdirSync(join(l, 'd'));
+      writeFileSync(join(l, 'd/fixed'), 'fixed');
+    },
+    (m) => {
+      rmSync(join(m, 'd'), { recursive: true });
+      writeFileSync(join(m, 'new'), 'new');
+    },
+  );
+  const [lower, upper] = [join(folder, 'l'), join(folder, 'u')];
+  const work = applyFolders(lower)[0] as string;
+  run('chattr', ['+i', join(lower, 'd/fixed')]);
+  run('chattr', ['+i', join(upper, 'new')]);
+  const half = apply(folder);
+  run('chattr', ['-i', join(upper, 'new')]);
+  assert.equal(half.code, 4, half.err);
+  assert.match(half.err, /shows what the stack showed, but not all is cleaned up/);
+  const recover = (): Ran => varve(folder, 'apply', '--recover', lower);
+  const stuck = recover();
+  assert.equal(stuck.code, 3, stuck.err);
+  assert.match(stuck.err, /what an apply has left there cannot be removed/);
+  assert.deepEqual(readdirSync(upper), [], 'the upper is empty');
+  mustShow(folder, 'applied all the same');
+  assert.equal(apply(folder).code, 3, 'it is in the way of the next');
+  run('chattr', ['-i', join(work, 'held/0/fixed')]);
+  assert.equal(recover().code, 0);
+  assert.ok(!existsSync(work));
+});
+
+test('an empty argument is not the working directory', { skip }, (t) => {
+  const folder = changed(
+    t,
+    (l) => writeFileSync(join(l, 'f'), 'f'),
+    () => undefined,
+  );
+  const home = join(folder, 'cli');
+  mkdirSync(home);
+  const cli = cliIn(home);
+  const lower = join(folder, 'l');
+  for (const line of [
+    ['apply', '', '--into', lower],
+    ['flatten', '', '--into', join(folder, 'new')],
+    ['diff', ''],
+    ['discard', '', '--yes'],
+    ['commit', '', '--into', join(folder, 'new')],
+  ]) {
+    const { code, err } = cli.run(...line);
+    assert.equal(code, 2, `${line[0]}: ${err}`);
+    assert.match(err, /an empty argument: name a/);
+  }
+  assert.deepEqual(readdirSync(lower), ['f']);
 });
 
 test('a lower that a live mount has, and an upper that is mounted, are refused', { skip }, (t) => {
