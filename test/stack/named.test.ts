@@ -204,7 +204,7 @@ suite('mistakes, with line and column and what to do', () => {
       ['5:1: a second document begins here: a file holds one, without "---" in it'],
     ],
     ['a tag', 'stacks: !!set {a}\n', ['1:9: a tag (!...) means nothing here: drop it']],
-    ['an alias of nothing', 'stacks: *x\n', ['1:1: *x: no anchor &x stands before it: add one']],
+    ['an alias of nothing', 'stacks: *x\n', ['1:9: *x: no anchor &x stands before it: add one']],
     ['no mapping at all', '- a\n- b\n', ['1:1: must be a mapping (KEY: VALUE), not a list']],
     [
       'no UTF-8',

@@ -18,38 +18,42 @@ import {
 } from './plan-state.js';
 import { mergeObjects } from './three-way.js';
 import { isSameObject, sideOf } from './versions.js';
+import type { Work } from './work.js';
 
 /** Puts what is to be there into a new directory. @returns how it goes together with NEW. */
-export type FillIn = (
-  folder: Folder,
-  into: TreeNode,
-) => { readonly opaque: boolean; readonly isEmpty: boolean };
+export type FillIn = (folder: Folder, into: TreeNode) => Work<Filled>;
 
-export function planDirectory(state: PlanState, three: Three, fillIn: FillIn): Item {
+export interface Filled {
+  /** It hides what NEW has there. */
+  readonly opaque: boolean;
+  readonly isEmpty: boolean;
+}
+
+export function* planDirectory(state: PlanState, three: Three, fillIn: FillIn): Work<Item> {
   const { place, base, theirs, moved, folder, name } = three;
   const { base: old, ours, theirs: now } = state.versions;
   if (moved && state.coversNew(three) === 'theirs') return nothing(true);
   const wasDir = base !== undefined && isDirectory(base.seen.node);
   const isDir = theirs !== undefined && isDirectory(theirs.seen.node);
-  if (isDir) return inNew(state, three, theirs, fillIn);
+  if (isDir) return yield* inNew(state, three, theirs, fillIn);
   if (moved) {
     const clash = existence('renamed', theirs === undefined ? 'deleted' : 'replaced');
     if (state.clash(folder, name, [clash], theirs) === 'theirs') return nothing(false);
     return whole(state, place);
   }
-  if (base === undefined && theirs === undefined) return alone(state, three, fillIn);
+  if (base === undefined && theirs === undefined) return yield* alone(state, three, fillIn);
   if (!wasDir) {
     if (base !== undefined && theirs !== undefined && isSameObject(old, now, base, theirs)) {
-      return alone(state, three, fillIn);
+      return yield* alone(state, three, fillIn);
     }
     const clash = replacement(place, theirs);
     if (state.clash(folder, name, [clash], theirs) === 'theirs')
       return nothing(theirs !== undefined);
-    return alone(state, three, fillIn);
+    return yield* alone(state, three, fillIn);
   }
   // NEW has the directory no more. What was not changed here goes with it; what was is not lost.
   const conflicts = state.conflicts;
-  const kept = alone(state, three, fillIn);
+  const kept = yield* alone(state, three, fillIn);
   const node = kept.kind === 'node' ? kept.node : undefined;
   const { mode, owner, xattr } = compareNodes(old.union.node(base), ours.union.node(place));
   const isChanged = mode || owner || xattr || (node?.entries?.size ?? 0) > 0;
@@ -67,7 +71,7 @@ export function planDirectory(state: PlanState, three: Three, fillIn: FillIn): I
 }
 
 /** Both have a directory there: attributes are merged, entries looked at one by one. */
-function inNew(state: PlanState, three: Three, theirs: Place, fillIn: FillIn): Item {
+function* inNew(state: PlanState, three: Three, theirs: Place, fillIn: FillIn): Work<Item> {
   const { place, base, moved, source } = three;
   const isDir = base !== undefined && isDirectory(base.seen.node);
   const below = isDir ? base : undefined;
@@ -80,7 +84,7 @@ function inNew(state: PlanState, three: Three, theirs: Place, fillIn: FillIn): I
     beside: new Map(),
   };
   const node = attributesOf(state, { ...three, base: below });
-  const { opaque, isEmpty } = fillIn(folder, node);
+  const { opaque, isEmpty } = (yield fillIn(folder, node)) as Filled;
   const isTheirs = isSameAttributes(node, state.versions.theirs.union.node(theirs));
   if (isEmpty && isTheirs && !opaque && !moved) {
     state.decide(place.path, 'dropped');
@@ -92,7 +96,7 @@ function inNew(state: PlanState, three: Three, theirs: Place, fillIn: FillIn): I
 }
 
 /** A directory with nothing of NEW in it. */
-function alone(state: PlanState, three: Three, fillIn: FillIn): Item {
+function* alone(state: PlanState, three: Three, fillIn: FillIn): Work<Item> {
   const { place, base, source } = three;
   const node = bare(state.versions.ours.union.node(place));
   const folder: Folder = {
@@ -103,7 +107,7 @@ function alone(state: PlanState, three: Three, fillIn: FillIn): Item {
     shows: place.spots.length > 1,
     beside: new Map(),
   };
-  const { opaque } = fillIn(folder, node);
+  const { opaque } = (yield fillIn(folder, node)) as Filled;
   state.marker.mark(node, place, { opaque });
   if (base === undefined) state.decide(place.path, 'kept');
   return { kind: 'node', node, seesNew: false };

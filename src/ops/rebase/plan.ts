@@ -8,7 +8,7 @@ import type { Change } from '../../union/change.js';
 import { hides, marksOf } from '../../union/marks.js';
 import { join, type Place } from '../../union/union.js';
 import type { Marker } from './marker.js';
-import { attributesOf, planDirectory } from './plan-directory.js';
+import { attributesOf, type Filled, planDirectory } from './plan-directory.js';
 import { planFile } from './plan-file.js';
 import {
   type Decision,
@@ -22,6 +22,7 @@ import {
   WHITEOUT,
 } from './plan-state.js';
 import { isSameTree, nameOf, type Versions } from './versions.js';
+import { finish, type Work } from './work.js';
 
 export interface Plan {
   /** The new upper, marks included. */
@@ -69,16 +70,16 @@ class Planner {
       moved: false,
     };
     const root = attributesOf(this.#state, three);
-    this.#fill(folder, root);
+    finish(this.#fill(folder, root));
     this.#state.marker.markRoot(root, place);
     const decisions = this.#state.decisions.sort((a, b) => (a.path < b.path ? -1 : 1));
     return { root, decisions };
   }
 
   /** Puts what is to be there into the new directory. @returns how it goes together with NEW. */
-  #fill(folder: Folder, into: TreeNode): { readonly opaque: boolean; readonly isEmpty: boolean } {
+  *#fill(folder: Folder, into: TreeNode): Work<Filled> {
     const items = new Map<string, Item>();
-    for (const name of this.#names(folder)) items.set(name, this.#item(folder, name));
+    for (const name of this.#names(folder)) items.set(name, yield* this.#item(folder, name));
     const all = [...items.values()];
     const through =
       folder.theirs !== undefined &&
@@ -111,7 +112,7 @@ class Planner {
     return [...names].sort();
   }
 
-  #item(folder: Folder, name: string): Item {
+  *#item(folder: Folder, name: string): Work<Item> {
     const { upper, ours } = this.#state.versions;
     const base = folder.base && this.#state.versions.base.union.enter(folder.base, name);
     const theirs = folder.theirs && this.#state.versions.theirs.union.enter(folder.theirs, name);
@@ -124,7 +125,7 @@ class Planner {
     if (place === undefined || place.spots[0].layer !== 0) return nothing(false);
     if (isDirectory(place.seen.node)) {
       const three = this.#threeOfDirectory(folder, name, place, base, theirs);
-      return planDirectory(this.#state, three, (inner, into) => this.#fill(inner, into));
+      return yield* planDirectory(this.#state, three, (inner, into) => this.#fill(inner, into));
     }
     return planFile(this.#state, this.#threeOfFile(folder, name, place, base, theirs));
   }
