@@ -40,10 +40,11 @@ const rooms = {
   report: ['union', 'tree', 'linux', 'bytes'],
   sandbox: ['supervisor', 'linux', 'bytes'],
   stack: everythingUnderStack,
+  named: ['stack', ...everythingUnderStack],
   ops: ['stack', ...everythingUnderStack],
-  wine: ['ops', 'stack', ...everythingUnderStack],
-  boot: ['ops', 'stack', ...everythingUnderStack],
-  cli: ['wine', 'boot', 'ops', 'stack', ...everythingUnderStack],
+  wine: ['ops', 'named', 'stack', ...everythingUnderStack],
+  boot: ['ops', 'named', 'stack', ...everythingUnderStack],
+  cli: ['wine', 'boot', 'ops', 'named', 'stack', ...everythingUnderStack],
 };
 
 /** @param {string} place */

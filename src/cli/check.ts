@@ -2,10 +2,10 @@
 // Run by main.ts; overlay/misfits.ts looks.
 // Manual: commands.ts.
 
+import { stackMeant } from '../named/resolve.js';
 import type { Misfit } from '../overlay/misfits.js';
 import { checkUpper, stackOfMount, stackOfOptions } from '../stack/check-upper.js';
 import { MountError } from '../stack/errors.js';
-import { stackMeant } from '../stack/named-resolve.js';
 import { parseOptions } from '../stack/options.js';
 import type { MountSpec } from '../stack/spec.js';
 import type { Arguments } from './args.js';

@@ -2,12 +2,12 @@
 // Run by main.ts; ops/commit.ts does it, this file says what was done and what to name next time.
 // Manual: commit-commands.ts. docs/commit.md.
 
+import { resolveStack, stackMeant } from '../named/resolve.js';
+import { updateStack } from '../named/write.js';
 import { type CommitRequest, type Committed, commit } from '../ops/commit.js';
 import { readable } from '../report/readable.js';
 import { plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
-import { resolveStack, stackMeant } from '../stack/named-resolve.js';
-import { updateStack } from '../stack/named-write.js';
 import { escapeLayer } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';

@@ -2,11 +2,11 @@
 // Called by diff.ts and diff-prune.ts; the layers stay open, for content is read when it is shown.
 // Manual: diff-commands.ts.
 
+import { stackMeant } from '../named/resolve.js';
 import { asStack, findStack, type NamedStack, openLayers } from '../ops/open-stack.js';
 import type { StackNames } from '../report/document.js';
 import { MountError } from '../stack/errors.js';
 import { type Located, locate } from '../stack/mounts-known.js';
-import { stackMeant } from '../stack/named-resolve.js';
 import { isOurs } from '../stack/ours.js';
 import { readChanges } from '../union/changes.js';
 import type { Arguments } from './args.js';

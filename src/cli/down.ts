@@ -2,12 +2,12 @@
 // Run by main.ts; unmounting is umount.ts's.
 // Manual: stack-commands.ts.
 
+import { downOrder } from '../named/order.js';
+import type { Stack, StackFile } from '../named/stacks.js';
+import { type StackState, stateOf } from '../named/state.js';
+import { mountOfStack } from '../named/up.js';
 import { MountError } from '../stack/errors.js';
 import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
-import { downOrder } from '../stack/named-order.js';
-import type { Stack, StackFile } from '../stack/named-stacks.js';
-import { type StackState, stateOf } from '../stack/named-state.js';
-import { mountOfStack } from '../stack/named-up.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { defaultOptions } from './mounting.js';

@@ -2,12 +2,12 @@
 // Run by main.ts; ops/flatten.ts makes the tree, ops/tree-output.ts writes it.
 // Manual: merge-commands.ts.
 
+import { stackMeant } from '../named/resolve.js';
 import { flatten } from '../ops/flatten.js';
 import { findStack, type NamedStack, openLayers } from '../ops/open-stack.js';
 import { outputNamed, type TreeOutput, type Written, writeTree } from '../ops/tree-output.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
-import { stackMeant } from '../stack/named-resolve.js';
 import { count } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { buildOptions } from './build-options.js';

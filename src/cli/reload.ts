@@ -2,11 +2,11 @@
 // Run by main.ts; the supervisor does it (supervisor/mount.ts), this only asks, one mount after the other.
 // How it works and what may be in the way: docs/restart.md.
 
+import { mountpointNamed } from '../named/resolve.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { serverProgram, throwRefusal } from '../stack/mount.js';
 import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
-import { mountpointNamed } from '../stack/named-resolve.js';
 import { findSupervisor, type Supervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';

@@ -1,11 +1,11 @@
 // `varve stack add`: one more named stack in varve.yaml, which is made where there is none.
-// Run by main.ts; stack/named-write.ts writes.
+// Run by main.ts; named/write.ts writes.
 // Manual: stack-commands.ts.
 
 import { dirname, resolve } from 'node:path';
+import { findStackFile, searchHere } from '../named/find.js';
+import { changeStacks } from '../named/write.js';
 import { MountError } from '../stack/errors.js';
-import { findStackFile, searchHere } from '../stack/named-find.js';
-import { changeStacks } from '../stack/named-write.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, remark } from './output.js';

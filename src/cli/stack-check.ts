@@ -2,21 +2,21 @@
 // Run by main.ts.
 // Manual: stack-commands.ts.
 
-import { checkLayers } from '../stack/check.js';
-import { MountError } from '../stack/errors.js';
-import { knownMounts } from '../stack/mounts-known.js';
-import { findStackFile, searchHere } from '../stack/named-find.js';
-import { upOrder } from '../stack/named-order.js';
-import { requestOf } from '../stack/named-request.js';
+import { findStackFile, searchHere } from '../named/find.js';
+import { upOrder } from '../named/order.js';
+import { requestOf } from '../named/request.js';
 import {
   loadStacks,
   type Stack,
   type StackFile,
   StackFileError,
   spellProblem,
-} from '../stack/named-stacks.js';
-import { stateOf } from '../stack/named-state.js';
-import { missingDirectories } from '../stack/named-up.js';
+} from '../named/stacks.js';
+import { stateOf } from '../named/state.js';
+import { missingDirectories } from '../named/up.js';
+import { checkLayers } from '../stack/check.js';
+import { MountError } from '../stack/errors.js';
+import { knownMounts } from '../stack/mounts-known.js';
 import { privilege } from '../stack/privilege.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';

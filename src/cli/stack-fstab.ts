@@ -1,11 +1,11 @@
 // `varve stack fstab`: the line of fstab(5) that mounts a named stack, on stdout.
-// Run by main.ts; stack/named-fstab.ts writes the text.
+// Run by main.ts; named/fstab.ts writes the text.
 // Manual: stack-commands.ts.
 
-import { fstabLine } from '../stack/named-fstab.js';
-import { imageAlone } from '../stack/named-request.js';
-import { errorAt, stackNamed } from '../stack/named-stacks.js';
-import { mountOfStack } from '../stack/named-up.js';
+import { fstabLine } from '../named/fstab.js';
+import { imageAlone } from '../named/request.js';
+import { errorAt, stackNamed } from '../named/stacks.js';
+import { mountOfStack } from '../named/up.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { fileOf, remarkMissing } from './stack.js';

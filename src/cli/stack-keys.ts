@@ -1,16 +1,16 @@
 // The flags of `varve stack add` and `set` as keys of varve.yaml.
 // Used by stack-add.ts and stack-set.ts; paths start at the current folder here, and at the file's folder there.
-// The keys: stack/named-schema.ts.
+// The keys: named/schema.ts.
 
 import { resolve } from 'node:path';
+import { LISTS, STACK_OPTIONS } from '../named/schema.js';
+import { spellPath } from '../named/write.js';
 import { MountError } from '../stack/errors.js';
-import { LISTS, STACK_OPTIONS } from '../stack/named-schema.js';
-import { spellPath } from '../stack/named-write.js';
 import { nearest } from '../stack/nearest.js';
 import { splitLayers, splitOptions, unescapeValue } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 
-/** As named-edit.ts takes them. */
+/** As edit.ts takes them. */
 export type Keys = Record<string, string | boolean | unknown[] | Record<string, unknown>>;
 
 /** The keys of a stack in the order in which a new one has them. */

@@ -1,10 +1,10 @@
 // `varve stack ls`: the named stacks and what became of them.
-// Run by main.ts; stack/named-state.ts looks.
+// Run by main.ts; named/state.ts looks.
 // Manual: stack-commands.ts.
 
+import { standsOn } from '../named/order.js';
+import { stateOf } from '../named/state.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { standsOn } from '../stack/named-order.js';
-import { stateOf } from '../stack/named-state.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { defaultOptions } from './mounting.js';

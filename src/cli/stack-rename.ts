@@ -1,11 +1,11 @@
 // `varve stack rename`: another name for a stack, wherever the file names it.
-// Run by main.ts; stack/named-write.ts writes.
+// Run by main.ts; named/write.ts writes.
 // Manual: stack-commands.ts.
 
+import { searchHere } from '../named/find.js';
+import { loadStacks, stackNamed } from '../named/stacks.js';
+import { changeStacks } from '../named/write.js';
 import { MountError } from '../stack/errors.js';
-import { searchHere } from '../stack/named-find.js';
-import { loadStacks, stackNamed } from '../stack/named-stacks.js';
-import { changeStacks } from '../stack/named-write.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, remark } from './output.js';

@@ -1,13 +1,13 @@
 // `varve stack rm`: takes named stacks out of varve.yaml; no layer and no mount is touched.
-// Run by main.ts; stack/named-write.ts writes.
+// Run by main.ts; named/write.ts writes.
 // Manual: stack-commands.ts.
 
+import { searchHere } from '../named/find.js';
+import { loadStacks, type StackFile, stackNamed } from '../named/stacks.js';
+import { stateOf } from '../named/state.js';
+import { changeStacks } from '../named/write.js';
 import { MountError } from '../stack/errors.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { searchHere } from '../stack/named-find.js';
-import { loadStacks, type StackFile, stackNamed } from '../stack/named-stacks.js';
-import { stateOf } from '../stack/named-state.js';
-import { changeStacks } from '../stack/named-write.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { defaultOptions } from './mounting.js';

@@ -2,7 +2,7 @@
 // Run by main.ts; docs/varve.schema.json is the same text.
 // Manual: stack-commands.ts.
 
-import { stackSchema } from '../stack/named-schema.js';
+import { stackSchema } from '../named/schema.js';
 import { EXIT } from './exit-codes.js';
 
 export function run(): number {

@@ -1,12 +1,12 @@
 // `varve stack set`: other keys of a named stack, and nothing else of the file.
-// Run by main.ts; stack/named-write.ts writes.
+// Run by main.ts; named/write.ts writes.
 // Manual: stack-commands.ts.
 
 import { dirname, resolve } from 'node:path';
+import { findStackFile, searchHere } from '../named/find.js';
+import { loadStacks, type Stack, stackNamed } from '../named/stacks.js';
+import { changeStacks, pathsOfLayers, updateStack } from '../named/write.js';
 import { MountError } from '../stack/errors.js';
-import { findStackFile, searchHere } from '../stack/named-find.js';
-import { loadStacks, type Stack, stackNamed } from '../stack/named-stacks.js';
-import { changeStacks, pathsOfLayers, updateStack } from '../stack/named-write.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print, remark } from './output.js';

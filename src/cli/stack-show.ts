@@ -2,11 +2,11 @@
 // Run by main.ts.
 // Manual: stack-commands.ts.
 
+import { standsOn } from '../named/order.js';
+import { imageAlone, optionText } from '../named/request.js';
+import { type NamedLayer, type Stack, type StackFile, stackNamed } from '../named/stacks.js';
+import { type StackState, stateOf } from '../named/state.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { standsOn } from '../stack/named-order.js';
-import { imageAlone, optionText } from '../stack/named-request.js';
-import { type NamedLayer, type Stack, type StackFile, stackNamed } from '../stack/named-stacks.js';
-import { type StackState, stateOf } from '../stack/named-state.js';
 import { escapePath } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';

@@ -1,11 +1,11 @@
 // `varve stack unit`: the unit of systemd that mounts a named stack, on stdout.
-// Run by main.ts; stack/named-unit.ts writes the text.
+// Run by main.ts; named/unit.ts writes the text.
 // Manual: stack-commands.ts.
 
-import { imageAlone } from '../stack/named-request.js';
-import { stackNamed } from '../stack/named-stacks.js';
-import { mountUnit, serviceUnit, type Unit } from '../stack/named-unit.js';
-import { mountOfStack } from '../stack/named-up.js';
+import { imageAlone } from '../named/request.js';
+import { stackNamed } from '../named/stacks.js';
+import { mountUnit, serviceUnit, type Unit } from '../named/unit.js';
+import { mountOfStack } from '../named/up.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { print } from './output.js';

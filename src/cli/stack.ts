@@ -2,10 +2,10 @@
 // Used by up.ts, down.ts and stack-*.ts.
 // Manual: stack-commands.ts.
 
+import { searchHere } from '../named/find.js';
+import { loadStacks, type Stack, type StackFile, stackNamed } from '../named/stacks.js';
+import { missingDirectories } from '../named/up.js';
 import { MountError } from '../stack/errors.js';
-import { searchHere } from '../stack/named-find.js';
-import { loadStacks, type Stack, type StackFile, stackNamed } from '../stack/named-stacks.js';
-import { missingDirectories } from '../stack/named-up.js';
 import type { Arguments } from './args.js';
 import { remark } from './output.js';
 

@@ -2,10 +2,10 @@
 // Run by main.ts; the facts come from stack/status.ts.
 // Manual: commands.ts.
 
+import { mountpointNamed } from '../named/resolve.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { mountpointNamed } from '../stack/named-resolve.js';
 import { type MountReport, reportOf } from '../stack/status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';

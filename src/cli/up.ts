@@ -1,13 +1,13 @@
 // `varve up`: mounts named stacks, each after what it stands on.
-// Run by main.ts; one stack is mounted by stack/named-up.ts.
+// Run by main.ts; one stack is mounted by named/up.ts.
 // Manual: stack-commands.ts.
 
+import { standsOn, upOrder } from '../named/order.js';
+import type { Stack } from '../named/stacks.js';
+import { stateOf } from '../named/state.js';
+import { missingDirectories, mountOfStack, type UpResult, upStack } from '../named/up.js';
 import { MountError } from '../stack/errors.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { standsOn, upOrder } from '../stack/named-order.js';
-import type { Stack } from '../stack/named-stacks.js';
-import { stateOf } from '../stack/named-state.js';
-import { missingDirectories, mountOfStack, type UpResult, upStack } from '../stack/named-up.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { defaultOptions } from './mounting.js';

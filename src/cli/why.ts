@@ -2,11 +2,11 @@
 // Run by main.ts; the answer is made by ops/why.ts.
 // Manual: diff-commands.ts.
 
+import { mountpointNamed } from '../named/resolve.js';
 import { findStack } from '../ops/open-stack.js';
 import { explain, type LayerAnswer, type WhyAnswer } from '../ops/why.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
-import { mountpointNamed } from '../stack/named-resolve.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';

@@ -2,13 +2,13 @@
 // Used by up, status and check of named stacks, by units and fstab lines, and by commands that take a stack's name.
 // Images of stores are looked up here, at the last moment: their names may lead elsewhere tomorrow.
 
-import { MountError } from './errors.js';
-import { type FoundImage, findImage } from './find-image.js';
-import { type ImageOptions, parseImageOptions } from './image-options.js';
-import { errorAt, type NamedLayer, type Stack, type StackFile } from './named-stacks.js';
-import type { MountOptions } from './option-table.js';
-import { escapeLayer, escapePath } from './option-text.js';
-import { parseOptions } from './options.js';
+import { MountError } from '../stack/errors.js';
+import { type FoundImage, findImage } from '../stack/find-image.js';
+import { type ImageOptions, parseImageOptions } from '../stack/image-options.js';
+import type { MountOptions } from '../stack/option-table.js';
+import { escapeLayer, escapePath } from '../stack/option-text.js';
+import { parseOptions } from '../stack/options.js';
+import { errorAt, type NamedLayer, type Stack, type StackFile } from './stacks.js';
 
 /** What is to be mounted. */
 export type StackRequest =

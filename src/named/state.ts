@@ -3,13 +3,13 @@
 // Paths are compared as they are on disk, options as they were understood.
 
 import { mountAt, mountTable } from '../linux/mountinfo.js';
-import { checkLayers, mountpointPath } from './check.js';
-import { MountError } from './errors.js';
-import type { KnownMount } from './mounts-known.js';
-import { requestOf, type StackRequest } from './named-request.js';
-import type { Stack, StackFile } from './named-stacks.js';
-import { privilege } from './privilege.js';
-import type { MountSpec } from './spec.js';
+import { checkLayers, mountpointPath } from '../stack/check.js';
+import { MountError } from '../stack/errors.js';
+import type { KnownMount } from '../stack/mounts-known.js';
+import { privilege } from '../stack/privilege.js';
+import type { MountSpec } from '../stack/spec.js';
+import { requestOf, type StackRequest } from './request.js';
+import type { Stack, StackFile } from './stacks.js';
 
 /**
  * - `up`: mounted, as the file says. - `differs`: mounted, but otherwise than the file says.

@@ -2,10 +2,10 @@
 // Used by `varve stack unit`; text only, nothing is installed.
 // Follows systemd.unit(5), systemd.mount(5), systemd.service(5), systemd-escape(1) and systemd.syntax(7) of systemd 252.
 
-import { pathsOf } from './named-order.js';
-import { optionText } from './named-request.js';
-import { errorAt, type Stack, type StackFile } from './named-stacks.js';
-import { parseOptions } from './options.js';
+import { parseOptions } from '../stack/options.js';
+import { pathsOf } from './order.js';
+import { optionText } from './request.js';
+import { errorAt, type Stack, type StackFile } from './stacks.js';
 
 /** One unit. */
 export interface Unit {

@@ -1,5 +1,5 @@
 // Units of systemd and lines of fstab: whatever a path holds, systemd and mount(8) read back the same.
-// Under test: src/stack/named-unit.ts and named-fstab.ts. systemd's own parser (`systemd --test`, as a plain user, which
+// Under test: src/named/unit.ts and fstab.ts. systemd's own parser (`systemd --test`, as a plain user, which
 // starts nothing) and mount(8) with a helper that only writes down its arguments are the judges.
 
 import assert from 'node:assert/strict';
@@ -8,10 +8,10 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync 
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { fstabLine } from '../../src/stack/named-fstab.js';
-import { optionText } from '../../src/stack/named-request.js';
-import { type Stack, type StackFile, stackNamed, stacksOf } from '../../src/stack/named-stacks.js';
-import { escapeUnitPath, mountUnit, serviceUnit, type Unit } from '../../src/stack/named-unit.js';
+import { fstabLine } from '../../src/named/fstab.js';
+import { optionText } from '../../src/named/request.js';
+import { type Stack, type StackFile, stackNamed, stacksOf } from '../../src/named/stacks.js';
+import { escapeUnitPath, mountUnit, serviceUnit, type Unit } from '../../src/named/unit.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { privately } from '../clients/private.js';
 import { quote } from '../clients/shell.js';

@@ -6,13 +6,13 @@ import { closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { E, errnoName } from '../linux/errno.js';
 import { lockFile } from '../linux/peer.js';
-import { MountError, reasonOf } from './errors.js';
-import type { Mode } from './image-plan.js';
-import { type Mounted, mountStack } from './mount.js';
-import { knownMounts } from './mounts-known.js';
-import { requestOf } from './named-request.js';
-import { errorAt, type NamedPath, type Stack, type StackFile } from './named-stacks.js';
-import { type StackState, stateOf } from './named-state.js';
+import { MountError, reasonOf } from '../stack/errors.js';
+import type { Mode } from '../stack/image-plan.js';
+import { type Mounted, mountStack } from '../stack/mount.js';
+import { knownMounts } from '../stack/mounts-known.js';
+import { requestOf } from './request.js';
+import { errorAt, type NamedPath, type Stack, type StackFile } from './stacks.js';
+import { type StackState, stateOf } from './state.js';
 
 /** Milliseconds that somebody else may take to mount what we want to mount. */
 const PATIENCE = 60_000;
@@ -53,7 +53,7 @@ export async function upStack(stack: Stack, request: UpRequest): Promise<UpResul
     const mounted =
       wanted.kind === 'stack'
         ? await mountStack(wanted.options, mount.path)
-        : await (await import('./mount-image.js')).mountImage({
+        : await (await import('../stack/mount-image.js')).mountImage({
             image: wanted.image,
             parsed: wanted.parsed,
             mountpoint: mount.path,

@@ -1,5 +1,5 @@
 // `~` and `${NAME}` in the paths and values of varve.yaml: text and environment to text.
-// Called by named-stacks.ts for every path and every value of an option.
+// Called by stacks.ts for every path and every value of an option.
 // Follows the parameter expansion of POSIX.1-2017 (2.6.2), as far as compose files have it: ${N}, ${N-w}, ${N:-w}, ${N?m}, ${N:?m}, $N, $$.
 
 /** The variables, and where `~` leads. */

@@ -1,11 +1,11 @@
 // The text of varve.yaml to plain stacks, or to a list of what is wrong with it and where.
-// First step of named-stacks.ts and of named-edit.ts; knows nothing of paths and of what stacks mean together.
-// Follows YAML 1.2 with merge keys (<<), and named-schema.ts.
+// First step of stacks.ts and of edit.ts; knows nothing of paths and of what stacks mean together.
+// Follows YAML 1.2 with merge keys (<<), and schema.ts.
 
 import type { ErrorObject, ValidateFunction } from 'ajv';
 import type { Document, LineCounter, Node, Pair, YAMLMap } from 'yaml';
-import { stackSchema } from './named-schema.js';
-import { nearest } from './nearest.js';
+import { nearest } from '../stack/nearest.js';
+import { stackSchema } from './schema.js';
 
 /** Both count from 1. */
 export interface Position {

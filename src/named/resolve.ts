@@ -3,12 +3,12 @@
 // A name has no slash and is in varve.yaml; `./NAME` is the path.
 
 import { lstatSync } from 'node:fs';
-import { mountpointPath } from './check.js';
-import { knownMounts } from './mounts-known.js';
-import { findStackFile, type Search, searchHere } from './named-find.js';
-import { optionText } from './named-request.js';
-import { readStacks, type Stack, type StackFile } from './named-stacks.js';
-import { mountOfStack } from './named-up.js';
+import { mountpointPath } from '../stack/check.js';
+import { knownMounts } from '../stack/mounts-known.js';
+import { findStackFile, type Search, searchHere } from './find.js';
+import { optionText } from './request.js';
+import { readStacks, type Stack, type StackFile } from './stacks.js';
+import { mountOfStack } from './up.js';
 
 export type Resolved =
   | { readonly kind: 'path'; readonly path: string }

@@ -1,12 +1,15 @@
 // Named stacks: what varve.yaml says of each, with bases followed, variables filled in and paths absolute.
 // Used by up, down, status, `varve stack` and resolveStack(); looks at no layer, only at the file.
-// The format: named-schema.ts, docs/stacks.md.
+// The format: schema.ts, docs/stacks.md.
 
 import { dirname, resolve } from 'node:path';
-import { MountError } from './errors.js';
-import type { Mode } from './image-plan.js';
-import { type Expanded, expandPath, expandVariables, type Surroundings } from './named-expand.js';
-import { findStackFile, homeOf, readStackFile, type Search } from './named-find.js';
+import { MountError } from '../stack/errors.js';
+import type { Mode } from '../stack/image-plan.js';
+import { nearest } from '../stack/nearest.js';
+import { escapePath } from '../stack/option-text.js';
+import { parseOptions } from '../stack/options.js';
+import { type Expanded, expandPath, expandVariables, type Surroundings } from './expand.js';
+import { findStackFile, homeOf, readStackFile, type Search } from './find.js';
 import {
   type ParsedStacks,
   type Place,
@@ -16,11 +19,8 @@ import {
   type RawLayer,
   type RawStack,
   type RawValue,
-} from './named-parse.js';
-import { STACK_OPTIONS } from './named-schema.js';
-import { nearest } from './nearest.js';
-import { escapePath } from './option-text.js';
-import { parseOptions } from './options.js';
+} from './parse.js';
+import { STACK_OPTIONS } from './schema.js';
 
 /** A path, and where the file says so. */
 export interface NamedPath {

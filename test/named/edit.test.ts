@@ -1,5 +1,5 @@
 // Changes of varve.yaml: comments, order and form of all that is not concerned stay; files, owners, locks, killed writers.
-// Under test: src/stack/named-edit.ts and named-write.ts.
+// Under test: src/named/edit.ts and write.ts.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -21,9 +21,9 @@ import { suite, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import fc from 'fast-check';
 import { parse } from 'yaml';
-import { type Draft, editStacks } from '../../src/stack/named-edit.js';
-import { readStacks, stackNamed } from '../../src/stack/named-stacks.js';
-import { changeStacks, pathsOfLayers, updateStack } from '../../src/stack/named-write.js';
+import { type Draft, editStacks } from '../../src/named/edit.js';
+import { readStacks, stackNamed } from '../../src/named/stacks.js';
+import { changeStacks, pathsOfLayers, updateStack } from '../../src/named/write.js';
 import { MAIN } from '../cli/cli.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';

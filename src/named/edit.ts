@@ -1,5 +1,5 @@
 // Changes of varve.yaml as text: comments, order, anchors and the form of all lines that are not concerned stay.
-// Called by named-write.ts, which has the file locked and publishes the result.
+// Called by write.ts, which has the file locked and publishes the result.
 // The document is changed as YAML and written out; only the lines that this changes are taken into the old text.
 
 import type { Document, Node, Pair, YAMLMap, YAMLSeq } from 'yaml';

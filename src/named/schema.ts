@@ -1,9 +1,9 @@
 // The JSON schema of varve.yaml, made from the table of mount options so that the two cannot disagree.
-// Used by named-parse.ts to check a file, and printed by `varve stack schema`; docs/varve.schema.json is this text.
+// Used by parse.ts to check a file, and printed by `varve stack schema`; docs/varve.schema.json is this text.
 // Follows JSON Schema draft-07, which the language servers of editors know best.
 
-import { MODES } from './image-plan.js';
-import { OPTIONS, type OptionRecord } from './option-table.js';
+import { MODES } from '../stack/image-plan.js';
+import { OPTIONS, type OptionRecord } from '../stack/option-table.js';
 
 /** A schema, or a part of one. */
 export type Schema = Readonly<Record<string, unknown>>;

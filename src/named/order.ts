@@ -2,8 +2,8 @@
 // Called by `varve up`, `varve down` and `varve stack`; looks at the names and paths of the file only.
 // A stack stands on another one when a layer of it is that stack, or a path of it lies below the other's mount point.
 
-import { MountError } from './errors.js';
-import type { Stack, StackFile } from './named-stacks.js';
+import { MountError } from '../stack/errors.js';
+import type { Stack, StackFile } from './stacks.js';
 
 /** The stacks that this one stands on, in the order of the file. */
 export function standsOn(stack: Stack, file: StackFile): Stack[] {

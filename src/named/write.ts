@@ -1,6 +1,6 @@
 // Writes varve.yaml: one writer at a time, published by one rename, with owner, mode and symlinks as they were.
 // Used by `varve stack add`, `set`, `rm`, `rename`, and by whatever changes the layers of a named stack (updateStack()).
-// The lock is flock(2) on the file's folder, so that nothing is left behind; see named-edit.ts for the text.
+// The lock is flock(2) on the file's folder, so that nothing is left behind; see edit.ts for the text.
 
 import { randomBytes } from 'node:crypto';
 import {
@@ -25,11 +25,11 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:pat
 import { setTimeout } from 'node:timers/promises';
 import { E, errnoName } from '../linux/errno.js';
 import { lockFile } from '../linux/peer.js';
-import { MountError, reasonOf } from './errors.js';
-import { findImage } from './find-image.js';
-import { type Draft, editStacks } from './named-edit.js';
-import { unexpandPath } from './named-expand.js';
-import { readStackFile } from './named-find.js';
+import { MountError, reasonOf } from '../stack/errors.js';
+import { findImage } from '../stack/find-image.js';
+import { type Draft, editStacks } from './edit.js';
+import { unexpandPath } from './expand.js';
+import { readStackFile } from './find.js';
 import {
   errorAt,
   type NamedLayer,
@@ -39,7 +39,7 @@ import {
   spellProblem,
   stackNamed,
   stacksOf,
-} from './named-stacks.js';
+} from './stacks.js';
 
 /** Milliseconds to wait for another writer. */
 const PATIENCE = 10_000;

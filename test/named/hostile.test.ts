@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
+import { editStacks } from '../../src/named/edit.js';
+import { StackFileError, stacksOf } from '../../src/named/stacks.js';
 import { MountError } from '../../src/stack/errors.js';
-import { editStacks } from '../../src/stack/named-edit.js';
-import { StackFileError, stacksOf } from '../../src/stack/named-stacks.js';
 import { campaign } from '../support/campaign.js';
 
 const good = 'stacks:\n  a:\n    layers: [x]\n    mount: m\n';

@@ -18,19 +18,19 @@ import { fileURLToPath } from 'node:url';
 import { Ajv } from 'ajv';
 import fc from 'fast-check';
 import { schemaText } from '../../src/cli/stack-schema.js';
-import { MountError } from '../../src/stack/errors.js';
-import { expandPath, unexpandPath } from '../../src/stack/named-expand.js';
-import { findStackFile } from '../../src/stack/named-find.js';
-import { downOrder, upOrder } from '../../src/stack/named-order.js';
-import { optionText } from '../../src/stack/named-request.js';
-import { resolveStack } from '../../src/stack/named-resolve.js';
+import { expandPath, unexpandPath } from '../../src/named/expand.js';
+import { findStackFile } from '../../src/named/find.js';
+import { downOrder, upOrder } from '../../src/named/order.js';
+import { optionText } from '../../src/named/request.js';
+import { resolveStack } from '../../src/named/resolve.js';
 import {
   type Stack,
   type StackFile,
   StackFileError,
   stackNamed,
   stacksOf,
-} from '../../src/stack/named-stacks.js';
+} from '../../src/named/stacks.js';
+import { MountError } from '../../src/stack/errors.js';
 import { nearest } from '../../src/stack/nearest.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';

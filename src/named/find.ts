@@ -1,12 +1,12 @@
 // Which varve.yaml is meant: the one that is named, or the first of the places where there may be one.
-// Called by named-stacks.ts and named-write.ts.
+// Called by stacks.ts and write.ts.
 // Order: --file, $VARVE_FILE, varve.yaml here and upwards, the user's own ($XDG_CONFIG_HOME/varve), /etc/varve.
 
 import { closeSync, fstatSync, lstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { MountError, reasonOf } from './errors.js';
-import { LARGEST } from './named-parse.js';
+import { MountError, reasonOf } from '../stack/errors.js';
+import { LARGEST } from './parse.js';
 
 const NAME = 'varve.yaml';
 const SYSTEM = '/etc/varve/varve.yaml';

@@ -2,9 +2,9 @@
 // Used by `varve stack fstab`; text only, nothing is installed.
 // Follows fstab(5) (octal escapes of the fields) and mount(8) of util-linux 2.38.
 
-import { pathsOf } from './named-order.js';
-import type { Stack, StackFile } from './named-stacks.js';
-import { helperOptions } from './named-unit.js';
+import { pathsOf } from './order.js';
+import type { Stack, StackFile } from './stacks.js';
+import { helperOptions } from './unit.js';
 
 /** @param further options of fstab(5), such as `noauto`. @returns the line, without a line break. */
 export function fstabLine(stack: Stack, file: StackFile, further: readonly string[]): string {
