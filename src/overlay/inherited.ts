@@ -35,7 +35,13 @@ import { RECORD } from './work.js';
 
 /** What a node knows that its object does not tell. */
 const OWN =
-  FLAG.WRITTEN_BELOW | FLAG.STORED | FLAG.NO_CAPABILITY | FLAG.COPIED | FLAG.HIDDEN | FLAG.OWN_ID;
+  FLAG.WRITTEN_BELOW |
+  FLAG.STORED |
+  FLAG.NO_CAPABILITY |
+  FLAG.COPIED |
+  FLAG.HIDDEN |
+  FLAG.MAPPABLE |
+  FLAG.OWN_ID;
 
 /** Errors that say that the object is not there, rather than that it could not be asked for. */
 function isGone(error: number): boolean {

@@ -92,6 +92,7 @@ export function attachHandle(
   reply.backingId = backing;
   if (backing > 0) {
     if ((flags & O.ACCMODE) !== O.RDONLY) setFlag(slot, FLAG.WRITTEN_BELOW);
+    if ((flags & O.ACCMODE) === O.RDWR) setFlag(slot, FLAG.MAPPABLE);
     reply.flags = OPEN.PASSTHROUGH | OPEN.NOFLUSH;
   } else {
     // Pages stay valid from one open to the next, for every change goes through them; unless one went past them.

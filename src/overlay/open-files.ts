@@ -67,7 +67,7 @@ export function openUpperFiles(): OpenFile[] {
   const last = nodesEnd();
   for (let slot = ROOT + 1; slot < last; slot++) {
     // A mapping keeps the node.
-    if (!hasFlag(slot, FLAG.WRITTEN_BELOW) || found.has(slot) || !isUpperFile(slot)) continue;
+    if (!hasFlag(slot, FLAG.MAPPABLE) || found.has(slot) || !isUpperFile(slot)) continue;
     const ino = [get(slot, F.inoLo), get(slot, F.inoHi)] as const;
     found.set(slot, { paths: pathsOf(slot), ino, perhaps: true });
   }

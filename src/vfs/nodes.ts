@@ -92,6 +92,8 @@ export const FLAG = {
   STORED: 0x200000,
   /** Made here and given no extended attribute since, so it has no capabilities: every first write asks for them. */
   NO_CAPABILITY: 0x400000,
+  /** Was opened to be read and written past the server: somebody may have it mapped so, after the last close, too. */
+  MAPPABLE: 0x800000,
   /** Where nodeids are numbers: its number is another node's, so its nodeid is a slot and a generation. */
   OWN_ID: 0x1000000,
   /** Left by a predecessor: where it lies in the layers is not known yet. */
