@@ -1,9 +1,9 @@
 // `varve apply`: an upper is merged down into a directory, all of it or nothing of it.
-// Run by main.ts; ops/apply.ts does it; this file says what is going on.
+// Run by main.ts; ops/apply/apply.ts does it; this file says what is going on.
 // Manual: merge-commands.ts.
 
-import { type ApplyReport, applyUpper, recoverApply } from '../ops/apply.js';
-import { stackToApply } from '../ops/apply-stack.js';
+import { type ApplyReport, applyUpper, recoverApply } from '../ops/apply/apply.js';
+import { stackToApply } from '../ops/apply/layers.js';
 import { findStack, openLayers } from '../ops/open-stack.js';
 import { readable } from '../report/readable.js';
 import { MountError } from '../stack/errors.js';

@@ -1,10 +1,10 @@
 // `varve commit`: the upper of a mount, or of a stack that is not mounted, becomes a layer.
-// Run by main.ts; ops/commit.ts does it, this file says what was done and what to name next time.
+// Run by main.ts; ops/commit/commit.ts does it, this file says what was done and what to name next time.
 // Manual: commit-commands.ts. docs/commit.md.
 
 import { resolveStack, stackMeant } from '../named/resolve.js';
 import { updateStack } from '../named/write.js';
-import { type CommitRequest, type Committed, commit } from '../ops/commit.js';
+import { type CommitRequest, type Committed, commit } from '../ops/commit/commit.js';
 import { readable } from '../report/readable.js';
 import { plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';

@@ -1,11 +1,11 @@
 // `varve discard`: takes away what the upper of a mount, or of a stack that is not mounted, has: all of it, or some paths.
-// Run by main.ts; ops/discard.ts does it, this file shows what would go and asks.
+// Run by main.ts; ops/commit/discard.ts does it, this file shows what would go and asks.
 // Manual: commit-commands.ts. docs/commit.md.
 
 import { createInterface } from 'node:readline/promises';
-import { discard, requireDiscardable } from '../ops/discard.js';
+import { discard, requireDiscardable } from '../ops/commit/discard.js';
+import { type WritableStack, writableStack } from '../ops/commit/writable-stack.js';
 import { asStack, findStack, openLayers } from '../ops/open-stack.js';
-import { type WritableStack, writableStack } from '../ops/writable-stack.js';
 import { readable } from '../report/readable.js';
 import { plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';

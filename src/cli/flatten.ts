@@ -1,11 +1,16 @@
 // `varve flatten`: a stack becomes one directory, image or archive.
-// Run by main.ts; ops/flatten.ts makes the tree, ops/tree-output.ts writes it.
+// Run by main.ts; ops/layers/flatten.ts makes the tree, ops/layers/tree-output.ts writes it.
 // Manual: merge-commands.ts.
 
 import { stackMeant } from '../named/resolve.js';
-import { flatten } from '../ops/flatten.js';
+import { flatten } from '../ops/layers/flatten.js';
+import {
+  outputNamed,
+  type TreeOutput,
+  type Written,
+  writeTree,
+} from '../ops/layers/tree-output.js';
 import { findStack, type NamedStack, openLayers } from '../ops/open-stack.js';
-import { outputNamed, type TreeOutput, type Written, writeTree } from '../ops/tree-output.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
 import { count } from '../tree/tree.js';

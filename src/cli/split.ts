@@ -1,12 +1,12 @@
 // `varve split`: one tree is cut into layers by rules.
-// Run by main.ts; ops/split.ts cuts, ops/write-cuts.ts writes.
+// Run by main.ts; ops/layers/split.ts cuts, ops/layers/write-cuts.ts writes.
 // Manual: merge-commands.ts.
 
 import { readFileSync } from 'node:fs';
 import { imageTree } from '../erofs/to-tree.js';
-import { type Cut, split } from '../ops/split.js';
-import { type Rules, readRules } from '../ops/split-rules.js';
-import { type CutFormat, placeForCuts, writeCuts } from '../ops/write-cuts.js';
+import { type Cut, split } from '../ops/layers/split.js';
+import { type Rules, readRules } from '../ops/layers/split-rules.js';
+import { type CutFormat, placeForCuts, writeCuts } from '../ops/layers/write-cuts.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
 import { isErofs } from '../stack/images.js';

@@ -1,5 +1,5 @@
 // Whether a directory is half way between two states, because an apply to it was killed.
-// Asked before a directory becomes a layer; ops/apply.ts makes the folder, and finishes or undoes what it tells.
+// Asked before a directory becomes a layer; ops/apply/apply.ts makes the folder, and finishes or undoes what it tells.
 // The folder is named after the directory's inode number: the directory may get another name meanwhile.
 
 import { lstatSync } from 'node:fs';

@@ -1,5 +1,5 @@
 // Hostile files of stacks: whatever is in them, they are read, or refused by lines that name a place in them, and soon.
-// Under test: src/stack/named-{parse,stacks,edit}.ts. A file that is read can be changed, and then says what it said.
+// Under test: src/named/{parse,stacks,edit}.ts. A file that is read can be changed, and then says what it said.
 
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';

@@ -1,5 +1,5 @@
 // varve.yaml: what it may say, what is said about mistakes and where, what it means, in which order stacks are mounted.
-// Under test: src/stack/named-{parse,expand,stacks,order,schema}.ts. No file and no mount is needed.
+// Under test: src/named/{parse,expand,stacks,order,schema}.ts. No file and no mount is needed.
 
 import assert from 'node:assert/strict';
 import {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { recoverApply } from '../../src/ops/apply.js';
+import { recoverApply } from '../../src/ops/apply/apply.js';
 import { applyFolders } from '../../src/stack/pending-apply.js';
 import { compareTrees, showDifferences } from '../../src/tree/compare.js';
 import { extractTree } from '../../src/tree/extract.js';

@@ -19,7 +19,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { applyUpper } from '../../src/ops/apply.js';
+import { applyUpper } from '../../src/ops/apply/apply.js';
 import { asStack, findStack, openLayers } from '../../src/ops/open-stack.js';
 import { applyFolders } from '../../src/stack/pending-apply.js';
 import { compareTrees, showDifferences } from '../../src/tree/compare.js';

@@ -1,5 +1,5 @@
 // varve commit on mounts that are in use: nobody notices, the layer is whole and stays as it is, the kernel sees the same stack.
-// Under test: ops/commit.ts, stack/{freeze,freeze-plan,change-layers}.ts, supervisor/mount.ts (change).
+// Under test: ops/commit/commit.ts, stack/{freeze,freeze-plan,change-layers}.ts, supervisor/mount.ts (change).
 // Programs at work under commits: commit-work.test.ts.
 
 import assert from 'node:assert/strict';

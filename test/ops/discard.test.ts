@@ -1,5 +1,5 @@
 // varve discard: the layers show again, at once and for everybody; what is open goes on as if it had been unlinked.
-// Under test: ops/discard.ts, stack/{discard,change-layers}.ts, overlay/{abandon,stale}.ts.
+// Under test: ops/commit/discard.ts, stack/{discard,change-layers}.ts, overlay/{abandon,stale}.ts.
 // The oracle is a fresh mount of the lowers, and the kernel's overlayfs.
 
 import assert from 'node:assert/strict';

@@ -1,9 +1,9 @@
 // A trial becomes real: each of its uppers is applied to the directory that it lies over.
-// Called by cli/try.ts once the sandbox is gone. Each directory gets all of it or nothing (ops/apply.ts).
+// Called by cli/try.ts once the sandbox is gone. Each directory gets all of it or nothing (ops/apply/apply.ts).
 // Where anything has been changed on the real system meanwhile nothing is done, unless it is forced.
 
 import { MountError } from '../../stack/errors.js';
-import { type ApplyOptions, applyUpper } from '../apply.js';
+import { type ApplyOptions, applyUpper } from '../apply/apply.js';
 import { changedSince, type TryConflict } from './conflicts.js';
 import { text } from './paths.js';
 import type { Part, TryResult } from './result.js';

@@ -3,7 +3,7 @@
 // A step beyond the last is none: then whoever started it may kill it at any time.
 
 import { writeSync } from 'node:fs';
-import { applyUpper, recoverApply } from '../../../src/ops/apply.js';
+import { applyUpper, recoverApply } from '../../../src/ops/apply/apply.js';
 import { stackOf } from '../../../src/union/changes.js';
 import { viewDirectory } from '../../../src/union/directory-view.js';
 

@@ -2,19 +2,12 @@
 // Called by apply.ts with a published journal; the markers tell which parts are complete, the objects themselves the rest.
 // Each step is one rename, or sets attributes that can be set again. What is replaced is kept until all is done.
 
-import { RENAME } from '../linux/constants.js';
-import { E, SysError } from '../linux/errno.js';
-import { show } from '../tree/tree.js';
-import {
-  type Journal,
-  MARKERS,
-  type Marker,
-  PARTS,
-  type Put,
-  type Setting,
-} from './apply-journal.js';
-import { removeMarks, setAttributes } from './attributes.js';
-import { type Held, isDirectoryMode } from './held.js';
+import { RENAME } from '../../linux/constants.js';
+import { E, SysError } from '../../linux/errno.js';
+import { show } from '../../tree/tree.js';
+import { removeMarks, setAttributes } from '../attributes.js';
+import { type Held, isDirectoryMode } from '../held.js';
+import { type Journal, MARKERS, type Marker, PARTS, type Put, type Setting } from './journal.js';
 
 /** Told before each step, for progress; what it throws ends the work there. */
 export type OnStep = (done: number, of: number) => void;

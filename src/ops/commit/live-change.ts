@@ -2,12 +2,12 @@
 // Used by commit and discard; one request, one answer.
 // What the server does: stack/change-layers.ts.
 
-import { MountError } from '../stack/errors.js';
-import type { ChangeTold, LayerChange } from '../stack/layer-change.js';
-import { serverProgram, throwRefusal } from '../stack/mount.js';
-import type { MountSpec } from '../stack/spec.js';
-import { findSupervisor } from '../supervisor/client.js';
-import type { ChangeOutcome, Reply } from '../supervisor/protocol.js';
+import { MountError } from '../../stack/errors.js';
+import type { ChangeTold, LayerChange } from '../../stack/layer-change.js';
+import { serverProgram, throwRefusal } from '../../stack/mount.js';
+import type { MountSpec } from '../../stack/spec.js';
+import { findSupervisor } from '../../supervisor/client.js';
+import type { ChangeOutcome, Reply } from '../../supervisor/protocol.js';
 
 export interface Changed {
   readonly told: ChangeTold;

@@ -2,11 +2,11 @@
 // Called by `varve flatten`; the tree is written by tree-output.ts while the layers are open.
 // Attributes that look like marks are escaped, so that the result shows the same as a layer.
 
-import { type TreeNode, walk } from '../tree/tree.js';
-import { unionTree } from '../union/flat.js';
-import { escaped } from '../union/marks.js';
-import { mergeLayers } from './merge-layers.js';
-import { asUnion, type OpenLayers } from './open-stack.js';
+import { type TreeNode, walk } from '../../tree/tree.js';
+import { unionTree } from '../../union/flat.js';
+import { escaped } from '../../union/marks.js';
+import { asUnion, type OpenLayers } from '../open-stack.js';
+import { mergeLayers } from './merge.js';
 
 export interface FlattenOptions {
   /** The layers are to be put over others: whiteouts, opaque marks and redirects stay. */

@@ -2,16 +2,16 @@
 // Called by commit.ts once the layer is frozen: nothing in it changes any more, however long this takes.
 // Images keep whiteouts and marks as they are: they are layers.
 
-import { writeComposefs } from '../erofs/composefs.js';
-import { buildImage } from '../erofs/write.js';
-import { MountError } from '../stack/errors.js';
-import type { MountSpec } from '../stack/spec.js';
-import { addImage } from '../store/add.js';
-import { requireName, requirePlace } from '../store/images.js';
-import { Store } from '../store/store.js';
-import { extractTree } from '../tree/extract.js';
-import { scan } from '../tree/scan.js';
-import type { CommitTarget } from './commit-target.js';
+import { writeComposefs } from '../../erofs/composefs.js';
+import { buildImage } from '../../erofs/write.js';
+import { MountError } from '../../stack/errors.js';
+import type { MountSpec } from '../../stack/spec.js';
+import { addImage } from '../../store/add.js';
+import { requireName, requirePlace } from '../../store/images.js';
+import { Store } from '../../store/store.js';
+import { extractTree } from '../../tree/extract.js';
+import { scan } from '../../tree/scan.js';
+import type { CommitTarget } from './target.js';
 
 export interface BuiltLayer {
   /** What to name as a lowerdir. */

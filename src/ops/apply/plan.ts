@@ -2,15 +2,15 @@
 // Called by apply.ts with the changes of the upper; looks at those objects of the target that they name, changes nothing.
 // An object is known by two paths: where it was (in the target before) and where it will be (in the union).
 
-import { S } from '../linux/constants.js';
-import { add, isDirectory, makeNode, type TreeNode } from '../tree/tree.js';
-import type { Change } from '../union/change.js';
-import type { Stack } from '../union/changes.js';
-import { fill } from '../union/flat.js';
-import { join } from '../union/union.js';
-import { PARTS, type Put, type Setting, type Take } from './apply-journal.js';
-import { attributesOf, readAttributes } from './attributes.js';
-import { type Held, isDirectoryMode, isWithin, type Met, nameOf, parentOf } from './held.js';
+import { S } from '../../linux/constants.js';
+import { add, isDirectory, makeNode, type TreeNode } from '../../tree/tree.js';
+import type { Change } from '../../union/change.js';
+import type { Stack } from '../../union/changes.js';
+import { fill } from '../../union/flat.js';
+import { join } from '../../union/union.js';
+import { attributesOf, readAttributes } from '../attributes.js';
+import { type Held, isDirectoryMode, isWithin, type Met, nameOf, parentOf } from '../held.js';
+import { PARTS, type Put, type Setting, type Take } from './journal.js';
 
 /** A plan, whose new objects are still to be staged. */
 export interface ApplyPlan {

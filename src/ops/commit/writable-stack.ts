@@ -2,12 +2,12 @@
 // Called by commit and discard before anything is prepared.
 // The kernel's own overlayfs has no such door: docs/commit.md.
 
-import { checkLayers } from '../stack/check.js';
-import { MountError } from '../stack/errors.js';
-import { locate } from '../stack/mounts-known.js';
-import { parseOptions } from '../stack/options.js';
-import { privilege } from '../stack/privilege.js';
-import type { MountSpec } from '../stack/spec.js';
+import { checkLayers } from '../../stack/check.js';
+import { MountError } from '../../stack/errors.js';
+import { locate } from '../../stack/mounts-known.js';
+import { parseOptions } from '../../stack/options.js';
+import { privilege } from '../../stack/privilege.js';
+import type { MountSpec } from '../../stack/spec.js';
 
 export interface WritableStack {
   readonly spec: MountSpec;

@@ -4,18 +4,18 @@
 
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { S } from '../linux/constants.js';
-import { E, SysError } from '../linux/errno.js';
-import { mountOf } from '../linux/mountinfo.js';
-import { lockFile } from '../linux/peer.js';
-import { MountError, reasonOf } from '../stack/errors.js';
-import { applyFolders, findApplyFolder, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
-import { extractTree } from '../tree/extract.js';
-import { find, remove, show, type TreeNode } from '../tree/tree.js';
-import { type Journal, PARTS, type Put } from './apply-journal.js';
-import type { ApplyPlan } from './apply-plan.js';
-import { isMark, readAttributes } from './attributes.js';
-import { Held, nameOf, parentOf } from './held.js';
+import { S } from '../../linux/constants.js';
+import { E, SysError } from '../../linux/errno.js';
+import { mountOf } from '../../linux/mountinfo.js';
+import { lockFile } from '../../linux/peer.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
+import { applyFolders, findApplyFolder, INNER_APPLY_FOLDER } from '../../stack/pending-apply.js';
+import { extractTree } from '../../tree/extract.js';
+import { find, remove, show, type TreeNode } from '../../tree/tree.js';
+import { isMark, readAttributes } from '../attributes.js';
+import { Held, nameOf, parentOf } from '../held.js';
+import { type Journal, PARTS, type Put } from './journal.js';
+import type { ApplyPlan } from './plan.js';
 
 export interface Stage {
   readonly folder: string;

@@ -2,13 +2,13 @@
 // Called by apply.ts before anything is planned; looks at what the changes name, and in deleted directories at all.
 // Origin marks: struct ovl_fb of fs/overlayfs/overlayfs.h holds the file handle of what was copied.
 
-import { S } from '../linux/constants.js';
-import { isDirectory, isWhiteout, show, type TreeNode } from '../tree/tree.js';
-import type { Change } from '../union/change.js';
-import type { Stack } from '../union/changes.js';
-import { compareNodes, hasSameContent } from '../union/compare.js';
-import { marksOf } from '../union/marks.js';
-import type { Handle, LayerView } from '../union/view.js';
+import { S } from '../../linux/constants.js';
+import { isDirectory, isWhiteout, show, type TreeNode } from '../../tree/tree.js';
+import type { Change } from '../../union/change.js';
+import type { Stack } from '../../union/changes.js';
+import { compareNodes, hasSameContent } from '../../union/compare.js';
+import { marksOf } from '../../union/marks.js';
+import type { Handle, LayerView } from '../../union/view.js';
 
 export interface Conflict {
   /** Latin1, in the target. */

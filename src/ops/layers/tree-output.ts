@@ -4,18 +4,18 @@
 
 import { readdirSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { writeComposefs } from '../erofs/composefs.js';
-import { buildImage } from '../erofs/write.js';
-import type { BuildOptions } from '../erofs/write-options.js';
-import { ImageFile } from '../erofs/write-sink.js';
-import { S } from '../linux/constants.js';
-import { MountError } from '../stack/errors.js';
-import { addImage } from '../store/add.js';
-import { requireName, requirePlace } from '../store/images.js';
-import { Store } from '../store/store.js';
-import { extractTree } from '../tree/extract.js';
-import { writeTar } from '../tree/tar-write.js';
-import { add, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
+import { writeComposefs } from '../../erofs/composefs.js';
+import { buildImage } from '../../erofs/write.js';
+import type { BuildOptions } from '../../erofs/write-options.js';
+import { ImageFile } from '../../erofs/write-sink.js';
+import { S } from '../../linux/constants.js';
+import { MountError } from '../../stack/errors.js';
+import { addImage } from '../../store/add.js';
+import { requireName, requirePlace } from '../../store/images.js';
+import { Store } from '../../store/store.js';
+import { extractTree } from '../../tree/extract.js';
+import { writeTar } from '../../tree/tar-write.js';
+import { add, makeNode, remove, type TreeNode, walk } from '../../tree/tree.js';
 
 export type TreeOutput =
   | { readonly kind: 'directory' | 'image' | 'tar'; readonly path: string }

@@ -3,16 +3,16 @@
 // What is done there: stack/freeze.ts, stack/discard.ts; for a live mount a server does it.
 
 import { basename, dirname } from 'node:path';
-import { AT, O } from '../linux/constants.js';
-import { check } from '../linux/errno.js';
-import { close } from '../linux/files.js';
-import { mapMemory } from '../linux/memory.js';
-import { makeDirectory, openName } from '../linux/named.js';
-import { CAP, hasCapability } from '../linux/process.js';
-import { type FreezePlace, finishInterrupted } from '../stack/freeze.js';
-import { openToRead } from '../stack/open.js';
-import type { MountSpec } from '../stack/spec.js';
-import { holdUpper } from './hold-upper.js';
+import { AT, O } from '../../linux/constants.js';
+import { check } from '../../linux/errno.js';
+import { close } from '../../linux/files.js';
+import { mapMemory } from '../../linux/memory.js';
+import { makeDirectory, openName } from '../../linux/named.js';
+import { CAP, hasCapability } from '../../linux/process.js';
+import { type FreezePlace, finishInterrupted } from '../../stack/freeze.js';
+import { openToRead } from '../../stack/open.js';
+import type { MountSpec } from '../../stack/spec.js';
+import { holdUpper } from '../hold-upper.js';
 
 /**
  * @param aside absolute path of what takes the upper's place. @param doing for the message where it is in use.

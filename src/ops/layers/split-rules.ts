@@ -2,10 +2,10 @@
 // Read by `varve split`; split.ts asks for every object, parents first.
 // Patterns are those of gitignore(5), as tree/exclude.ts reads them; the first rule that holds decides.
 
-import { S } from '../linux/constants.js';
-import { MountError } from '../stack/errors.js';
-import { compileExcludes, type Excludes } from '../tree/exclude.js';
-import type { TreeNode } from '../tree/tree.js';
+import { S } from '../../linux/constants.js';
+import { MountError } from '../../stack/errors.js';
+import { compileExcludes, type Excludes } from '../../tree/exclude.js';
+import type { TreeNode } from '../../tree/tree.js';
 
 /** A layer and when an object belongs to it. */
 export interface Rule {

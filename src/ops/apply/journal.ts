@@ -1,13 +1,13 @@
 // What an apply is going to do, as a file: who finds it can finish the work, or take it back.
-// Written by apply-stage.ts when all new content lies beside it, executed by apply-steps.ts, removed at the end.
+// Written by stage.ts when all new content lies beside it, executed by steps.ts, removed at the end.
 // Everything is in one folder of the target (stack/pending-apply.ts), so on its filesystem, wherever the target is moved to.
 
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { MountError } from '../stack/errors.js';
-import { APPLY_JOURNAL } from '../stack/pending-apply.js';
-import type { Attributes } from './attributes.js';
-import type { Held } from './held.js';
+import { MountError } from '../../stack/errors.js';
+import { APPLY_JOURNAL } from '../../stack/pending-apply.js';
+import type { Attributes } from '../attributes.js';
+import type { Held } from '../held.js';
 
 /** Names in the folder. Objects in `new` and `held` are called by their number. */
 export const PARTS = {

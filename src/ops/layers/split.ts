@@ -2,7 +2,7 @@
 // Called by `varve split`; stacked in any order, the layers show the tree again.
 // A tree that is a layer itself keeps its whiteouts; opaque marks and redirects go to the lowest layer that has the directory.
 
-import { add, isDirectory, makeNode, type TreeNode, walk } from '../tree/tree.js';
+import { add, isDirectory, makeNode, type TreeNode, walk } from '../../tree/tree.js';
 import { layerOf, type Matched, match, type Rules } from './split-rules.js';
 
 /** A layer that was cut out. */

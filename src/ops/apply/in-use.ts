@@ -2,10 +2,10 @@
 // Called by apply.ts before it changes anything. Asks the supervisor and the mount table; touches no mount.
 // Documentation/filesystems/overlayfs.rst, "Changes to underlying filesystems": the behaviour is undefined.
 
-import { mountTable } from '../linux/mountinfo.js';
-import { MountError } from '../stack/errors.js';
-import { knownMounts, type Layers, layersOf } from '../stack/mounts-known.js';
-import type { Change } from '../union/change.js';
+import { mountTable } from '../../linux/mountinfo.js';
+import { MountError } from '../../stack/errors.js';
+import { knownMounts, type Layers, layersOf } from '../../stack/mounts-known.js';
+import type { Change } from '../../union/change.js';
 
 interface Use {
   readonly mountpoint: string;

@@ -1,18 +1,18 @@
 // A commit: the upper becomes a layer, and the stack goes on over it with an empty one.
 // Called by cli/commit.ts. Frozen first, by a rename (live-freeze.ts, offline-freeze.ts); an image is built of it afterwards.
-// What it may be into: commit-target.ts. docs/commit.md.
+// What it may be into: target.ts. docs/commit.md.
 
 import { dirname } from 'node:path';
-import { mapMemory } from '../linux/memory.js';
-import { MountError } from '../stack/errors.js';
-import { freeze } from '../stack/freeze.js';
-import { MAX_LAYERS } from '../stack/option-table.js';
-import type { MountSpec } from '../stack/spec.js';
+import { mapMemory } from '../../linux/memory.js';
+import { MountError } from '../../stack/errors.js';
+import { freeze } from '../../stack/freeze.js';
+import { MAX_LAYERS } from '../../stack/option-table.js';
+import type { MountSpec } from '../../stack/spec.js';
 import { type BuiltLayer, buildLayer } from './build-layer.js';
-import { type CommitTarget, readTarget } from './commit-target.js';
 import { makeFrozenPlace, onOneMount, requireMovable } from './frozen-place.js';
 import { freezeLive, type LiveFrozen } from './live-freeze.js';
 import { withUpper } from './offline-upper.js';
+import { type CommitTarget, readTarget } from './target.js';
 import { writableStack } from './writable-stack.js';
 
 export interface CommitRequest {

@@ -3,14 +3,14 @@
 // What the server does: stack/change-layers.ts.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AT, O } from '../linux/constants.js';
-import { copyFile } from '../linux/copy.js';
-import { check, E, SysError } from '../linux/errno.js';
-import { close, fsync, syncfs } from '../linux/files.js';
-import { look, openName, openPath, renameName, setTimes, unlinkName } from '../linux/named.js';
-import { MountError } from '../stack/errors.js';
-import type { ChangeTold } from '../stack/layer-change.js';
-import type { MountSpec } from '../stack/spec.js';
+import { AT, O } from '../../linux/constants.js';
+import { copyFile } from '../../linux/copy.js';
+import { check, E, SysError } from '../../linux/errno.js';
+import { close, fsync, syncfs } from '../../linux/files.js';
+import { look, openName, openPath, renameName, setTimes, unlinkName } from '../../linux/named.js';
+import { MountError } from '../../stack/errors.js';
+import type { ChangeTold } from '../../stack/layer-change.js';
+import type { MountSpec } from '../../stack/spec.js';
 import { changeLive } from './live-change.js';
 
 export interface LiveFrozen extends ChangeTold {

@@ -4,13 +4,13 @@
 
 import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { BuildOptions } from '../erofs/write-options.js';
-import { E, SysError } from '../linux/errno.js';
-import { MountError, reasonOf } from '../stack/errors.js';
-import { removeTree } from '../tree/remove-tree.js';
-import { find, remove, show, type TreeNode } from '../tree/tree.js';
-import { attributesOf, setAttributes } from './attributes.js';
-import { Held, nameOf, parentOf } from './held.js';
+import type { BuildOptions } from '../../erofs/write-options.js';
+import { E, SysError } from '../../linux/errno.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
+import { removeTree } from '../../tree/remove-tree.js';
+import { find, remove, show, type TreeNode } from '../../tree/tree.js';
+import { attributesOf, setAttributes } from '../attributes.js';
+import { Held, nameOf, parentOf } from '../held.js';
 import type { Cut } from './split.js';
 import { writeTree } from './tree-output.js';
 

@@ -2,13 +2,13 @@
 // Called by apply for uppers whose changes have become part of another directory.
 // Follows: unlinkat(2), by descriptors, so that nothing outside can be reached.
 
-import { AT } from '../linux/constants.js';
-import { readEntries } from '../linux/dirents.js';
-import { E, SysError } from '../linux/errno.js';
-import { unlinkAt } from '../linux/files.js';
-import { getBytes, putBytes, scratch } from '../linux/memory.js';
-import { removeTree } from '../tree/remove-tree.js';
-import type { Held } from './held.js';
+import { AT } from '../../linux/constants.js';
+import { readEntries } from '../../linux/dirents.js';
+import { E, SysError } from '../../linux/errno.js';
+import { unlinkAt } from '../../linux/files.js';
+import { getBytes, putBytes, scratch } from '../../linux/memory.js';
+import { removeTree } from '../../tree/remove-tree.js';
+import type { Held } from '../held.js';
 
 // This thread's scratch: a name, and directory entries.
 const NAME_AT = 0x800;

@@ -4,9 +4,9 @@
 
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { MountError, reasonOf } from '../stack/errors.js';
-import type { MountSpec } from '../stack/spec.js';
-import { Store } from '../store/store.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
+import type { MountSpec } from '../../stack/spec.js';
+import { Store } from '../../store/store.js';
 
 export type CommitTarget =
   | { readonly kind: 'directory' | 'image'; readonly path: string }

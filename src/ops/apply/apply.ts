@@ -4,24 +4,24 @@
 
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { E, SysError } from '../linux/errno.js';
-import { MountError, reasonOf } from '../stack/errors.js';
-import { findApplyFolder, INNER_APPLY_FOLDER } from '../stack/pending-apply.js';
-import { TreeError } from '../tree/errors.js';
-import { removeTree } from '../tree/remove-tree.js';
-import type { Change } from '../union/change.js';
-import { readChanges, type Stack } from '../union/changes.js';
-import { viewDirectory } from '../union/directory-view.js';
-import { type Conflict, type Expected, findConflicts } from './apply-conflicts.js';
-import { type Journal, PARTS, publishJournal, readJournal } from './apply-journal.js';
-import { type ApplyPlan, type PlannedStep, planApply } from './apply-plan.js';
-import { fillStage, lockStage, makeStage, type Stage } from './apply-stage.js';
-import { type OnStep, Steps } from './apply-steps.js';
-import { readAttributes, setAttributes } from './attributes.js';
+import { E, SysError } from '../../linux/errno.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
+import { findApplyFolder, INNER_APPLY_FOLDER } from '../../stack/pending-apply.js';
+import { TreeError } from '../../tree/errors.js';
+import { removeTree } from '../../tree/remove-tree.js';
+import type { Change } from '../../union/change.js';
+import { readChanges, type Stack } from '../../union/changes.js';
+import { viewDirectory } from '../../union/directory-view.js';
+import { readAttributes, setAttributes } from '../attributes.js';
+import { Held } from '../held.js';
+import { holdUpper } from '../hold-upper.js';
+import { type Conflict, type Expected, findConflicts } from './conflicts.js';
 import { emptyDirectory } from './empty-directory.js';
-import { Held } from './held.js';
-import { holdUpper } from './hold-upper.js';
 import { requireNoMounts, requireUnused } from './in-use.js';
+import { type Journal, PARTS, publishJournal, readJournal } from './journal.js';
+import { type ApplyPlan, type PlannedStep, planApply } from './plan.js';
+import { fillStage, lockStage, makeStage, type Stage } from './stage.js';
+import { type OnStep, Steps } from './steps.js';
 
 export interface ApplyOptions {
   /** Only tell what would be done. */

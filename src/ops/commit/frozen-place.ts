@@ -4,11 +4,11 @@
 
 import { lstatSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { AT, O } from '../linux/constants.js';
-import { E, errnoName } from '../linux/errno.js';
-import { close } from '../linux/files.js';
-import { openName, renameName } from '../linux/named.js';
-import { MountError, reasonOf } from '../stack/errors.js';
+import { AT, O } from '../../linux/constants.js';
+import { E, errnoName } from '../../linux/errno.js';
+import { close } from '../../linux/files.js';
+import { openName, renameName } from '../../linux/named.js';
+import { MountError, reasonOf } from '../../stack/errors.js';
 
 export interface FrozenPlace {
   /** Absolute. */

@@ -3,10 +3,10 @@
 // Directories below the one that is changed would show through it: then it is not the lowest, and nothing is done.
 
 import { statSync } from 'node:fs';
-import { MountError } from '../stack/errors.js';
-import { type Stack, stackOf } from '../union/changes.js';
-import { mergeLayers, viewTree } from './merge-layers.js';
-import { asStack, type NamedStack, type OpenLayers } from './open-stack.js';
+import { MountError } from '../../stack/errors.js';
+import { type Stack, stackOf } from '../../union/changes.js';
+import { mergeLayers, viewTree } from '../layers/merge.js';
+import { asStack, type NamedStack, type OpenLayers } from '../open-stack.js';
 
 export interface ApplyStack {
   readonly stack: Stack;

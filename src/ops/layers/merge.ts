@@ -2,12 +2,12 @@
 // Used by flatten --keep-whiteouts, and by apply where several layers lie above the one that it changes.
 // What lies below is asked for through a layer that has every directory: where it is merged, something may show through.
 
-import { S } from '../linux/constants.js';
-import { TreeError } from '../tree/errors.js';
-import { add, find, isDirectory, makeNode, show, type TreeNode, walk } from '../tree/tree.js';
-import { escaped } from '../union/marks.js';
-import { join, type Place, Union, type UnionOptions } from '../union/union.js';
-import type { LayerView, MarkPrefix, Seen } from '../union/view.js';
+import { S } from '../../linux/constants.js';
+import { TreeError } from '../../tree/errors.js';
+import { add, find, isDirectory, makeNode, show, type TreeNode, walk } from '../../tree/tree.js';
+import { escaped } from '../../union/marks.js';
+import { join, type Place, Union, type UnionOptions } from '../../union/union.js';
+import type { LayerView, MarkPrefix, Seen } from '../../union/view.js';
 
 export interface MergeOptions extends UnionOptions {
   /** Under which names marks are written. */
