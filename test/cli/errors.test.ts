@@ -20,7 +20,7 @@ after(() => removeTempDir(folder));
 
 const rows: readonly (readonly [string, number, RegExp])[] = [
   ['', 2, /^varve - stack directories/],
-  ['dance', 2, /^varve: unknown command dance: one of mount, run, umount, /],
+  ['dance', 2, /^varve: unknown command dance: one of mount, run, try, umount, /],
   ['mount', 2, /^varve: something is missing: write: varve mount \[flags\] MOUNTPOINT\n$/],
   ['mount a b', 2, /^varve: too many operands: write: /],
   ['mount --dance m', 2, /^varve: unknown flag --dance: see --help/],

@@ -67,9 +67,13 @@ test('after any history, the lower alone shows what the stack showed', { skip },
       const [expected, actual] = [scan(wanted), scan(lower)];
       const what = compareTrees(expected.root, actual.root);
       assert.equal(showDifferences(what), '', `seed ${seed}, upper of ${stack.by}`);
-      expected.close();
       actual.close();
       assert.deepEqual(readdirSync(stack.upper), [], 'the upper is empty');
+      throughKernel(stack, ({ root }) => {
+        const through = compareTrees(expected.root, root);
+        assert.equal(showDifferences(through), '', `seed ${seed}: through the stack`);
+      });
+      expected.close();
       for (const left of applyFolders(lower)) assert.ok(!existsSync(left), left);
     }
     console.log(`seed ${seed}: the same`);
@@ -134,6 +138,24 @@ const HISTORIES: readonly (readonly [string, (l: string) => void, (m: string) =>
     (m) => {
       appendFileSync(join(m, 'a'), 'changed\n');
       rmSync(join(m, 'c'));
+    },
+  ],
+  [
+    'a hard link that went into a directory which is new, or another one by now',
+    (l) => {
+      for (const name of ['y', 'z'])
+        mkdirSync(join(l, name), { mode: name === 'y' ? 0o750 : 0o700 });
+      writeFileSync(join(l, 'z/own'), 'of z\n');
+      writeFileSync(join(l, 'a'), 'linked\n');
+      for (const name of ['b', 'c']) linkSync(join(l, 'a'), join(l, name));
+    },
+    (m) => {
+      mkdirSync(join(m, 'new'));
+      renameSync(join(m, 'z'), join(m, 'old'));
+      renameSync(join(m, 'y'), join(m, 'z'));
+      renameSync(join(m, 'b'), join(m, 'new/b'));
+      renameSync(join(m, 'c'), join(m, 'z/c'));
+      chmodSync(join(m, 'a'), 0o600);
     },
   ],
   [

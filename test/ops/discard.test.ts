@@ -25,7 +25,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { dir, file } from '../layer/tree.js';
 import { differences } from '../oracle/tree.js';
-import { type Stack, stack } from '../overlay/stack.js';
+import { run, type Stack, stack } from '../overlay/stack.js';
 import { requires } from '../support/requires.js';
 import { discard, varve } from './frozen.js';
 
@@ -187,6 +187,26 @@ test('of a stack that is not mounted', { skip }, async (t) => {
   await s.mount();
   assert.deepEqual(differences(s.tree(), before), []);
   assert.deepEqual(readdirSync(s.work).sort(), ['index', 'work']);
+});
+
+test('what is mounted in the upper is not discarded with it', { skip }, async (t) => {
+  const s = await stack(t, { lowers: [lower] });
+  mkdirSync(s.path('made'));
+  await s.unmount();
+  const elsewhere = join(s.base, 'elsewhere');
+  mkdirSync(elsewhere);
+  writeFileSync(join(elsewhere, 'precious'), 'precious');
+  run('mount', ['--bind', elsewhere, join(s.upper, 'made')]);
+  try {
+    for (let i = 0; i < 2; i++) {
+      const { code, err } = varve('discard', '-o', s.layerOptions(), '--yes');
+      assert.equal(code, 0, err);
+      assert.equal(readFileSync(join(elsewhere, 'precious'), 'latin1'), 'precious');
+    }
+  } finally {
+    const trash = readdirSync(s.work).filter((name) => name.startsWith('discarded-'));
+    for (const name of trash) run('umount', [join(s.work, name, 'made')]);
+  }
 });
 
 test('a commit, then a discard: the layer stays', { skip }, async (t) => {

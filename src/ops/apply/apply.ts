@@ -240,7 +240,11 @@ function identified(path: string): Journal['emptied'][number] | undefined {
 function empty({ path, id }: Journal['emptied'][number]): void {
   const held = openIfThere(path);
   try {
-    if (held?.look('')?.id === id) emptyDirectory(held);
+    if (held === undefined || held.look('')?.id !== id) return;
+    // The stack goes on showing the upper's root, and with it this time.
+    const was = readAttributes(held, '');
+    emptyDirectory(held);
+    setAttributes(held, '', was);
   } finally {
     held?.close();
   }

@@ -69,6 +69,7 @@ class Planner {
   /** Objects of the target that stay, by the node that several names share: the path that they will have. */
   readonly #kept = new Map<TreeNode, string>();
   readonly #moved = new Map<string, Change>();
+  readonly #directories = new Map<string, Change>();
   /** Names that a node has among the changes. */
   readonly #names = new Map<TreeNode, Change[]>();
   readonly #steps: PlannedStep[] = [];
@@ -116,7 +117,11 @@ class Planner {
       if (from !== undefined && this.#hasLeft(change) && !this.#moved.has(from)) {
         this.#moved.set(from, change);
       }
-      if (after === undefined || isDirectory(after)) continue;
+      if (after === undefined) continue;
+      if (isDirectory(after)) {
+        this.#directories.set(change.path, change);
+        continue;
+      }
       const names = this.#names.get(after);
       if (names === undefined) this.#names.set(after, [change]);
       else names.push(change);
@@ -179,9 +184,9 @@ class Planner {
   /** @returns true when it has been taken with all that is in it. */
   #directory(change: Change, after: TreeNode): boolean {
     const { path } = change;
-    const was = this.#wasAt(change);
-    const met = was === undefined ? undefined : this.#target.look(was);
-    if (was !== undefined && met !== undefined && isDirectoryMode(met.mode)) {
+    const old = this.#oldDirectory(change);
+    if (old !== undefined) {
+      const { was, met } = old;
       this.#homes.set(path, { was });
       if (!this.#movesAlong(path, was)) this.#move(change, was, met);
       this.#set(change, was, after);
@@ -239,10 +244,26 @@ class Planner {
     const was = this.#wasAt(change);
     const met = was === undefined ? undefined : this.#target.look(was);
     if (met === undefined || (met.mode & S.IFMT) !== (after.mode & S.IFMT)) return undefined;
-    const home = this.#home(parentOf(change.path));
     // In a new directory only what has moved there on its own is not new.
-    if (home !== undefined && 'node' in home && change.status !== 'R') return undefined;
-    return was;
+    return change.status !== 'R' && this.#isNew(parentOf(change.path)) ? undefined : was;
+  }
+
+  /** Of a directory of the union whose turn may still come: of several names of an object the first asks for all. */
+  #isNew(directory: string): boolean {
+    const home = this.#homes.get(directory);
+    if (home !== undefined) return 'node' in home;
+    if (directory === '') return false;
+    const change = this.#directories.get(directory);
+    if (change === undefined) return this.#isNew(parentOf(directory));
+    return this.#oldDirectory(change) === undefined;
+  }
+
+  /** The directory of the target that goes on as that of a change. */
+  #oldDirectory(change: Change): { readonly was: string; readonly met: Met } | undefined {
+    const was = this.#wasAt(change);
+    const met = was === undefined ? undefined : this.#target.look(was);
+    if (was === undefined || met === undefined || !isDirectoryMode(met.mode)) return undefined;
+    return { was, met };
   }
 
   /** Whether names that share one object in the union share one in the target that has no others. */

@@ -2,7 +2,7 @@
 // Called by cli/discard.ts, which has asked. Whole: one rename; what was taken away is removed when nobody waits any more.
 // Behind a live mount a server does it that takes over (stack/change-layers.ts). docs/commit.md.
 
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AT, O } from '../../linux/constants.js';
@@ -17,6 +17,7 @@ import { MountError } from '../../stack/errors.js';
 import { takeAll } from '../../stack/freeze.js';
 import { NOTHING_TOLD } from '../../stack/layer-change.js';
 import type { MountSpec } from '../../stack/spec.js';
+import { removeTree } from '../../tree/remove-tree.js';
 import type { Change } from '../../union/change.js';
 import { requireMovable } from './frozen-place.js';
 import { changeLive } from './live-change.js';
@@ -55,8 +56,16 @@ export async function discard(
     await untilTold(workdir);
     return { beside: told.beside, stallMilliseconds };
   } finally {
-    rmSync(trash, { recursive: true, force: true });
+    removeFrom(workdir, basename(trash));
   }
+}
+
+/** Whatever it is that keeps something from being removed: the next discard tries again. */
+function removeFrom(workdir: string, name: string): void {
+  const parent = openName(AT.FDCWD, Buffer.from(workdir).toString('latin1'), O.PATH | O.DIRECTORY);
+  if (parent < 0) return;
+  removeTree(parent, Buffer.from(name).toString('latin1'));
+  close(parent);
 }
 
 function discardOffline(
@@ -83,7 +92,7 @@ function discardOffline(
 /** What a discard has left that was killed. */
 export function sweepTrash(workdir: string): void {
   for (const name of readdirSync(workdir)) {
-    if (name.startsWith(TRASH)) rmSync(join(workdir, name), { recursive: true, force: true });
+    if (name.startsWith(TRASH)) removeFrom(workdir, name);
   }
 }
 
