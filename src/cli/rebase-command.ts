@@ -7,8 +7,8 @@ import type { CommandRecord } from './command-record.js';
 export const REBASE_COMMAND: CommandRecord = {
   name: 'rebase',
   summary: 'make an upper fit a new version of its layers',
-  operands: '',
-  count: [0, 0],
+  operands: '[STACK]',
+  count: [0, 1],
   description: [
     "The layers below an upper have got a new version: --from names the layers that the upper was made over, --to those that it is to be mounted over from now on. What the upper has changed is held against what has changed between the two, object by object and aspect by aspect (existence, type, content, mode, owner, each xattr). What one side alone has changed is that side's; what NEW has already is dropped from the upper. Without a conflict nothing is printed.",
     'A conflict is what both sides have changed in different ways. It is printed as one line, ours stays at its place, and theirs lies beside it as NAME.theirs; the exit code is 8. --conflict takes one side throughout, or changes nothing when there is a conflict.',
@@ -70,6 +70,7 @@ export const REBASE_COMMAND: CommandRecord = {
       'varve rebase --merge-text -o lowerdir=old,upperdir=u,workdir=w --to patch:old',
       'a layer more, and texts merged by line',
     ],
+    ['varve rebase web --to images/web-2.erofs', 'a named stack, and what varve.yaml says of it'],
     ['varve rebase --undo -o upperdir=u,workdir=w', 'back to the old upper'],
   ],
   completes: 'nothing',

@@ -2,10 +2,14 @@
 // Run by main.ts; ops/rebase decides and writes.
 // Manual: layer-commands.ts and docs/rebase.md.
 
+import type { LayerPaths } from '../ops/rebase/folder.js';
 import type { Decision } from '../ops/rebase/plan-state.js';
 import { type RebaseReport, rebase, resumeRebase, undoRebase } from '../ops/rebase/rebase.js';
 import type { Clash } from '../ops/rebase/three-way.js';
 import { MountError } from '../stack/errors.js';
+import { optionText } from '../stack/named-request.js';
+import { type Resolved, resolveStack } from '../stack/named-resolve.js';
+import { updateStack } from '../stack/named-write.js';
 import { show } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
@@ -15,10 +19,8 @@ import { StatusLine } from './status-line.js';
 const POLICIES = ['both', 'ours', 'theirs', 'fail'] as const;
 
 export async function run(given: Arguments): Promise<number> {
-  const options = given.values('options');
-  if (options.length === 0) {
-    throw new MountError('option', 'no upper is named: write -o upperdir=DIR,workdir=DIR');
-  }
+  const named = await namedStack(given);
+  const options = named === undefined ? given.values('options') : [optionsOf(named, given)];
   const discard = given.has('discard-old');
   if (given.has('undo') || given.has('resume')) {
     if (given.has('to') || given.has('from') || (given.has('undo') && given.has('resume'))) {
@@ -27,7 +29,7 @@ export async function run(given: Arguments): Promise<number> {
         '--undo and --resume stand alone: drop --from, --to and the other',
       );
     }
-    return given.has('undo') ? runUndo(given, options, discard) : runResume(given, options);
+    return given.has('undo') ? runUndo(given, options, named) : runResume(given, options);
   }
   const to = given.value('to');
   if (to === undefined) {
@@ -56,22 +58,66 @@ export async function run(given: Arguments): Promise<number> {
   } finally {
     line.end();
   }
-  tell(given, report);
+  const file = report.done ? await writeDown(named, report.to) : undefined;
+  tell(given, report, file);
   const isOpen = conflict === 'both' || conflict === 'fail';
   return isOpen && conflictsOf(report).length > 0 ? EXIT.conflict : EXIT.ok;
+}
+
+/** A stack of varve.yaml. */
+type Named = Extract<Resolved, { readonly kind: 'stack' }>;
+
+/** The stack that the operand names; undefined: -o does. @throws MountError. */
+async function namedStack(given: Arguments): Promise<Named | undefined> {
+  const [name] = given.operands;
+  if ((name === undefined) === (given.values('options').length === 0)) {
+    const what = name === undefined ? 'no upper is named' : 'a stack is named twice';
+    throw new MountError('option', `${what}: write -o upperdir=DIR,workdir=DIR, or a named stack`);
+  }
+  if (name === undefined) return undefined;
+  const resolved = await resolveStack(name);
+  if (resolved.kind === 'stack') return resolved;
+  throw new MountError(
+    'absent',
+    `${name}: no stack of this name: \`varve stack ls\` lists them; a mount point will not do, for nothing may be mounted`,
+  );
+}
+
+function optionsOf({ stack, file }: Named, given: Arguments): string {
+  if (given.has('from')) {
+    throw new MountError('option', `--from: ${stack.name} names its layers itself: drop it`);
+  }
+  return optionText(stack, file);
+}
+
+/** The stack has other layers now. @returns the file. */
+async function writeDown(
+  named: Named | undefined,
+  { lowerdirs, datadirs }: LayerPaths,
+): Promise<string | undefined> {
+  if (named === undefined) return undefined;
+  const { path } = named.file;
+  try {
+    await updateStack(path, named.stack.name, { lowers: lowerdirs, data: datadirs });
+    return path;
+  } catch (error) {
+    if (!(error instanceof MountError)) throw error;
+    const message = `${named.stack.name}: its upper is another one now, but ${path} does not name its layers yet: ${error.message}`;
+    throw new MountError(error.kind, message, { cause: error });
+  }
 }
 
 function conflictsOf({ decisions }: RebaseReport): Decision[] {
   return decisions.filter(({ outcome }) => outcome === 'conflict');
 }
 
-function tell(given: Arguments, report: RebaseReport): void {
+function tell(given: Arguments, report: RebaseReport, file: string | undefined): void {
   const conflicts = conflictsOf(report);
   const counts = { kept: 0, dropped: 0, merged: 0, conflict: 0 };
   for (const { outcome } of report.decisions) counts[outcome]++;
   if (given.has('json')) {
     const decisions = report.decisions.map(forPrograms);
-    print(given, { version: 1, ...report, summary: counts, decisions }, () => '');
+    print(given, { version: 1, ...report, file, summary: counts, decisions }, () => '');
     return;
   }
   for (const warning of report.warnings) remark(given, warning);
@@ -128,10 +174,11 @@ function forPrograms({ path, theirs, from, ...rest }: Decision): object {
 async function runUndo(
   given: Arguments,
   options: readonly string[],
-  discard: boolean,
+  named: Named | undefined,
 ): Promise<number> {
-  const { upperdir, kept } = await undoRebase(options, discard);
-  print(given, { version: 1, upperdir, kept }, () => '');
+  const { upperdir, kept, layers } = await undoRebase(options, given.has('discard-old'));
+  const file = await writeDown(named, layers);
+  print(given, { version: 1, upperdir, kept, layers, file }, () => '');
   if (!given.has('json') && kept !== undefined) {
     remark(given, `${upperdir}: put back; what it was until now is ${kept}`);
   }

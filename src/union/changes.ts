@@ -12,6 +12,7 @@ import { type Indexed, unionLinks } from './index-names.js';
 import { hides, marksOf } from './marks.js';
 import { INDEX, join, type Place, Union, type UnionOptions } from './union.js';
 import type { Handle, LayerView, Seen } from './view.js';
+import { finish, type Work } from './work.js';
 
 /** A stack whose topmost layer is to be read. */
 export interface Stack {
@@ -87,13 +88,13 @@ class Reading {
         ? { path: '', status: 'A', after: now, differs: SAME, stored: 0 }
         : this.#compared(root, now, base, { expected: '', merged: true }),
     );
-    this.#directory(root, base, base === undefined);
+    finish(this.#directory(root, base, base === undefined));
     this.#furtherNames();
     return this.#paired();
   }
 
   /** @param base what it is compared with. @param alone nothing of `base` shows through. */
-  #directory(place: Place, base: Place | undefined, alone: boolean): void {
+  *#directory(place: Place, base: Place | undefined, alone: boolean): Work<void> {
     const { upper, before, aufs } = this.#stack;
     const own = new Set<string>();
     const hidden = new Set<string>();
@@ -115,7 +116,7 @@ class Reading {
         if (seen === undefined && own.has(name)) continue;
         this.#delete(place, base, name);
       } else {
-        this.#entry(place, base, name, seen);
+        yield* this.#entry(place, base, name, seen);
       }
     }
   }
@@ -145,7 +146,7 @@ class Reading {
     if (was.seen.links > 1) this.#lowers.set(handle, was);
   }
 
-  #entry(parent: Place, base: Place | undefined, name: string, seen: Seen): void {
+  *#entry(parent: Place, base: Place | undefined, name: string, seen: Seen): Work<void> {
     const { before, after } = this.#stack;
     const place = after.enter(parent, name);
     if (place === undefined || place.spots[0].layer !== 0) return;
@@ -157,7 +158,11 @@ class Reading {
       const other = below ?? was;
       const merged = below !== undefined;
       this.#changes.push(this.#compared(place, node, other, { expected, merged }));
-      this.#directory(place, other && isDirectory(other.seen.node) ? other : undefined, !merged);
+      yield this.#directory(
+        place,
+        other && isDirectory(other.seen.node) ? other : undefined,
+        !merged,
+      );
       return;
     }
     if (seen.links > 1 && after.index !== undefined) {

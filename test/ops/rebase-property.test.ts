@@ -17,7 +17,7 @@ import { untilFree } from '../support/subjects.js';
 import { tempDir } from '../support/temp.js';
 import { Editor, type Names, naiveMerge, type Told, tell } from './rebase-world.js';
 
-const rounds = campaign('rounds', 12);
+const rounds = campaign('rounds', 8);
 const seed = campaign('seed', 1);
 const skip = requires({ root: true, features: ['fuse', 'overlayfs', 'tmpfs'] });
 

@@ -22,12 +22,19 @@ import { removeTree } from '../../tree/remove-tree.js';
 // This thread's scratch: a path.
 const PATH_AT = 0x2000;
 
+/** The layers below an upper: absolute, topmost first. */
+export interface LayerPaths {
+  readonly lowerdirs: readonly string[];
+  /** Data-only layers. */
+  readonly datadirs: readonly string[];
+}
+
 /** What a folder says about itself. */
 export interface Record {
   readonly version: 1;
   readonly upperdir: string;
-  readonly from: readonly string[];
-  readonly to: readonly string[];
+  readonly from: LayerPaths;
+  readonly to: LayerPaths;
   /** When it was begun: ISO 8601. */
   readonly time: string;
   /** Inode number of the old upper. */

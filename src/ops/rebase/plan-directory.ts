@@ -6,6 +6,7 @@ import { isDirectory, type TreeNode } from '../../tree/tree.js';
 import { compareNodes } from '../../union/compare.js';
 import { fill } from '../../union/flat.js';
 import type { Place } from '../../union/union.js';
+import type { Work } from '../../union/work.js';
 import {
   bare,
   existence,
@@ -18,7 +19,6 @@ import {
 } from './plan-state.js';
 import { mergeObjects } from './three-way.js';
 import { isSameObject, sideOf } from './versions.js';
-import type { Work } from './work.js';
 
 /** Puts what is to be there into a new directory. @returns how it goes together with NEW. */
 export type FillIn = (folder: Folder, into: TreeNode) => Work<Filled>;

@@ -7,6 +7,7 @@ import { add, isDirectory, makeNode, type TreeNode } from '../../tree/tree.js';
 import type { Change } from '../../union/change.js';
 import { hides, marksOf } from '../../union/marks.js';
 import { join, type Place } from '../../union/union.js';
+import { finish, type Work } from '../../union/work.js';
 import type { Marker } from './marker.js';
 import { attributesOf, type Filled, planDirectory } from './plan-directory.js';
 import { planFile } from './plan-file.js';
@@ -22,7 +23,6 @@ import {
   WHITEOUT,
 } from './plan-state.js';
 import { isSameTree, nameOf, type Versions } from './versions.js';
-import { finish, type Work } from './work.js';
 
 export interface Plan {
   /** The new upper, marks included. */

@@ -16,6 +16,7 @@ import {
   foldersOf,
   indexIn,
   inoOf,
+  type LayerPaths,
   makeFolder,
   openPath,
   type Record,
@@ -41,8 +42,8 @@ export interface NewUpper {
   /** Objects that the index is to have, by the names of their entries. */
   readonly indexed: ReadonlyMap<TreeNode, string>;
   readonly prefix: MarkPrefix;
-  readonly from: readonly string[];
-  readonly to: readonly string[];
+  readonly from: LayerPaths;
+  readonly to: LayerPaths;
 }
 
 export interface Published {
@@ -88,11 +89,18 @@ export function publish(
   }
 }
 
+export interface Undone {
+  /** Where the upper is that was in place until now; undefined: removed. */
+  readonly kept: string | undefined;
+  /** What the upper that is in place fits. */
+  readonly layers: LayerPaths;
+}
+
 /**
  * Puts the upper back that the last rebase has replaced; what it is now is kept in its turn.
- * @returns where that lies; undefined: removed. @throws MountError `absent` when there is nothing to undo.
+ * @throws MountError `absent` when there is nothing to undo.
  */
-export function undo(at: Writable, prefix: MarkPrefix, discard: boolean): string | undefined {
+export function undo(at: Writable, prefix: MarkPrefix, discard: boolean): Undone {
   const { ino } = statSync(at.upper);
   const found = foldersOf(at.upper).findLast(
     ({ record, has }) => has === 'old' && record.new === ino,
@@ -106,9 +114,10 @@ export function undo(at: Writable, prefix: MarkPrefix, discard: boolean): string
   const { path, record } = found;
   writeRecord(path, { ...record, undone: true });
   turn(at, path, record, prefix);
-  if (!discard) return upperIn(renameUndone(path));
+  const layers = record.from;
+  if (!discard) return { kept: upperIn(renameUndone(path)), layers };
   removeFolder(path);
-  return undefined;
+  return { kept: undefined, layers };
 }
 
 /** Exchanges the upper with the one in the folder, and the index with it. */

@@ -19,11 +19,12 @@ import { readChanges } from '../../union/changes.js';
 import { holdUpper } from '../hold-upper.js';
 import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js';
 import { withAliases } from './aliases.js';
+import type { LayerPaths } from './folder.js';
 import { Marker } from './marker.js';
 import { originOf } from './origins.js';
 import { planRebase } from './plan.js';
 import type { Decision } from './plan-state.js';
-import { publish, recover, undo, type Writable } from './publish.js';
+import { publish, recover, type Undone, undo, type Writable } from './publish.js';
 import type { Versions } from './versions.js';
 
 export interface RebaseRequest {
@@ -44,8 +45,8 @@ export interface RebaseRequest {
 
 export interface RebaseReport {
   readonly upperdir: string;
-  readonly from: readonly string[];
-  readonly to: readonly string[];
+  readonly from: LayerPaths;
+  readonly to: LayerPaths;
   /** false: asked not to, or there was a conflict that was to prevent it. */
   readonly done: boolean;
   /** Where the old upper is now. */
@@ -82,7 +83,6 @@ function rebaseLocked(
   try {
     theirs = openLayers({ layers: lowersOnly });
     const oldNames = [...old.lowerdirs, ...old.datadirs];
-    const newNames = [...fresh.lowerdirs, ...fresh.datadirs];
     const theirUnion = asUnion(theirs);
     let stack = asStack(opened);
     let changes = readChanges(stack);
@@ -94,7 +94,7 @@ function rebaseLocked(
     const versions: Versions = {
       base: { union: stack.before, names: oldNames },
       ours: { union: stack.after, names: [at.upper, ...oldNames] },
-      theirs: { union: theirUnion, names: newNames },
+      theirs: { union: theirUnion, names: [...fresh.lowerdirs, ...fresh.datadirs] },
       upper: stack.upper,
       aufs: stack.aufs,
     };
@@ -110,8 +110,8 @@ function rebaseLocked(
     });
     const report = {
       upperdir: at.upper,
-      from: oldNames,
-      to: newNames,
+      from: { lowerdirs: old.lowerdirs, datadirs: old.datadirs },
+      to: { lowerdirs: fresh.lowerdirs, datadirs: fresh.datadirs },
       decisions: plan.decisions,
       warnings: [],
     };
@@ -141,18 +141,18 @@ function closeOverlay({ upper, lowers, dataLayers, indexFd }: OverlayConfig): vo
   if (indexFd >= 0) close(indexFd);
 }
 
-/** Puts back what the last rebase has replaced. @returns where the present upper is then. */
+/** Puts back what the last rebase has replaced. */
 export async function undoRebase(
   options: readonly string[],
   discard: boolean,
-): Promise<{ readonly upperdir: string; readonly kept: string | undefined }> {
+): Promise<Undone & { readonly upperdir: string }> {
   const spec = specOf(options, NO_LAYER, '--undo');
   const at = await writableOf(spec);
   const { release } = holdUpper(at.upper, at.work, 'rebase it');
   try {
     recover(at);
     const prefix = spec.userxattr ? 'user.overlay.' : 'trusted.overlay.';
-    return { upperdir: at.upper, kept: undo(at, prefix, discard) };
+    return { upperdir: at.upper, ...undo(at, prefix, discard) };
   } finally {
     release();
   }

@@ -1,5 +1,5 @@
 // Recursion over directories without the call stack: however deep a tree is, a walk over it takes memory only.
-// Used by plan.ts and plan-directory.ts: a generator yields another one and is given its result.
+// Used by changes.ts, and by ops/ for walks over an upper: a generator yields another one and is given its result.
 
 /** A piece of work that may need the results of others. */
 export type Work<T> = Generator<Work<unknown>, T, unknown>;
