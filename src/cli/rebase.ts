@@ -2,14 +2,14 @@
 // Run by main.ts; ops/rebase decides and writes.
 // Manual: layer-commands.ts and docs/rebase.md.
 
+import { optionText } from '../named/request.js';
+import { type Resolved, resolveStack } from '../named/resolve.js';
+import { updateStack } from '../named/write.js';
 import type { LayerPaths } from '../ops/rebase/folder.js';
 import type { Decision } from '../ops/rebase/plan-state.js';
 import { type RebaseReport, rebase, resumeRebase, undoRebase } from '../ops/rebase/rebase.js';
 import type { Clash } from '../ops/rebase/three-way.js';
 import { MountError } from '../stack/errors.js';
-import { optionText } from '../stack/named-request.js';
-import { type Resolved, resolveStack } from '../stack/named-resolve.js';
-import { updateStack } from '../stack/named-write.js';
 import { show } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';

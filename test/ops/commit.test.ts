@@ -265,6 +265,11 @@ test('into an image, a store, another filesystem, and without a mount', { skip }
   s.write('to the store', 'content');
   const store = join(s.base, 'store');
   assert.equal(varve('store', 'init', store).code, 0);
+  unlinkSync(s.path('e2/in'));
+  const marked = varve('commit', s.mnt, '--into', `${store}#one`);
+  assert.match(marked.err, /cannot say that something was deleted/);
+  assert.equal(marked.code, 2);
+  varve('discard', s.mnt, '--path', 'e2', '--yes');
   const stored = commit(s, `${store}#one`);
   assert.match(stored.options, /::/);
   await s.unmount();

@@ -11,6 +11,7 @@ import { requireName, requirePlace } from '../../store/images.js';
 import { Store } from '../../store/store.js';
 import { extractTree } from '../../tree/extract.js';
 import { scan } from '../../tree/scan.js';
+import { isWhiteout, show, type TreeNode, walk } from '../../tree/tree.js';
 import type { CommitTarget } from './target.js';
 
 export interface BuiltLayer {
@@ -20,6 +21,24 @@ export interface BuiltLayer {
   readonly objects?: string;
   readonly digest?: string;
   readonly bytes: number;
+}
+
+/** Marks without which a layer says something else. */
+const MARKS = /^(trusted|user)\.overlay\.(opaque|redirect|metacopy|whiteout)$/;
+
+/**
+ * A composefs image is a whole tree: it shows whiteouts and marks to an overlay inside of it, and a stack over it would
+ * show again what they hide. @throws MountError.
+ */
+export function requireNoMarks(root: TreeNode): void {
+  walk(root, (path, node) => {
+    const marked = isWhiteout(node) || [...(node.xattrs?.keys() ?? [])].some((x) => MARKS.test(x));
+    if (!marked) return;
+    throw new MountError(
+      'option',
+      `--into: ${show(path)}: a composefs image cannot say that something was deleted, replaced or renamed: take a directory or an .erofs image`,
+    );
+  });
 }
 
 /** @throws what the writers throw. */
@@ -50,6 +69,7 @@ export async function buildLayer(
         return { path: target.path, bytes: report.bytes };
       }
       case 'store': {
+        requireNoMarks(tree.root);
         const store = new Store(target.path);
         requireName(target.name);
         requirePlace(store, target.name);

@@ -8,7 +8,8 @@ import { MountError } from '../../stack/errors.js';
 import { freeze } from '../../stack/freeze.js';
 import { MAX_LAYERS } from '../../stack/option-table.js';
 import type { MountSpec } from '../../stack/spec.js';
-import { type BuiltLayer, buildLayer } from './build-layer.js';
+import { scan } from '../../tree/scan.js';
+import { type BuiltLayer, buildLayer, requireNoMarks } from './build-layer.js';
 import { makeFrozenPlace, onOneMount, requireMovable } from './frozen-place.js';
 import { freezeLive, type LiveFrozen } from './live-freeze.js';
 import { withUpper } from './offline-upper.js';
@@ -59,6 +60,7 @@ export async function commit(request: CommitRequest): Promise<Committed> {
       `${MAX_LAYERS} layers: no more can be stacked: flatten some of them`,
     );
   }
+  if (target.kind === 'store') requirePlainUpper(upper);
   const isPlace = target.kind === 'directory' && onOneMount(dirname(upper), dirname(target.path));
   const plan = { live, upperdir: upper, kind: target.kind };
   if (request.dryRun) return { ...plan, ...outcome(spec, target, isPlace ? target.path : '') };
@@ -87,6 +89,16 @@ export async function commit(request: CommitRequest): Promise<Committed> {
     stallMilliseconds,
     ...(image ? { image } : {}),
   };
+}
+
+/** What the layer could not say is refused before anything is frozen. */
+function requirePlainUpper(upper: string): void {
+  const tree = scan(upper);
+  try {
+    requireNoMarks(tree.root);
+  } finally {
+    tree.close();
+  }
 }
 
 /** The spec of a stack once its upper is the layer `frozen`. */
