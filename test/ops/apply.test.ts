@@ -26,6 +26,7 @@ import { compareTrees, showDifferences } from '../../src/tree/compare.js';
 import { extractTree } from '../../src/tree/extract.js';
 import { removeTree } from '../../src/tree/remove-tree.js';
 import { scan } from '../../src/tree/scan.js';
+import { readChanges } from '../../src/union/changes.js';
 import { cliIn, MAIN, type Ran } from '../cli/cli.js';
 import { makeFilesystems } from '../oracle/explore.js';
 import { run } from '../overlay/stack.js';
@@ -527,4 +528,25 @@ test('a plain user applies an upper with marks of user.*, to directories that fo
   const args = [...ids, 'bash', '-ec', script, '-', folder, process.execPath, MAIN];
   const { status, stdout, stderr } = spawnSync('setpriv', args, { encoding: 'utf8' });
   assert.deepEqual([status, stdout], [0, ''], stderr);
+});
+
+test('without a change of the root itself, what lies in it stays in its place', {
+  skip,
+}, async (t) => {
+  const folder = tempDir(t);
+  for (const name of ['lower/d', 'upper/d', 'work']) {
+    mkdirSync(join(folder, name), { recursive: true });
+  }
+  writeFileSync(join(folder, 'lower/d/old'), 'old');
+  writeFileSync(join(folder, 'upper/d/new'), 'new');
+  const layers = [join(folder, 'upper'), join(folder, 'lower')];
+  const opened = openLayers(await findStack({ layers }));
+  t.after(() => opened.close());
+  const stack = asStack(opened);
+  const changes = readChanges(stack).filter(({ path }) => path !== '');
+  const report = await applyUpper(stack, join(folder, 'lower'), { changes, dryRun: true });
+  assert.deepEqual(
+    report.steps.map(({ what, path }) => `${what} ${path}`),
+    ['add d/new'],
+  );
 });

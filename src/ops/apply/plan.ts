@@ -78,6 +78,8 @@ class Planner {
     this.#stack = stack;
     this.#changes = changes;
     this.#target = target;
+    // What is directly below it stays in its place, whether a change tells of the target itself or not.
+    this.#homes.set('', { was: '' });
   }
 
   run(): ApplyPlan {
