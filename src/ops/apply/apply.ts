@@ -12,7 +12,7 @@ import { removeTree } from '../../tree/remove-tree.js';
 import type { Change } from '../../union/change.js';
 import { readChanges, type Stack } from '../../union/changes.js';
 import { viewDirectory } from '../../union/directory-view.js';
-import { readAttributes, setAttributes } from '../attributes.js';
+import { type Attributes, readAttributes, setAttributes } from '../attributes.js';
 import { Held } from '../held.js';
 import { holdUpper } from '../hold-upper.js';
 import { type Conflict, type Expected, findConflicts } from './conflicts.js';
@@ -196,7 +196,8 @@ function cleanUp(target: Held, stage: Stage, steps: Steps, journal: Journal): bo
   const { emptied } = journal;
   // The upper may be on another filesystem, which could be faster in forgetting than this one in learning.
   if (emptied.length > 0) target.sync();
-  for (const one of emptied) empty(one);
+  const { mtime, mtimeNsec } = readAttributes(target, '');
+  for (const one of emptied) empty(one, { mtime, mtimeNsec });
   return removeStage(stage, target);
 }
 
@@ -236,15 +237,17 @@ function identified(path: string): Journal['emptied'][number] | undefined {
   }
 }
 
-/** The one that the journal means, if it is still there. */
-function empty({ path, id }: Journal['emptied'][number]): void {
+/** The one that the journal means, if it is still there. @param time of the target, which has that of the union by now. */
+function empty(
+  { path, id }: Journal['emptied'][number],
+  time: Pick<Attributes, 'mtime' | 'mtimeNsec'>,
+): void {
   const held = openIfThere(path);
   try {
     if (held === undefined || held.look('')?.id !== id) return;
-    // The stack goes on showing the upper's root, and with it this time.
-    const was = readAttributes(held, '');
+    // The stack goes on showing the upper's root; whoever was killed here may have changed its own time already.
     emptyDirectory(held);
-    setAttributes(held, '', was);
+    setAttributes(held, '', { ...readAttributes(held, ''), ...time });
   } finally {
     held?.close();
   }
