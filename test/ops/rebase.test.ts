@@ -230,6 +230,37 @@ describe('rebase', () => {
     assert.deepEqual(stack.shown('echo more >>b; tail -n1 a extra -q'), ['more', 'more']);
   });
 
+  for (const options of ['redirect_dir=on,index=on,metacopy=on', 'redirect_dir=off,index=off']) {
+    test(`a hard link over files of the lower stays one file: ${options}`, { skip }, (t) => {
+      const stack = new RebaseStack(t, {
+        options,
+        old: 'echo t >t; echo covered >a; echo 1 >p; echo 2 >q; echo 3 >r; echo 4 >s',
+        ours: 'mv t z; ln -f z a; ln -f p q; echo more >>q; echo own >>r; ln -f r s',
+        theirs: 'chmod 600 p; echo new >new',
+      });
+      const ran = stack.rebase();
+      assert.deepEqual(ran.conflicts, []);
+      const look = `stat -c '%n %h %a' a z p q r s; cat a p r; ls; for i in 'a z' 'p q' 'r s'; do set -- $i; [ $1 -ef $2 ] && echo linked; done`;
+      assert.deepEqual(stack.shown(look), [
+        ...['a 2 644', 'z 2 644', 'p 2 600', 'q 2 600', 'r 2 644', 's 2 644'],
+        ...['t', '1', 'more', '3', 'own'],
+        ...['a', 'new', 'p', 'q', 'r', 's', 'z'],
+        ...['linked', 'linked', 'linked'],
+      ]);
+    });
+  }
+
+  test('names of one file that are apart from now on are told', { skip }, (t) => {
+    const stack = new RebaseStack(t, {
+      old: 'echo 1 >a; ln a b',
+      ours: 'chmod 600 a; chmod 644 b; echo mine >>a',
+      theirs: 'rm b; echo other >b; chmod 755 b',
+    });
+    const ran = stack.rebase();
+    assert.equal(ran.code, 8);
+    assert.match(ran.conflicts.join('; '), /links/);
+  });
+
   test('a hard link whose only changed name has been removed', { skip }, (t) => {
     const stack = new RebaseStack(t, {
       old: 'echo 1 >a; ln a b; echo 2 >c; ln c d',

@@ -3,12 +3,16 @@
 // Follows: "Inode properties" of Documentation/filesystems/overlayfs.rst (hard links and index=on).
 
 import type { Change } from '../../union/change.js';
+import type { Place, Union } from '../../union/union.js';
+import type { Handle } from '../../union/view.js';
 
 /** The names of an object that has several. */
 export interface Group {
   readonly members: readonly Change[];
   /** Where the lowers have the object, as far as one of its names tells. */
   readonly source: string | undefined;
+  /** Where they have it although a name tells otherwise: one that was linked over another file; as `copiedFrom` has it. */
+  copied?: { readonly from: string | undefined };
   /** Whether all of its names may go from the upper; undefined: nobody has asked. */
   mayDrop?: boolean;
 }
@@ -36,3 +40,37 @@ export function groupsOf(changes: readonly Change[]): ReadonlyMap<string, Group>
   }
   return groups;
 }
+
+/**
+ * Which of several objects of the lowers, each under a name that is one object's now, this was copied from; the others
+ * were covered. undefined: they are one there, too, or nothing tells.
+ * @param place one of the names. @param base the lowers.
+ */
+export function copiedFrom(group: Group, place: Place, base: Union): string | undefined {
+  group.copied ??= { from: findSource(group.members, place.marks.origin, base) };
+  return group.copied.from;
+}
+
+function findSource(
+  members: readonly Change[],
+  origin: Handle | undefined,
+  base: Union,
+): string | undefined {
+  const places = new Map<string, Place>();
+  for (const { before, from, path } of members) {
+    const place = before === undefined ? undefined : base.at(from ?? path);
+    if (place === undefined) continue;
+    const id = base.identity(place);
+    if (!places.has(id)) places.set(id, place);
+  }
+  if (places.size < 2) return undefined;
+  for (const { path, spots } of places.values()) {
+    const [spot] = spots;
+    const handle = origin && base.layers[spot.layer]?.handle(spot.at);
+    if (handle !== undefined && isEqual(handle, origin as Handle)) return path;
+  }
+  return members.find(({ status }) => status === 'R')?.from;
+}
+
+const isEqual = (a: Handle, b: Handle): boolean =>
+  a.type === b.type && Buffer.from(a.bytes).equals(b.bytes);

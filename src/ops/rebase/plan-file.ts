@@ -131,6 +131,7 @@ function shared(
   if (known !== undefined) return { kind: 'node', node: known, seesNew };
   const node = make();
   state.linked.set(key, node);
+  state.ownObject(place);
   return { kind: 'node', node, seesNew };
 }
 

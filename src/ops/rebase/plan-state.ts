@@ -3,7 +3,7 @@
 // The table of decisions: docs/rebase.md.
 
 import { S } from '../../linux/constants.js';
-import { isDirectory, makeNode, type TreeNode } from '../../tree/tree.js';
+import { isDirectory, makeNode, show, type TreeNode } from '../../tree/tree.js';
 import { type Change, isNews } from '../../union/change.js';
 import { fill } from '../../union/flat.js';
 import { join, type Place } from '../../union/union.js';
@@ -84,6 +84,8 @@ export class PlanState {
   readonly moved = new Set<string>();
   /** What became of an object with several names, by what it was made of. */
   readonly linked = new Map<string, TreeNode>();
+  /** The first path of each object with several names that is still there, by its id in the upper. */
+  readonly #firstNames = new Map<string, string>();
   /** How many there were so far. */
   conflicts = 0;
 
@@ -145,6 +147,26 @@ export class PlanState {
     folder.beside.set(other, this.#copyOf(theirs));
     this.decisions.push({ ...decision, theirs: join(folder.place.path, other) });
     return 'ours';
+  }
+
+  /** Notes that a name gets an object of its own: where others have got one already, a hard link is parted. */
+  ownObject({ path, seen }: Place): void {
+    const first = this.#firstNames.get(seen.id);
+    if (first === undefined) {
+      this.#firstNames.set(seen.id, path);
+      return;
+    }
+    const clash: Clash = {
+      aspect: 'links',
+      ours: `one file with ${show(first)}`,
+      theirs: 'another file than that',
+    };
+    const said = this.decisions.findLastIndex((decision) => decision.path === path);
+    const before = this.decisions[said];
+    if (before?.outcome !== 'conflict') this.conflicts++;
+    const clashes = [...(before?.clashes ?? []), clash];
+    const decision: Decision = { ...before, path, outcome: 'conflict', clashes };
+    this.decisions.splice(said < 0 ? this.decisions.length : said, said < 0 ? 0 : 1, decision);
   }
 
   #besideName({ place, theirs, beside }: Folder, name: string): string {

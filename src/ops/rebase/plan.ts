@@ -8,6 +8,7 @@ import type { Change } from '../../union/change.js';
 import { hides, marksOf } from '../../union/marks.js';
 import { join, type Place } from '../../union/union.js';
 import { finish, type Work } from '../../union/work.js';
+import { copiedFrom, type Group } from './links.js';
 import type { Marker } from './marker.js';
 import { attributesOf, type Filled, planDirectory } from './plan-directory.js';
 import { planFile } from './plan-file.js';
@@ -180,12 +181,13 @@ class Planner {
     const expected = join(folder.source, name);
     const change = this.#state.changes.get(place.path);
     const group = this.#state.groups.get(place.path);
-    const source =
+    const own =
       change?.before !== undefined
         ? (change.from ?? change.path)
         : base === undefined
           ? (group?.source ?? expected)
           : expected;
+    const source = this.#sourceOfLinked(group, place, own) ?? own;
     const common = { folder, name, place, source };
     if (source === expected) return { ...common, base, theirs, moved: false };
     return {
@@ -194,6 +196,15 @@ class Planner {
       theirs: this.#state.versions.theirs.union.at(source),
       moved: true,
     };
+  }
+
+  /** Of a name that was linked over another file of the lowers: where the object is that it is a name of. */
+  #sourceOfLinked(group: Group | undefined, place: Place, own: string): string | undefined {
+    const { union } = this.#state.versions.base;
+    const source = group && copiedFrom(group, place, union);
+    const [from, covered] = [source === undefined ? undefined : union.at(source), union.at(own)];
+    if (from === undefined || covered === undefined) return undefined;
+    return union.identity(from) === union.identity(covered) ? undefined : source;
   }
 }
 

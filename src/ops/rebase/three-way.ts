@@ -7,7 +7,8 @@ import { hasSameContent, hasSameXattrs } from '../../union/compare.js';
 import { mergeText } from './merge-text.js';
 
 /** What two sides can disagree about. */
-export type Aspect = 'existence' | 'type' | 'content' | 'mode' | 'owner' | 'xattr';
+/** links: names of one file that are two from now on. */
+export type Aspect = 'existence' | 'type' | 'content' | 'mode' | 'owner' | 'xattr' | 'links';
 
 /** A disagreement, and what each side has, for people. */
 export interface Clash {
