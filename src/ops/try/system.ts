@@ -111,7 +111,7 @@ export function scopeOf(
   if (on.length > 0) writable = on.map((path) => askedDirectory(machine, user, path));
   else if (!user.root) writable = ownDirectories(machine, user, cwd, env, scratch, remarks);
   const wish = {
-    writable: writable === undefined ? undefined : outermost(writable).map(latin1),
+    writable: writable === undefined ? undefined : outermost(writable, user).map(latin1),
     scratch: scratch.map(latin1),
     locked: !user.full,
     ...(user.runtime === undefined || user.root ? {} : { runtime: latin1(user.runtime) }),
@@ -195,8 +195,22 @@ function ownTree(machine: Machine, user: User, cwd: string): string | undefined 
   return tree;
 }
 
-/** Those that lie in no other one, each once. */
-function outermost(paths: readonly string[]): string[] {
+/** Those that lie in no other one, each once; and those that could not be written to as a part of it. */
+function outermost(paths: readonly string[], user: User): string[] {
   const once = [...new Set(paths)];
-  return once.filter((path) => !once.some((other) => other !== path && isIn(path, other)));
+  return once.filter(
+    (path) =>
+      !once.some((other) => other !== path && isIn(path, other) && isPartOf(path, other, user)),
+  );
+}
+
+/** Without root a directory on the way that is another's cannot be copied up, and nothing below it then. */
+function isPartOf(path: string, outer: string, user: User): boolean {
+  if (user.root) return true;
+  const parent = (of: string): string => of.slice(0, of.lastIndexOf('/')) || '/';
+  for (let at = parent(path); at !== outer && at !== '/'; at = parent(at)) {
+    const stat = statSync(at, { throwIfNoEntry: false });
+    if (stat?.uid !== user.uid || stat.gid !== process.getegid?.()) return false;
+  }
+  return true;
 }
