@@ -9,9 +9,10 @@ import {
   type FileChoice,
   parseCompression,
 } from '../erofs/write-options.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import type { Arguments } from './args.js';
-import { counted, size } from './output.js';
+import { counted } from './output.js';
 import { StatusLine } from './status-line.js';
 
 /** @throws MountError of kind `option`. */
@@ -115,7 +116,7 @@ export class Meter {
     const left = rate > 0 ? (p.bytes - p.bytesIn) / rate : 0;
     const percent = p.bytes === 0 ? 100 : Math.floor((100 * p.bytesIn) / p.bytes);
     this.show(
-      `${percent} %  ${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesIn)} to ${size(p.bytesOut)}  ${size(rate)}/s  ${Math.ceil(left)} s left`,
+      `${percent} %  ${p.filesDone}/${counted(p.files, 'file')}  ${bytesText(p.bytesIn)} to ${bytesText(p.bytesOut)}  ${bytesText(rate)}/s  ${Math.ceil(left)} s left`,
     );
   }
 

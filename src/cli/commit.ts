@@ -6,12 +6,12 @@ import { resolveStack, stackMeant } from '../named/resolve.js';
 import { updateStack } from '../named/write.js';
 import { type CommitRequest, type Committed, commit } from '../ops/commit/commit.js';
 import { readable } from '../report/readable.js';
-import { plain } from '../report/words.js';
+import { bytesText, plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { escapeLayer } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, size } from './output.js';
+import { counted, print } from './output.js';
 import { StatusLine } from './status-line.js';
 import { failing } from './store.js';
 
@@ -102,7 +102,7 @@ function textOf(done: Committed, dryRun: boolean): string {
     const where = frozen === '' ? 'frozen beside it first' : 'by a rename';
     return `${upperdir}: would become ${layer}, ${where}`;
   }
-  const bytes = image === undefined || image.bytes === 0 ? '' : `, ${size(image.bytes)}`;
+  const bytes = image === undefined || image.bytes === 0 ? '' : `, ${bytesText(image.bytes)}`;
   lines.push(`${upperdir}: committed as ${layer}${bytes}`);
   if (live) {
     const stay = done.copied.length;

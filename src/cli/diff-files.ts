@@ -5,6 +5,7 @@
 import { documentOf } from '../report/document.js';
 import { pageOf } from '../report/html.js';
 import { textsOf } from '../report/page-texts.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import * as tar from '../tree/tar-write.js';
 import { show } from '../tree/tree.js';
@@ -12,7 +13,7 @@ import { deltaTree } from '../union/delta.js';
 import { removeSockets, toOciForm } from '../union/oci-form.js';
 import type { Arguments } from './args.js';
 import type { Compared } from './diff-compared.js';
-import { counted, remark, size } from './output.js';
+import { counted, remark } from './output.js';
 import { writeFile } from './output-file.js';
 
 /** `--tar`. @param target a path, or `-`. */
@@ -36,7 +37,7 @@ export async function writeTar(
     );
   }
   const bytes = await writeFile(target, (write) => tar.writeTar(root, write));
-  if (target !== '-') remark(given, `${target}: ${size(bytes)}`);
+  if (target !== '-') remark(given, `${target}: ${bytesText(bytes)}`);
 }
 
 /** `--html`. @param target a path, or `-`. */
@@ -50,7 +51,7 @@ export async function writePage(
   const bytes = await writeFile(target, (write) => {
     for (const piece of pageOf(document, texts)) write(Buffer.from(piece));
   });
-  if (target !== '-') remark(given, `${target}: ${size(bytes)}`);
+  if (target !== '-') remark(given, `${target}: ${bytesText(bytes)}`);
   if (texts.leftOut === 0) return;
   const files = counted(texts.leftOut, 'file');
   remark(given, `the page has no room for the lines of ${files}: --patch has them`);

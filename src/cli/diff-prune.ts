@@ -6,7 +6,7 @@ import { holdUpper } from '../ops/hold-upper.js';
 import { asStack, openLayers } from '../ops/open-stack.js';
 import { type Dropped, type Pruned, prune } from '../ops/prune.js';
 import { readable } from '../report/readable.js';
-import { plain } from '../report/words.js';
+import { bytesText, plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { readChanges } from '../union/changes.js';
 import type { Arguments } from './args.js';
@@ -14,7 +14,7 @@ import { isWithin } from './diff-compared.js';
 import { nameStack } from './diff-operands.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
-import { print, size } from './output.js';
+import { print } from './output.js';
 
 export async function pruneUpper(given: Arguments): Promise<number> {
   const other = ['stat', 'name-status', 'patch', 'html', 'tar', 'trees'].find((f) => given.has(f));
@@ -74,7 +74,7 @@ function textOf(upper: string, dryRun: boolean, done: Pruned, dropped: readonly 
   // What is in a directory was dropped before it.
   const lines = [...dropped].reverse().map(({ path, kind, bytes }) => {
     const mark = kind === 'directory' ? '/' : kind === 'whiteout' ? ' (whiteout of nothing)' : '';
-    return `${plain(readable(path).text)}${mark}${bytes > 0 ? `  ${size(bytes)}` : ''}`;
+    return `${plain(readable(path).text)}${mark}${bytes > 0 ? `  ${bytesText(bytes)}` : ''}`;
   });
   const parts = [
     counted(done.files, 'identical file', 'identical files'),
@@ -88,7 +88,7 @@ function textOf(upper: string, dryRun: boolean, done: Pruned, dropped: readonly 
     done.kept.time > 0 ? `${done.kept.time} with another time` : '',
   ].filter((part) => part !== '');
   const tail = kept.length > 0 ? `; identical too, and kept: ${kept.join(', ')}` : '';
-  lines.push(`${upper}: ${verb}: ${parts.join(', ')}: ${size(done.bytes)}${tail}`);
+  lines.push(`${upper}: ${verb}: ${parts.join(', ')}: ${bytesText(done.bytes)}${tail}`);
   return lines.join('\n');
 }
 

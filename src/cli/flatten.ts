@@ -11,6 +11,7 @@ import {
   writeTree,
 } from '../ops/layers/tree-output.js';
 import { findStack, type NamedStack, openLayers } from '../ops/open-stack.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
 import { count } from '../tree/tree.js';
@@ -18,7 +19,7 @@ import type { Arguments } from './args.js';
 import { buildOptions } from './build-options.js';
 import { EXIT } from './exit-codes.js';
 import { buildError } from './image-build.js';
-import { counted, print, remark, size } from './output.js';
+import { counted, print, remark } from './output.js';
 import { StatusLine } from './status-line.js';
 import { withUserXattr } from './user-xattr.js';
 
@@ -62,10 +63,10 @@ export async function run(given: Arguments): Promise<number> {
   const result = { ...written, seconds, directories, files, symlinks, others, fileBytes: bytes };
   if (given.has('json')) print(given, result, () => '');
   else {
-    const part = written.bytes === undefined ? '' : ` in ${size(written.bytes)}`;
+    const part = written.bytes === undefined ? '' : ` in ${bytesText(written.bytes)}`;
     remark(
       given,
-      `${into}: ${counted(counts.nodes, 'object')}, ${size(bytes)}${part}, ${seconds.toFixed(1)} s`,
+      `${into}: ${counted(counts.nodes, 'object')}, ${bytesText(bytes)}${part}, ${seconds.toFixed(1)} s`,
     );
     if (written.digest !== undefined) print(given, undefined, () => written.digest as string);
   }

@@ -5,6 +5,7 @@
 import { writeSync } from 'node:fs';
 import { writeComposefs } from '../erofs/composefs.js';
 import { ImageFile } from '../erofs/write-sink.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { makeFolder } from '../store/folder.js';
 import { type IngestStats, ingestTree } from '../store/ingest.js';
@@ -12,7 +13,7 @@ import { VerityHasher } from '../store/verity.js';
 import type { SourceTree } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, remark, size } from './output.js';
+import { counted, print, remark } from './output.js';
 import { failing, formatVersionOf, threadsOf } from './store.js';
 
 /** Flags that mean something for these images only. */
@@ -73,10 +74,10 @@ export async function buildComposefs(
     const objects =
       store === undefined
         ? ''
-        : `, ${counted(files.newObjects, 'new object')} of ${size(files.newBytes)} in ${store}`;
+        : `, ${counted(files.newObjects, 'new object')} of ${bytesText(files.newBytes)} in ${store}`;
     remark(
       given,
-      `${out}: ${counted(report.inodes, 'object')} in ${size(report.bytes)}, format ${report.version}, ${digest}${objects}, ${seconds.toFixed(1)} s`,
+      `${out}: ${counted(report.inodes, 'object')} in ${bytesText(report.bytes)}, format ${report.version}, ${digest}${objects}, ${seconds.toFixed(1)} s`,
     );
   }
   return EXIT.ok;
@@ -95,7 +96,8 @@ async function ingest(
   if (store !== undefined) makeFolder(store);
   return ingestTree(tree.root, store, {
     threads: threadsOf(given),
-    onProgress: (p) => show(`${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesDone)}`),
+    onProgress: (p) =>
+      show(`${p.filesDone}/${counted(p.files, 'file')}  ${bytesText(p.bytesDone)}`),
   });
 }
 

@@ -5,6 +5,7 @@
 import { type BuildReport, buildImage } from '../erofs/write.js';
 import { BuildOptionError, type BuildOptions } from '../erofs/write-options.js';
 import { SysError } from '../linux/errno.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { compileExcludes } from '../tree/exclude.js';
 import { openTreeSource } from '../tree/source.js';
@@ -14,7 +15,7 @@ import { buildOptions, Meter } from './build-options.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
 import { buildComposefs, COMPOSEFS_FLAGS, checkComposefsFlags } from './image-build-composefs.js';
-import { counted, print, remark, size } from './output.js';
+import { counted, print, remark } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
   const source = sourceOf(given);
@@ -48,10 +49,10 @@ export async function run(given: Arguments): Promise<number> {
   else {
     const all = report.bytes + report.blobBytes;
     const part = report.fileBytes === 0 ? 100 : (100 * all) / report.fileBytes;
-    const apart = report.blobBytes > 0 ? ` (${size(report.blobBytes)} of it in the blob)` : '';
+    const apart = report.blobBytes > 0 ? ` (${bytesText(report.blobBytes)} of it in the blob)` : '';
     remark(
       given,
-      `${out}: ${counted(report.inodes, 'object')}, ${size(report.fileBytes)} in ${size(all)}${apart}, ${part.toFixed(0)} %, ${seconds.toFixed(1)} s`,
+      `${out}: ${counted(report.inodes, 'object')}, ${bytesText(report.fileBytes)} in ${bytesText(all)}${apart}, ${part.toFixed(0)} %, ${seconds.toFixed(1)} s`,
     );
   }
   return EXIT.ok;

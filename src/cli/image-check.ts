@@ -3,10 +3,11 @@
 // Manual: image-commands.ts.
 
 import { type CheckResult, checkImage, type Problem } from '../erofs/check.js';
+import { bytesText } from '../report/words.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { shown, withImage } from './image.js';
-import { counted, print, size } from './output.js';
+import { counted, print } from './output.js';
 
 /** Faults printed in full; an image of random bytes has more than anybody reads. */
 const MOST = 1000;
@@ -39,7 +40,7 @@ export function run(given: Arguments): Promise<number> {
       print(given, { image: path, ok: found === 0, found, ...result, problems: all }, () => '');
     } else if (text) {
       if (unseen > 0) process.stdout.write(`and ${counted(unseen, 'more fault')}\n`);
-      const looked = `${counted(result.inodes, 'inode')}, ${size(result.bytes)} of data`;
+      const looked = `${counted(result.inodes, 'inode')}, ${bytesText(result.bytes)} of data`;
       process.stdout.write(
         found === 0
           ? `${path}: whole: ${looked}\n`

@@ -4,11 +4,12 @@
 
 import { closeSync, openSync } from 'node:fs';
 import { type ImageReport, reportImage, type Share } from '../erofs/report.js';
+import { bytesText } from '../report/words.js';
 import { verityDigestOfFd } from '../store/verity.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { shown, withImage } from './image.js';
-import { counted, print, size, table } from './output.js';
+import { counted, print, table } from './output.js';
 
 /** Columns of the bars. */
 const BAR = 40;
@@ -46,7 +47,7 @@ function reportText(path: string, report: ImageReport, digest: string | undefine
     [objects.fifos, 'fifo', 'fifos'],
     [objects.sockets, 'socket', 'sockets'],
   ] as const;
-  const holes = report.holeBytes > 0 ? `, ${size(report.holeBytes)} of it holes` : '';
+  const holes = report.holeBytes > 0 ? `, ${bytesText(report.holeBytes)} of it holes` : '';
   return [
     table([
       ['image', path],
@@ -56,7 +57,7 @@ function reportText(path: string, report: ImageReport, digest: string | undefine
             ['fs-verity', digest ?? ''],
             [
               'composefs',
-              `format ${composefs.version}; ${counted(composefs.files, 'file')}, ${size(composefs.bytes)}, in a store`,
+              `format ${composefs.version}; ${counted(composefs.files, 'file')}, ${bytesText(composefs.bytes)}, in a store`,
             ],
           ]),
       ...(report.volumeName === '' ? [] : [['label', shown(report.volumeName)]]),
@@ -67,7 +68,7 @@ function reportText(path: string, report: ImageReport, digest: string | undefine
       ['features', report.features.join(', ') || 'none'],
       ...report.devices.map((device, i) => [
         `device ${i + 1}`,
-        `${size(device.bytes)}${device.tag === '' ? '' : `, ${device.tag}`}`,
+        `${bytesText(device.bytes)}${device.tag === '' ? '' : `, ${device.tag}`}`,
       ]),
       [
         'objects',
@@ -77,18 +78,23 @@ function reportText(path: string, report: ImageReport, digest: string | undefine
           ...(objects.withXattrs > 0 ? [`${objects.withXattrs} with xattrs`] : []),
         ].join(', '),
       ],
-      ['content', `${size(report.fileBytes)}${holes}`],
+      ['content', `${bytesText(report.fileBytes)}${holes}`],
     ]),
     '',
-    `${size(report.imageBytes)} in the image:`,
+    `${bytesText(report.imageBytes)} in the image:`,
     table(
       [
-        ['metadata', size(report.metadataBytes), bar(report.metadataBytes, report.imageBytes), ''],
+        [
+          'metadata',
+          bytesText(report.metadataBytes),
+          bar(report.metadataBytes, report.imageBytes),
+          '',
+        ],
         ...Object.entries(report.algorithms).map(([name, share]) => [
           name,
-          size(share.stored),
+          bytesText(share.stored),
           bar(share.stored, report.imageBytes),
-          `${ratio(share)} of ${size(share.bytes)} in ${counted(share.files, 'file')}`,
+          `${ratio(share)} of ${bytesText(share.bytes)} in ${counted(share.files, 'file')}`,
         ]),
       ],
       '  ',
@@ -103,9 +109,9 @@ function folderRows(report: ImageReport): string[][] {
   const most = report.folders[0]?.stored ?? 0;
   const row = (name: string, share: Share): string[] => [
     name,
-    size(share.stored),
+    bytesText(share.stored),
     bar(share.stored, most),
-    `${ratio(share)} of ${size(share.bytes)} in ${counted(share.files, 'file')}`,
+    `${ratio(share)} of ${bytesText(share.bytes)} in ${counted(share.files, 'file')}`,
   ];
   const rows = report.folders.slice(0, FOLDERS).map((share) => row(shown(share.name), share));
   const rest = report.folders.slice(FOLDERS);

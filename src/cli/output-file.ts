@@ -3,12 +3,10 @@
 // A device or a pipe is written into, never replaced; a symlink stays, and what it leads to is replaced.
 
 import { closeSync, openSync, realpathSync, statSync, writeSync } from 'node:fs';
+import { inPieces } from '../bytes/pieces.js';
 import { ImageFile } from '../erofs/write-sink.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { asMountError } from './image.js';
-
-/** Bytes that are collected before they are written: an archive is made of many small blocks. */
-const PIECE = 1024 * 1024;
 
 type Write = (bytes: Uint8Array) => void;
 
@@ -91,30 +89,4 @@ function writeAll(fd: number, bytes: Uint8Array): void {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }
-}
-
-function inPieces(
-  make: (write: Write) => void,
-  put: (bytes: Uint8Array, at: number) => void,
-): number {
-  const piece = Buffer.allocUnsafe(PIECE);
-  let held = 0;
-  let at = 0;
-  const flush = (): void => {
-    if (held > 0) put(piece.subarray(0, held), at);
-    at += held;
-    held = 0;
-  };
-  make((bytes) => {
-    if (bytes.length > PIECE - held) flush();
-    if (bytes.length > PIECE) {
-      put(bytes, at);
-      at += bytes.length;
-    } else {
-      piece.set(bytes, held);
-      held += bytes.length;
-    }
-  });
-  flush();
-  return at;
 }

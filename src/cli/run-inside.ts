@@ -31,6 +31,7 @@ import { commandNamed } from './commands.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { announce, askedImage } from './mount-composefs.js';
 import { askedCommand, OUTSIDE } from './run.js';
+import { FORWARDED } from './signals.js';
 
 /** What env(1) answers. */
 const NOT_FOUND = 127;
@@ -147,15 +148,7 @@ interface Ended {
   readonly signal?: NodeJS.Signals;
 }
 
-/** Signals that reach only this process when somebody sends them; those of a terminal reach the command as well. */
-const FORWARDED: readonly NodeJS.Signals[] = [
-  'SIGTERM',
-  'SIGHUP',
-  'SIGINT',
-  'SIGQUIT',
-  'SIGUSR1',
-  'SIGUSR2',
-];
+/** Signals of a terminal reach the command as well. */
 const OF_TERMINAL: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
 
 function runCommand(

@@ -7,6 +7,7 @@ import { imageTree } from '../erofs/to-tree.js';
 import { type Cut, split } from '../ops/layers/split.js';
 import { type Rules, readRules } from '../ops/layers/split-rules.js';
 import { type CutFormat, placeForCuts, writeCuts } from '../ops/layers/write-cuts.js';
+import { bytesText } from '../report/words.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
 import { isErofs } from '../stack/images.js';
@@ -16,7 +17,7 @@ import type { Arguments } from './args.js';
 import { buildOptions } from './build-options.js';
 import { EXIT } from './exit-codes.js';
 import { buildError } from './image-build.js';
-import { counted, print, remark, size, table } from './output.js';
+import { counted, print, remark, table } from './output.js';
 import { StatusLine } from './status-line.js';
 
 export async function run(given: Arguments): Promise<number> {
@@ -136,7 +137,7 @@ function tell(
       counted(files, 'file'),
       counted(symlinks + others, 'other'),
       `${directories} ${directories === 1 ? 'directory' : 'directories'}`,
-      size(bytes),
+      bytesText(bytes),
     ]);
     print(given, undefined, () => table(rows));
   }

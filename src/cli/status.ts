@@ -3,13 +3,14 @@
 // Manual: commands.ts.
 
 import { mountpointNamed } from '../named/resolve.js';
+import { bytesText } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { knownMounts } from '../stack/mounts-known.js';
 import { type MountReport, reportOf } from '../stack/status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { age, counted, print, size, table } from './output.js';
+import { age, counted, print, table } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
   const mounts = await knownMounts();
@@ -37,7 +38,7 @@ function listText(reports: readonly MountReport[]): string {
     r.state,
     layerCount(r),
     r.pid === undefined ? '-' : String(r.pid),
-    r.memory === undefined ? '-' : size(r.memory.pss),
+    r.memory === undefined ? '-' : bytesText(r.memory.pss),
     r.counters === undefined ? '-' : String(r.counters.requests),
   ]);
   const head = ['MOUNTPOINT', 'BACKEND', 'STATE', 'LAYERS', 'PID', 'MEMORY', 'REQUESTS'];
@@ -92,12 +93,12 @@ export function statusText(r: MountReport): string {
   if (r.supervisorPid !== undefined)
     lines.push(`  supervisor ${r.supervisorPid}${restartsText(r)}`);
   if (r.memory !== undefined)
-    lines.push(`  memory ${size(r.memory.pss)} (PSS), ${size(r.memory.rss)} (RSS)`);
+    lines.push(`  memory ${bytesText(r.memory.pss)} (PSS), ${bytesText(r.memory.rss)} (RSS)`);
   const c = r.counters;
   if (c !== undefined) {
     lines.push(
       `  ${counted(c.requests, 'request')}, ${c.lookupsCached} lookups answered from memory, ${counted(c.errors, 'error')}`,
-      `  ${counted(c.copyUps, 'copy-up')} (${size(c.copyUpBytes)}), ${counted(c.nodes, 'node')}, ${counted(c.handles, 'open file')}, ${c.parked} handed to other threads`,
+      `  ${counted(c.copyUps, 'copy-up')} (${bytesText(c.copyUpBytes)}), ${counted(c.nodes, 'node')}, ${counted(c.handles, 'open file')}, ${c.parked} handed to other threads`,
     );
     if (c.misfits > 0) {
       const times = counted(c.misfits, 'lookup');

@@ -3,6 +3,7 @@
 // Manual: store-commands.ts.
 
 import { writeComposefs } from '../erofs/composefs.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { type AddReport, addImage } from '../store/add.js';
 import { requireName, requirePlace } from '../store/images.js';
@@ -10,7 +11,7 @@ import { compileExcludes } from '../tree/exclude.js';
 import { openTreeSource } from '../tree/source.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, remark, size } from './output.js';
+import { counted, print, remark } from './output.js';
 import { StatusLine } from './status-line.js';
 import { failing, formatVersionOf, storePath, threadsOf, withStore } from './store.js';
 
@@ -48,7 +49,7 @@ export function run(given: Arguments): Promise<number> {
             threads: threadsOf(given),
             keepContent: tree.kind === 'dump',
             onProgress: (p) =>
-              line.show(`${p.filesDone}/${counted(p.files, 'file')}  ${size(p.bytesDone)}`),
+              line.show(`${p.filesDone}/${counted(p.files, 'file')}  ${bytesText(p.bytesDone)}`),
           },
         ),
       );
@@ -75,8 +76,8 @@ function tell(
     return;
   }
   print(given, undefined, () => digest);
-  const what = `${counted(files.files, 'file')}, ${size(files.bytes)}`;
-  const news = `${counted(files.newObjects, 'new object')}, ${size(files.newBytes)}`;
+  const what = `${counted(files.files, 'file')}, ${bytesText(files.bytes)}`;
+  const news = `${counted(files.newObjects, 'new object')}, ${bytesText(files.newBytes)}`;
   const called = name === undefined ? 'no name: the next gc takes it away' : `called ${name}`;
   remark(given, `${what}; ${news}; ${called}; ${seconds.toFixed(1)} s`);
 }

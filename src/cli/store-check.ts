@@ -2,10 +2,11 @@
 // Run by main.ts; store/check.ts looks.
 // Manual: store-commands.ts.
 
+import { bytesText } from '../report/words.js';
 import { checkStore } from '../store/check.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, size } from './output.js';
+import { counted, print } from './output.js';
 import { StatusLine } from './status-line.js';
 import { threadsOf, withStore } from './store.js';
 
@@ -31,7 +32,7 @@ export function run(given: Arguments): Promise<number> {
       .slice(0, MOST)
       .map(({ kind, where, what }) => `${kind}: ${where}: ${what}`);
     if (faults.length > MOST) lines.push(`and ${counted(faults.length - MOST, 'more fault')}`);
-    const looked = `${counted(figures.objects, 'object')}, ${size(figures.bytes)}, ${counted(figures.images, 'image')}, ${counted(figures.names, 'name')}`;
+    const looked = `${counted(figures.objects, 'object')}, ${bytesText(figures.bytes)}, ${counted(figures.images, 'image')}, ${counted(figures.names, 'name')}`;
     lines.push(`${store.path}: ${ok ? 'whole' : counted(faults.length, 'fault')}: ${looked}`);
     print(given, undefined, () => lines.join('\n'));
     return code;

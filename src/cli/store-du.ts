@@ -2,16 +2,17 @@
 // Run by main.ts; store/usage.ts counts.
 // Manual: store-commands.ts.
 
+import { bytesText } from '../report/words.js';
 import { storeUsage } from '../store/usage.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, size, table } from './output.js';
+import { counted, print, table } from './output.js';
 import { short, withStore } from './store.js';
 
 export function run(given: Arguments): Promise<number> {
   return withStore(given, given.operands[0], (store) => {
     const usage = storeUsage(store);
-    const show = (bytes: number): string => (given.has('bytes') ? String(bytes) : size(bytes));
+    const show = (bytes: number): string => (given.has('bytes') ? String(bytes) : bytesText(bytes));
     print(given, { store: store.path, ...usage }, () => {
       const rows = usage.images.map((image) => [
         show(image.ownBytes),

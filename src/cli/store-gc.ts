@@ -2,10 +2,11 @@
 // Run by main.ts; store/gc.ts decides.
 // Manual: store-commands.ts.
 
+import { bytesText } from '../report/words.js';
 import { collectGarbage } from '../store/gc.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, size } from './output.js';
+import { counted, print } from './output.js';
 import { short, withStore } from './store.js';
 
 export function run(given: Arguments): Promise<number> {
@@ -21,7 +22,7 @@ export function run(given: Arguments): Promise<number> {
       }
       const left = report.temporaries === 0 ? '' : `, ${counted(report.temporaries, 'left-over')}`;
       lines.push(
-        `${counted(report.objects, 'object')}${left} ${would}removed, ${size(report.bytes)}; ${counted(report.kept, 'object')} kept`,
+        `${counted(report.objects, 'object')}${left} ${would}removed, ${bytesText(report.bytes)}; ${counted(report.kept, 'object')} kept`,
       );
       return lines.join('\n');
     });

@@ -4,11 +4,12 @@
 
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { bytesText } from '../report/words.js';
 import { listImages, listRefs } from '../store/images.js';
 import { objectPath } from '../store/objects.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { print, size, table } from './output.js';
+import { print, table } from './output.js';
 import { short, withStore } from './store.js';
 
 export function run(given: Arguments): Promise<number> {
@@ -30,7 +31,7 @@ export function run(given: Arguments): Promise<number> {
         const rest =
           imageBytes === undefined || added === undefined
             ? ['missing', '']
-            : [size(imageBytes), added.toISOString().slice(0, 16).replace('T', ' ')];
+            : [bytesText(imageBytes), added.toISOString().slice(0, 16).replace('T', ' ')];
         return (names.length === 0 ? ['-'] : names).map((name) => [name, shown, ...rest]);
       });
       rows.push(...broken.map((name) => [name, 'leads nowhere', '', '']));

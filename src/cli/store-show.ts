@@ -3,6 +3,7 @@
 // Manual: store-commands.ts.
 
 import { join } from 'node:path';
+import { bytesText } from '../report/words.js';
 import { withObject } from '../store/contents.js';
 import { imageUses } from '../store/image-objects.js';
 import { resolveImage } from '../store/images.js';
@@ -11,7 +12,7 @@ import { imageUsage } from '../store/usage.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { shown } from './image.js';
-import { counted, print, size, table } from './output.js';
+import { counted, print, table } from './output.js';
 import { withStore } from './store.js';
 
 export function run(given: Arguments): Promise<number> {
@@ -46,12 +47,12 @@ export function run(given: Arguments): Promise<number> {
         ['file', path],
         ...(problem === undefined
           ? [
-              ['metadata', `${size(usage.imageBytes)}, ${counted(usage.inodes, 'object')}`],
+              ['metadata', `${bytesText(usage.imageBytes)}, ${counted(usage.inodes, 'object')}`],
               [
                 'files',
-                `${counted(usage.files, 'file')}, ${size(usage.fileBytes)} not in the image`,
+                `${counted(usage.files, 'file')}, ${bytesText(usage.fileBytes)} not in the image`,
               ],
-              ['content', `${counted(usage.objects, 'object')}, ${size(usage.bytes)}`],
+              ['content', `${counted(usage.objects, 'object')}, ${bytesText(usage.bytes)}`],
             ]
           : [['problem', problem]]),
       ]),

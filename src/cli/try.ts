@@ -15,6 +15,7 @@ import { MountError } from '../stack/errors.js';
 import type { Arguments } from './args.js';
 import { lineOf } from './exit-codes.js';
 import { counted, remark } from './output.js';
+import { FORWARDED } from './signals.js';
 import { askOutcome } from './try-ask.js';
 import { type Choice, choiceOf, type Form, formOf, wishOf } from './try-flags.js';
 import { listTries } from './try-list.js';
@@ -64,22 +65,13 @@ export async function run(given: Arguments): Promise<number> {
   return end.code;
 }
 
-/** Signals that reach only this process: the session of the command has no terminal of its own. */
-const PASSED: readonly NodeJS.Signals[] = [
-  'SIGTERM',
-  'SIGHUP',
-  'SIGINT',
-  'SIGQUIT',
-  'SIGUSR1',
-  'SIGUSR2',
-];
-
 /** Whoever says one of these again means it. */
 const FATAL: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGQUIT'];
 
 async function passSignals(sandbox: Sandbox): Promise<SandboxEnd> {
   const seen = new Set<NodeJS.Signals>();
-  const handlers = PASSED.map((signal) => {
+  // The session of the command has no terminal of its own.
+  const handlers = FORWARDED.map((signal) => {
     const handler = (): void => {
       if (FATAL.includes(signal) && seen.has(signal)) sandbox.kill();
       else sandbox.signal(signal);

@@ -5,12 +5,13 @@
 import { mountpointNamed } from '../named/resolve.js';
 import { findStack } from '../ops/open-stack.js';
 import { explain, type LayerAnswer, type WhyAnswer } from '../ops/why.js';
+import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { locate } from '../stack/mounts-known.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { asMountError } from './image.js';
-import { print, size, table } from './output.js';
+import { print, table } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
   let code: number = EXIT.ok;
@@ -88,7 +89,7 @@ function lifeLines({ life }: WhyAnswer): string[] {
       ...event.what,
       ...(event.metadataOnly === true ? ['metadata only'] : []),
       ...(event.status === 'A' ? [event.type] : []),
-      ...(event.size === undefined || event.status === 'D' ? [] : [size(event.size)]),
+      ...(event.size === undefined || event.status === 'D' ? [] : [bytesText(event.size)]),
       ...(event.sha256 === undefined ? [] : [`sha256:${event.sha256}`]),
     ].join(', '),
   ]);
@@ -106,7 +107,9 @@ const HAPPENED = {
 
 function effectText(layer: LayerAnswer): string {
   const what =
-    layer.found === 'file' && layer.size !== undefined ? `file, ${size(layer.size)}` : layer.found;
+    layer.found === 'file' && layer.size !== undefined
+      ? `file, ${bytesText(layer.size)}`
+      : layer.found;
   const marks = layer.marks.length > 0 ? ` [${layer.marks.join(', ')}]` : '';
   switch (layer.effect) {
     case 'owner':

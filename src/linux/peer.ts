@@ -2,6 +2,7 @@
 // Called by supervisor/: only its own user may talk to it, and there is one of it; stack/claim.ts locks work directories, store/ stores and images.
 // Follows: unix(7) SO_PEERCRED (struct ucred), flock(2).
 
+import { E } from './errno.js';
 import { func, ret } from './libc.js';
 import { base, scratch, u32 } from './memory.js';
 
@@ -36,4 +37,19 @@ export function peerUid(socket: number): number {
  */
 export function lockFile(fd: number, shared = false): number {
   return ret(c.flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB));
+}
+
+/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
+const TRIES = 30;
+const PAUSE = 50;
+
+/** As lockFile(), but waits for whoever is about to give the lock up: 1.5 s at most, during which this thread does nothing. */
+export function lockFileSoon(fd: number): number {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  let r = lockFile(fd);
+  for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
+    Atomics.wait(sleeper, 0, 0, PAUSE);
+    r = lockFile(fd);
+  }
+  return r;
 }

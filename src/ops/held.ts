@@ -7,6 +7,7 @@ import { E, SysError } from '../linux/errno.js';
 import * as files from '../linux/files.js';
 import { getU64, mapMemory, putBytes, scratch, u32 } from '../linux/memory.js';
 import { openBelow } from '../tree/below.js';
+import { nameOf, parentOf } from '../tree/path.js';
 import { show } from '../tree/tree.js';
 
 const { Statx } = files;
@@ -25,14 +26,6 @@ export interface Met {
   readonly links: number;
   /** Bytes. */
   readonly size: number;
-}
-
-export function parentOf(path: string): string {
-  return path.slice(0, Math.max(0, path.lastIndexOf('/')));
-}
-
-export function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1);
 }
 
 /** Whether `path` is `directory` or lies in it. */

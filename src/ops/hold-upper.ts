@@ -7,7 +7,7 @@ import { O } from '../linux/constants.js';
 import { E, errnoName } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
 import { mountTable } from '../linux/mountinfo.js';
-import { lockFile } from '../linux/peer.js';
+import { lockFileSoon } from '../linux/peer.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { layersOf } from '../stack/mounts-known.js';
 
@@ -44,11 +44,6 @@ export function holdUpper(upper: string, workdir: string | undefined, doing: str
   }
 }
 
-/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
-const TRIES = 30;
-const PAUSE = 50;
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
 function lock(path: string, doing: string): number {
   let fd: number;
   try {
@@ -56,11 +51,7 @@ function lock(path: string, doing: string): number {
   } catch (error) {
     throw new MountError('layer', `${path}: ${reasonOf(error)}: check the path`);
   }
-  let r = lockFile(fd);
-  for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
-    Atomics.wait(sleeper, 0, 0, PAUSE);
-    r = lockFile(fd);
-  }
+  const r = lockFileSoon(fd);
   if (r >= 0) return fd;
   closeSync(fd);
   if (r === -E.AGAIN) throw inUse(path, 'by a mount or by another command', doing);

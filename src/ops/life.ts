@@ -7,10 +7,11 @@ import { S } from '../linux/constants.js';
 import { type ChangeEntry, entryOf } from '../report/document.js';
 import { readable } from '../report/readable.js';
 import { changeWords } from '../report/words.js';
+import { join } from '../tree/path.js';
 import { isDirectory, type TreeNode } from '../tree/tree.js';
 import type { Change, Status } from '../union/change.js';
 import { compareNodes, SAME } from '../union/compare.js';
-import { join, type Place, Union } from '../union/union.js';
+import { type Place, Union } from '../union/union.js';
 import type { OpenLayers } from './open-stack.js';
 
 export interface LifeEvent {

@@ -7,11 +7,11 @@ import { E, SysError } from '../linux/errno.js';
 import * as files from '../linux/files.js';
 import { i32, mapMemory, putBytes, scratch, u32 } from '../linux/memory.js';
 import { openBelow } from '../tree/below.js';
+import { join, nameOf, parentOf } from '../tree/path.js';
 import { isDirectory, isWhiteout, show } from '../tree/tree.js';
 import type { Change } from '../union/change.js';
 import type { Stack } from '../union/changes.js';
 import { marksOf } from '../union/marks.js';
-import { join } from '../union/union.js';
 import type { Seen } from '../union/view.js';
 
 /** This thread's scratch: a name. Paths are put at 0x1000 by tree/below.ts. */
@@ -151,15 +151,13 @@ function whiteoutAt({ upper, aufs }: Stack, path: string): string | undefined {
   const seen = upper.look(path);
   if (seen !== undefined) return isHiding(seen, upper.marks) ? path : undefined;
   if (!aufs) return undefined;
-  const at = join(parentOf(path), `.wh.${path.slice(path.lastIndexOf('/') + 1)}`);
+  const at = join(parentOf(path), `.wh.${nameOf(path)}`);
   return upper.look(at) === undefined ? undefined : at;
 }
 
 function isHiding({ node }: Seen, prefix: Parameters<typeof marksOf>[1]): boolean {
   return isWhiteout(node) || marksOf(node, prefix).whiteout;
 }
-
-const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
 
 /** Removes names below a directory; the mtimes of the directories that had them stay as they were. */
 class Names {

@@ -3,6 +3,7 @@
 // Follows: git-diff(1) --name-status and -z, and core.quotePath of git-config(1).
 
 import type { Change } from '../union/change.js';
+import { escapeName } from './quote.js';
 import { similarity } from './similarity.js';
 
 export interface NameStatusOptions {
@@ -27,24 +28,8 @@ export function nameStatus(changes: readonly Change[], options: NameStatusOption
   return lines.join('');
 }
 
-const ESCAPES: Readonly<Record<string, string>> = {
-  '\x07': '\\a',
-  '\b': '\\b',
-  '\t': '\\t',
-  '\n': '\\n',
-  '\v': '\\v',
-  '\f': '\\f',
-  '\r': '\\r',
-  '"': '\\"',
-  '\\': '\\\\',
-};
-
 /** A path as git writes it: in quotes, with escapes, when it has bytes that are not printable ASCII. */
 export function quotePath(path: string): string {
-  if (/^[ !#-[\]-~]*$/.test(path)) return path;
-  const escaped = path.replace(
-    /[^ !#-[\]-~]/g,
-    (byte) => ESCAPES[byte] ?? `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`,
-  );
-  return `"${escaped}"`;
+  const escaped = escapeName(path);
+  return escaped === path ? path : `"${escaped}"`;
 }

@@ -9,6 +9,7 @@ import { show, type TreeNode } from '../tree/tree.js';
 import type { Change } from '../union/change.js';
 import { ReportError } from './errors.js';
 import { binaryPatch } from './patch-binary.js';
+import { escapeName } from './quote.js';
 import { bytesOf, diffTexts, type Hunk } from './text-diff.js';
 
 /** Bytes of a file beyond which it counts as no text. */
@@ -173,24 +174,9 @@ function hunkText(hunk: Hunk): string {
   return `@@ -${old} +${now} @@\n${hunk.lines.join('\n')}\n`;
 }
 
-const ESCAPES: Readonly<Record<string, string>> = {
-  '\x07': '\\a',
-  '\b': '\\b',
-  '\t': '\\t',
-  '\n': '\\n',
-  '\v': '\\v',
-  '\f': '\\f',
-  '\r': '\\r',
-  '"': '\\"',
-  '\\': '\\\\',
-};
-
 /** As git shows a name: in quotes where it holds what is no printable ASCII, or a quote. */
 function quoted(name: string): string {
-  const escaped = name.replace(
-    /[\x00-\x1f\x7f-\xff"\\]/g,
-    (char) => ESCAPES[char] ?? `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`,
-  );
+  const escaped = escapeName(name);
   // patch(1) would cut spaces off the end.
   return escaped === name && !name.endsWith(' ') ? name : `"${escaped}"`;
 }

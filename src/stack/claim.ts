@@ -6,7 +6,7 @@ import { O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import { emptyPath, reopenFd } from '../linux/files.js';
 import { putBytes, scratch } from '../linux/memory.js';
-import { lockFile } from '../linux/peer.js';
+import { lockFileSoon } from '../linux/peer.js';
 import { removexattrAt, setxattrAt } from '../linux/xattr.js';
 import { keep } from '../supervisor/orders.js';
 import { MountError } from './errors.js';
@@ -27,21 +27,12 @@ export function claimUpper(spec: MountSpec, upperFd: number, workdirFd: number):
   tryAttributes(spec, work);
 }
 
-/** How long the server of a mount that has just been unmounted may take to end: tries, and milliseconds between them. */
-const TRIES = 30;
-const PAUSE = 50;
-
 /** The descriptor is never closed: it is the claim, and the supervisor's duplicate is while one server succeeds another. */
 function claim(role: string, path: string, opened: number): number {
   const fd = keep(`claim of ${role}`, () =>
     check(reopenFd(opened, O.RDONLY | O.DIRECTORY), `opening ${role}`, path),
   );
-  let r = lockFile(fd);
-  const sleeper = new Int32Array(new SharedArrayBuffer(4));
-  for (let i = 0; r === -E.AGAIN && i < TRIES; i++) {
-    Atomics.wait(sleeper, 0, 0, PAUSE);
-    r = lockFile(fd);
-  }
+  const r = lockFileSoon(fd);
   if (r === -E.AGAIN) {
     throw new MountError(
       'busy',

@@ -18,6 +18,7 @@ import {
 import { abandonNodes } from '../overlay/abandon.js';
 import { knownUpperDirectories } from '../overlay/open-files.js';
 import { STALE, type StaleNames } from '../overlay/stale.js';
+import { nameOf, parentOf } from '../tree/path.js';
 import type { FreezePlace } from './freeze.js';
 import { namesOfIndexed } from './freeze-plan.js';
 
@@ -52,14 +53,11 @@ function staleNames(
   for (const { nodeid, path } of knownUpperDirectories()) {
     const names = isGone(path)
       ? namesIn(root, path)
-      : gone.filter((one) => parentOf(one) === path).map(lastOf);
+      : gone.filter((one) => parentOf(one) === path).map(nameOf);
     if (names.length > 0) found.push({ dir: nodeid, names });
   }
   return found;
 }
-
-const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
-const lastOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
 function namesIn(root: number, path: string): string[] {
   const dir = openPath(root, path, O.PATH | O.DIRECTORY);
@@ -106,7 +104,7 @@ export function takeAway(place: FreezePlace, plan: DiscardPlan, trash: number): 
     if (dir === undefined) return;
     try {
       const facts = look(dir, '');
-      const r = renameName(dir, lastOf(path), trash, String(i));
+      const r = renameName(dir, nameOf(path), trash, String(i));
       if (r === -E.NOENT) return;
       check(r, 'rename', path);
       if (facts !== undefined) setTimes(dir, facts);

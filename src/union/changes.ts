@@ -3,6 +3,7 @@
 // Follows Documentation/filesystems/overlayfs.rst: whiteouts, opaque directories, redirect_dir, metadata only copy up, origin.
 
 import { S } from '../linux/constants.js';
+import { join, nameOf } from '../tree/path.js';
 import { isDirectory, type TreeNode } from '../tree/tree.js';
 import type { Change, Status } from './change.js';
 import { compareNodes, SAME, storedBytes } from './compare.js';
@@ -10,7 +11,7 @@ import { findNames, type Wanted } from './further-names.js';
 import { HandleMap } from './handle-map.js';
 import { type Indexed, unionLinks } from './index-names.js';
 import { hides, marksOf } from './marks.js';
-import { INDEX, join, type Place, Union, type UnionOptions } from './union.js';
+import { INDEX, type Place, Union, type UnionOptions } from './union.js';
 import type { Handle, LayerView, Seen } from './view.js';
 import { finish, type Work } from './work.js';
 
@@ -103,7 +104,8 @@ class Reading {
       else if (name !== AUFS_OPAQUE) hidden.add(name.slice(AUFS.length));
     }
     const names = new Set([...own, ...hidden]);
-    if (alone && base !== undefined) for (const b of before.children(base)) names.add(nameOf(b));
+    if (alone && base !== undefined)
+      for (const b of before.children(base)) names.add(nameOf(b.path));
     for (const name of [...names].sort()) {
       const seen = own.has(name) ? upper.look(join(place.spots[0].at, name)) : undefined;
       const marks = seen && marksOf(seen.node, upper.marks);
@@ -310,5 +312,3 @@ class Reading {
     return this.#changes.filter((change) => !gone.has(change));
   }
 }
-
-const nameOf = ({ path }: Place): string => path.slice(path.lastIndexOf('/') + 1);

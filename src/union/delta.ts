@@ -3,6 +3,7 @@
 // Form of overlayfs: 0/0 devices, opaque marks; the form of OCI layers is made from it.
 
 import { S } from '../linux/constants.js';
+import { nameOf, parentOf } from '../tree/path.js';
 import { add, isDirectory, makeNode, remove, type TreeNode, walk } from '../tree/tree.js';
 import type { Change } from './change.js';
 import type { Stack } from './changes.js';
@@ -186,6 +187,3 @@ class Delta {
 function needsAll({ status, opaque, before }: Change): boolean {
   return status === 'R' || status === 'T' || (opaque === true && before !== undefined);
 }
-
-const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
-const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);

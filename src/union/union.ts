@@ -4,6 +4,7 @@
 
 import { S } from '../linux/constants.js';
 import { TreeError } from '../tree/errors.js';
+import { join } from '../tree/path.js';
 import { type Content, isDirectory, makeNode, show, type TreeNode } from '../tree/tree.js';
 import { IndexNames } from './index-names.js';
 import { hides, type Marks, marksOf, withoutMarks } from './marks.js';
@@ -43,9 +44,6 @@ export interface UnionOptions {
 
 const AUFS = '.wh.';
 const AUFS_OPAQUE = '.wh..wh..opq';
-
-export const join = (directory: string, name: string): string =>
-  directory === '' ? name : `${directory}/${name}`;
 
 /** What a search for the lower parts of an object has become by the marks that it has met. */
 interface Search {

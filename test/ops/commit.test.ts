@@ -16,7 +16,6 @@ import {
   readFileSync,
   readSync,
   renameSync,
-  rmSync,
   statSync,
   symlinkSync,
   unlinkSync,
@@ -30,7 +29,7 @@ import { run, type Stack, stack } from '../overlay/stack.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
 import { mapShared } from '../support/sys.js';
-import { commit, digest, numbers, varve } from './frozen.js';
+import { changeMuch, commit, digest, numbers, varve } from './frozen.js';
 
 /** Layers that one stack gets. */
 const COMMITS = campaign('rounds', 5);
@@ -54,14 +53,7 @@ const lower = {
 
 /** Every kind of change that an upper can hold. */
 function change(s: Stack): void {
-  s.write('new', 'new');
-  s.write('d/x', 'changed');
-  unlinkSync(s.path('gone'));
-  renameSync(s.path('e'), s.path('e2'));
-  rmSync(s.path('replaced'), { recursive: true });
-  mkdirSync(s.path('replaced'));
-  s.write('replaced/fresh', 'fresh');
-  mkdirSync(s.path('made'));
+  changeMuch(s);
   symlinkSync('../d/x', s.path('made/link'));
   linkSync(s.path('new'), s.path('made/hard'));
   renameSync(s.path('d/y'), s.path('made/y'));

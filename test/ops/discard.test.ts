@@ -14,8 +14,6 @@ import {
   readdirSync,
   readFileSync,
   readSync,
-  renameSync,
-  rmSync,
   statSync,
   unlinkSync,
   writeFileSync,
@@ -27,7 +25,7 @@ import { dir, file } from '../layer/tree.js';
 import { differences } from '../oracle/tree.js';
 import { run, type Stack, stack } from '../overlay/stack.js';
 import { requires } from '../support/requires.js';
-import { discard, varve } from './frozen.js';
+import { changeMuch, discard, varve } from './frozen.js';
 
 const skip = requires({ root: true, features: ['fuse', 'overlayfs', 'resend'] });
 
@@ -45,14 +43,7 @@ const lower = {
 };
 
 function change(s: Stack): void {
-  s.write('new', 'new');
-  s.write('d/x', 'changed');
-  unlinkSync(s.path('gone'));
-  renameSync(s.path('e'), s.path('e2'));
-  rmSync(s.path('replaced'), { recursive: true });
-  mkdirSync(s.path('replaced'));
-  s.write('replaced/fresh', 'fresh');
-  mkdirSync(s.path('made'));
+  changeMuch(s);
   s.write('made/file', 'file');
   s.write('h1', 'hh');
 }

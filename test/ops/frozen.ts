@@ -4,6 +4,7 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { mkdirSync, renameSync, rmSync, unlinkSync } from 'node:fs';
 import { MAIN } from '../cli/cli.js';
 import { run, type Stack } from '../overlay/stack.js';
 
@@ -64,6 +65,18 @@ export function startVarve(...args: string[]): Promise<{ code: number | null; er
     child.once('close', (code) => resolve({ code, err }));
   });
   return Object.assign(ended, { kill: () => void child.kill('SIGKILL') });
+}
+
+/** What both change first: content, a deletion, a renamed and a replaced directory, a new one. */
+export function changeMuch(s: Stack): void {
+  s.write('new', 'new');
+  s.write('d/x', 'changed');
+  unlinkSync(s.path('gone'));
+  renameSync(s.path('e'), s.path('e2'));
+  rmSync(s.path('replaced'), { recursive: true });
+  mkdirSync(s.path('replaced'));
+  s.write('replaced/fresh', 'fresh');
+  mkdirSync(s.path('made'));
 }
 
 /** Everything about a layer on disk, marks and contents. */

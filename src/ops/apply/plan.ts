@@ -3,13 +3,13 @@
 // An object is known by two paths: where it was (in the target before) and where it will be (in the union).
 
 import { S } from '../../linux/constants.js';
+import { join, nameOf, parentOf } from '../../tree/path.js';
 import { add, isDirectory, makeNode, type TreeNode } from '../../tree/tree.js';
 import type { Change } from '../../union/change.js';
 import type { Stack } from '../../union/changes.js';
 import { fill } from '../../union/flat.js';
-import { join } from '../../union/union.js';
 import { attributesOf, readAttributes } from '../attributes.js';
-import { type Held, isDirectoryMode, isWithin, type Met, nameOf, parentOf } from '../held.js';
+import { type Held, isDirectoryMode, isWithin, type Met } from '../held.js';
 import { PARTS, type Put, type Setting, type Take } from './journal.js';
 
 /** A plan, whose new objects are still to be staged. */

@@ -11,9 +11,10 @@ import { lockFile } from '../../linux/peer.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { applyFolders, findApplyFolder, INNER_APPLY_FOLDER } from '../../stack/pending-apply.js';
 import { extractTree } from '../../tree/extract.js';
+import { nameOf, parentOf } from '../../tree/path.js';
 import { find, remove, show, type TreeNode } from '../../tree/tree.js';
 import { isMark, readAttributes } from '../attributes.js';
-import { Held, nameOf, parentOf } from '../held.js';
+import { Held } from '../held.js';
 import { type Journal, PARTS, type Put } from './journal.js';
 import type { ApplyPlan } from './plan.js';
 

@@ -4,9 +4,10 @@
 
 import { S } from '../../linux/constants.js';
 import { TreeError } from '../../tree/errors.js';
+import { join } from '../../tree/path.js';
 import { add, find, isDirectory, makeNode, show, type TreeNode, walk } from '../../tree/tree.js';
 import { escaped } from '../../union/marks.js';
-import { join, type Place, Union, type UnionOptions } from '../../union/union.js';
+import { type Place, Union, type UnionOptions } from '../../union/union.js';
 import type { LayerView, MarkPrefix, Seen } from '../../union/view.js';
 
 export interface MergeOptions extends UnionOptions {

@@ -4,6 +4,7 @@
 
 import { readdirSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { inPieces } from '../../bytes/pieces.js';
 import { writeComposefs } from '../../erofs/composefs.js';
 import { buildImage } from '../../erofs/write.js';
 import type { BuildOptions } from '../../erofs/write-options.js';
@@ -163,31 +164,9 @@ function leaveSocketsOut(tree: TreeNode, isLayer: boolean): number {
   return sockets;
 }
 
-/** Bytes that are collected before they are written: an archive is made of many small blocks. */
-const PIECE = 1024 * 1024;
-
 /** @param put takes bytes at once. @returns how many there were. */
-function archive(tree: TreeNode, put: (bytes: Uint8Array, at: number) => void): number {
-  const piece = Buffer.allocUnsafe(PIECE);
-  let held = 0;
-  let at = 0;
-  const flush = (): void => {
-    if (held > 0) put(piece.subarray(0, held), at);
-    at += held;
-    held = 0;
-  };
-  writeTar(tree, (bytes) => {
-    for (let done = 0; done < bytes.length; ) {
-      if (held === PIECE) flush();
-      const part = bytes.subarray(done, done + PIECE - held);
-      piece.set(part, held);
-      held += part.length;
-      done += part.length;
-    }
-  });
-  flush();
-  return at;
-}
+const archive = (tree: TreeNode, put: (bytes: Uint8Array, at: number) => void): number =>
+  inPieces((write) => writeTar(tree, write), put);
 
 function toStdout(tree: TreeNode): number {
   return archive(tree, (bytes) => {

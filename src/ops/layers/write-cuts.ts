@@ -7,10 +7,11 @@ import { basename, dirname, join, resolve } from 'node:path';
 import type { BuildOptions } from '../../erofs/write-options.js';
 import { E, SysError } from '../../linux/errno.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
+import { nameOf, parentOf } from '../../tree/path.js';
 import { removeTree } from '../../tree/remove-tree.js';
 import { find, remove, show, type TreeNode } from '../../tree/tree.js';
 import { attributesOf, setAttributes } from '../attributes.js';
-import { Held, nameOf, parentOf } from '../held.js';
+import { Held } from '../held.js';
 import type { Cut } from './split.js';
 import { writeTree } from './tree-output.js';
 

@@ -3,10 +3,11 @@
 // The table of decisions: docs/rebase.md.
 
 import { S } from '../../linux/constants.js';
+import { join } from '../../tree/path.js';
 import { isDirectory, makeNode, show, type TreeNode } from '../../tree/tree.js';
 import { type Change, isNews } from '../../union/change.js';
 import { fill } from '../../union/flat.js';
-import { join, type Place } from '../../union/union.js';
+import type { Place } from '../../union/union.js';
 import { type Group, groupsOf } from './links.js';
 import type { Marker } from './marker.js';
 import { type Clash, whatOf } from './three-way.js';

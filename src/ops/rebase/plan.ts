@@ -3,10 +3,11 @@
 // The table of decisions: docs/rebase.md. Whiteouts and opaque directories: Documentation/filesystems/overlayfs.rst.
 
 import { S } from '../../linux/constants.js';
+import { join, nameOf } from '../../tree/path.js';
 import { add, isDirectory, makeNode, type TreeNode } from '../../tree/tree.js';
 import type { Change } from '../../union/change.js';
 import { hides, marksOf } from '../../union/marks.js';
-import { join, type Place } from '../../union/union.js';
+import type { Place } from '../../union/union.js';
 import { finish, type Work } from '../../union/work.js';
 import { copiedFrom, type Group } from './links.js';
 import type { Marker } from './marker.js';
@@ -23,7 +24,7 @@ import {
   type Three,
   WHITEOUT,
 } from './plan-state.js';
-import { isSameTree, nameOf, type Versions } from './versions.js';
+import { isSameTree, type Versions } from './versions.js';
 
 export interface Plan {
   /** The new upper, marks included. */
@@ -104,10 +105,11 @@ class Planner {
     }
     if (!shows) {
       const { union } = this.#state.versions.base;
-      if (base !== undefined) for (const child of union.children(base)) names.add(nameOf(child));
+      if (base !== undefined)
+        for (const child of union.children(base)) names.add(nameOf(child.path));
       const other = this.#state.versions.theirs.union;
       if (theirs !== undefined) {
-        for (const child of other.children(theirs)) names.add(nameOf(child));
+        for (const child of other.children(theirs)) names.add(nameOf(child.path));
       }
     }
     return [...names].sort();

@@ -3,6 +3,7 @@
 // What is not compared: times, inode numbers, and which files are hard links.
 
 import { S } from '../../linux/constants.js';
+import { nameOf } from '../../tree/path.js';
 import { isDirectory } from '../../tree/tree.js';
 import { compareNodes, hasSameXattrs } from '../../union/compare.js';
 import type { Place, Spot, Union } from '../../union/union.js';
@@ -55,7 +56,7 @@ export function isSameTree(a: Version, b: Version, from: Place, other: Place): b
     if (left.length !== right.length) return false;
     for (const [i, child] of left.entries()) {
       const twin = right[i] as Place;
-      if (nameOf(child) !== nameOf(twin)) return false;
+      if (nameOf(child.path) !== nameOf(twin.path)) return false;
       pending.push([child, twin]);
     }
   }
@@ -82,5 +83,3 @@ export function isSameObject(a: Version, b: Version, one: Place, two: Place): bo
   const sameBytes = left.bytes !== undefined && left.bytes === right.bytes;
   return !compareNodes(left.node, right.node, sameBytes).content;
 }
-
-export const nameOf = ({ path }: Place): string => path.slice(path.lastIndexOf('/') + 1);
