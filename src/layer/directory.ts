@@ -108,9 +108,9 @@ export class DirectoryLayer implements UpperLayer {
   readonly index: number;
   readonly label: string;
   readonly root: number;
-  readonly uuid: Uint8Array;
   readonly magic: number;
-  /** Set once, when every layer of the stack is open. */
+  /** Both are set once more, when every layer of the stack is open. */
+  uuid: Uint8Array;
   key = 0;
   readonly listsNumbers: boolean;
   readonly contentOnly = false;

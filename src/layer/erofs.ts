@@ -37,8 +37,8 @@ export class ErofsLayer implements Layer {
   readonly index: number;
   readonly label: string;
   readonly root: number;
-  readonly uuid: Uint8Array;
-  /** Set once, when every layer of the stack is open. */
+  /** Both are set once more, when every layer of the stack is open. */
+  uuid: Uint8Array;
   key = 0;
   readonly magic = EROFS_SUPER_MAGIC_V1;
   readonly listsNumbers = true;

@@ -40,9 +40,8 @@ import { DirIndex } from './dir-index.js';
 import { dropMetadata } from './forget.js';
 import { hiddenName } from './kept.js';
 import { markLowerLinks, storeUnionLinks } from './links.js';
-import { shown } from './numbers.js';
 import { statNode } from './objects.js';
-import { encodeOrigin, indexName, originNumber } from './origin.js';
+import { encodeOrigin, indexName, tellsEverywhere } from './origin.js';
 import { writeOwnNumber } from './own-number.js';
 import { isDir, locateLower, locateMetadata, resolve, typeOfNode } from './places.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
@@ -232,10 +231,7 @@ function markOrigin(
 ): void {
   const length = Math.max(0, encodeOrigin(layer, dir, name));
   if (setxattrAt(dirfd, to, o.marks.origin, ORIGIN, length, 0) < 0) return;
-  const told =
-    originNumber(o.config.lowers, ORIGIN, length) &&
-    shown.lo === get(slot, F.inoLo) &&
-    shown.hi === get(slot, F.inoHi);
+  const told = tellsEverywhere(o.config.lowers, length, get(slot, F.inoLo), get(slot, F.inoHi));
   // The copy is born again; its handles are not to change.
   if (!told || o.exporting !== undefined) {
     writeOwnNumber(o, slot, handleGeneration(slot), dirfd, to);

@@ -6,7 +6,7 @@
 import type { Layer } from '../layer/layer.js';
 import { MAGIC } from '../linux/constants.js';
 import { getWord, u8 } from '../linux/memory.js';
-import { keyOfUuid, number } from './numbers.js';
+import { keyOfUuid, number, shown } from './numbers.js';
 import { HANDLE, INDEX_NAME, ORIGIN } from './work.js';
 
 const FB_VERSION = 0;
@@ -57,7 +57,8 @@ const FILEID = {
 
 /**
  * The number that the struct ovl_fb of `length` bytes at `at` tells, into `shown`: the UUID in it makes the key, so that the
- * layer need not be in the stack any more. @returns false when it does not tell (an empty mark, an unknown filesystem).
+ * layer need not be in the stack any more; without a UUID, the only lower filesystem that has none does.
+ * @returns false when it does not tell (an empty mark, an unknown filesystem).
  */
 export function originNumber(lowers: readonly Layer[], at: number, length: number): boolean {
   if (length <= ORIGIN_HEADER || u8[at + 1] !== FB_MAGIC || u8[at] !== FB_VERSION) return false;
@@ -72,7 +73,38 @@ export function originNumber(lowers: readonly Layer[], at: number, length: numbe
   ) {
     return false;
   }
-  number(keyOfUuid(at + 5, found.subvolumeLo, found.subvolumeHi), found.lo, found.hi);
+  const key = isNullUuid(at + 5) ? keyWithoutUuid(lowers) : 0;
+  number(key || keyOfUuid(at + 5, found.subvolumeLo, found.subvolumeHi), found.lo, found.hi);
+  return true;
+}
+
+/** Whether the mark of `length` bytes at ORIGIN tells `lo` and `hi` in every stack: one without a UUID leans on the layers. */
+export function tellsEverywhere(
+  lowers: readonly Layer[],
+  length: number,
+  lo: number,
+  hi: number,
+): boolean {
+  if (!originNumber(lowers, ORIGIN, length) || isNullUuid(ORIGIN + 5)) return false;
+  return shown.lo === lo && shown.hi === hi;
+}
+
+/**
+ * Key of the lower filesystem without a UUID; 0: there is none, or several, and nobody can tell which one a mark means.
+ * As ovl_lower_uuid_ok() has it: layers of one filesystem count once.
+ */
+function keyWithoutUuid(lowers: readonly Layer[]): number {
+  let key = 0;
+  for (const layer of lowers) {
+    if (layer.key === key || layer.uuid.some((byte) => byte !== 0)) continue;
+    if (key !== 0) return 0;
+    key = layer.key;
+  }
+  return key;
+}
+
+function isNullUuid(at: number): boolean {
+  for (let i = 0; i < 16; i++) if (u8[at + i] !== 0) return false;
   return true;
 }
 

@@ -86,10 +86,10 @@ function openOverlay(spec: MountSpec): FileSystem {
       keep('upper', () => side.upper),
       numbered,
     );
-    setKeys(numbered);
+    identify(spec, numbered);
     folders = inheritedFolders() ?? prepareWorkdir(spec, side, lowers, upper.key);
   } else {
-    setKeys(numbered);
+    identify(spec, numbered);
   }
   const work = { workFd: folders?.work ?? -1, indexFd: folders?.index ?? -1 };
   return new OverlayFileSystem(configOf(spec, { upper, lowers, dataLayers, ...work }));
@@ -106,7 +106,7 @@ export function openToRead(spec: MountSpec): OverlayConfig {
   const { lowers, dataLayers } = openLowers(spec, full, numbered);
   const upperPath = spec.upperdir as string;
   const upper = layerOf(upperPath, 0, openLower(upperPath, full), numbered);
-  setKeys(numbered);
+  identify(spec, numbered);
   const index = `${spec.workdir}/index`;
   const indexed = spec.index && lowers.every(hasHandles);
   const fd = indexed ? openAt(AT.FDCWD, putPath(index), O.RDONLY | O.DIRECTORY) : -1;
@@ -172,6 +172,16 @@ interface Numbered {
   readonly layer: DirectoryLayer | ErofsLayer;
   readonly space: Space;
 }
+
+/** What layers are called in inode numbers and in origin marks: known when all of them are open. */
+function identify(spec: MountSpec, numbered: readonly Numbered[]): void {
+  setKeys(numbered);
+  // As in the kernel: of several filesystems the marks have to tell which one they mean.
+  const isOne = new Set(numbered.map(({ space }) => nameOf(space))).size === 1;
+  if (spec.uuid === 'off' && isOne) for (const { layer } of numbered) layer.uuid = NO_UUID;
+}
+
+const NO_UUID = new Uint8Array(16);
 
 /** The upper first, then from the bottom: of filesystems that are copies of each other, one that joins on top changes nothing. */
 function setKeys(numbered: readonly Numbered[]): void {

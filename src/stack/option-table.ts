@@ -261,7 +261,7 @@ export const OPTIONS: readonly OptionRecord[] = [
     'overlay',
     'uuid',
     ['on', 'off', 'auto', 'null'],
-    'Where the id of the filesystem comes from.',
+    'off: marks do not say which filesystem they mean (all layers are on one). Of the others only the kernel backend makes something.',
     (d, v) => {
       d.uuid = v;
     },

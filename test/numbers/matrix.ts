@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { unmount } from '../../src/cli/umount.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
+import { unmount } from '../../src/stack/unmount.js';
 import { run } from '../overlay/stack.js';
 import { AT, forgetNames, must, O, readdir, S, stat, sys } from '../support/sys.js';
 import { folderLayer, type Row, type Setting } from './filesystems.js';

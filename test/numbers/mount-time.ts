@@ -4,9 +4,9 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { unmount } from '../../src/cli/umount.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
+import { unmount } from '../../src/stack/unmount.js';
 import { run } from '../overlay/stack.js';
 import { fill } from './matrix.js';
 

@@ -110,6 +110,81 @@ test('numbers of what was copied up from two squashfs outlive a remount, a new o
   assert.ok(left.has('file') && left.has('other') && !left.has('still'));
 });
 
+test('what the kernel copied up from the only filesystem without a UUID keeps its number, and hard links are one object', {
+  skip: requires({ ...needs, packages: ['squashfs-tools'] }),
+}, async (t) => {
+  const s = await stack(t, { unmounted: true, lowers: [{}, {}] });
+  const [a, b] = s.lowers as [string, string];
+  const image = (name: string, tree: Tree) => {
+    const source = join(s.base, `source-${name}`);
+    mkdirSync(source);
+    makeTree(source, tree);
+    run('mksquashfs', [source, join(s.base, name), '-quiet', '-no-progress']);
+    return join(s.base, name);
+  };
+  run('mount', ['-o', 'loop', image('first', first), a]);
+  // The other lower, on a tmpfs, has a UUID.
+  makeTree(b, other);
+  await s.mount();
+  const before = numbers(s);
+  assert.equal(before.get('linked'), before.get('second'));
+  await s.unmount();
+  s.kernelMount();
+  change(s);
+  s.kernelUnmount();
+  assert.equal(s.xattr(s.upper, 'file', MARK), 'ENODATA');
+
+  await s.mount();
+  assert.deepEqual(numbers(s), before);
+  // A copy of our own over the same layer: its mark is written, for the origin tells the number only in this stack.
+  s.at((root) => must(sys.chmod(root, 'still', 0o600)));
+  assert.equal(s.xattr(s.upper, 'still', MARK).length, 13);
+  await s.remount();
+  assert.deepEqual(numbers(s), before);
+  await s.unmount();
+
+  // With a second one nobody can tell which of them a mark means: the numbers are constant, and nobody else's.
+  run('umount', [a]);
+  const inOrder = async (...lowers: readonly string[]) => {
+    for (const [i, lower] of lowers.entries()) run('mount', ['-o', 'loop', lower, i === 0 ? a : b]);
+    await s.mount();
+    const found = numbers(s);
+    await s.unmount();
+    for (const [i] of lowers.entries()) run('umount', [i === 0 ? a : b]);
+    return found;
+  };
+  const further = image('further', other);
+  const both = await inOrder(join(s.base, 'first'), further);
+  for (const name of ['file', 'd/in', 'linked']) assert.notEqual(both.get(name), before.get(name));
+  assert.deepEqual(await inOrder(further, join(s.base, 'first')), both);
+});
+
+test('uuid=off: the kernel and varve find the origins and hard links of each other', {
+  skip: requires({ root: true, features: ['fuse', 'overlayfs'] }),
+}, async (t) => {
+  const s = await stack(t, { unmounted: true, lowers: [first], options: 'uuid=off' });
+  await s.mount();
+  const before = numbers(s);
+  await s.unmount();
+  s.kernelMount('index=on,uuid=off');
+  s.at((root) => must(sys.chmod(root, 'linked', 0o600)));
+  s.kernelUnmount();
+
+  await s.mount();
+  assert.deepEqual(numbers(s), before);
+  const modeOf = (name: string) => s.at((root) => stat(root, name, 0));
+  assert.deepEqual(modeOf('second'), modeOf('linked'));
+  s.at((root) => must(sys.chmod(root, 'file', 0o600)));
+  s.at((root) => must(sys.chmod(root, 'second', 0o640)));
+  assert.deepEqual(modeOf('second'), modeOf('linked'));
+  await s.remount();
+  assert.deepEqual(numbers(s), before);
+  // version, magic, length, flags and type, then 16 bytes of UUID.
+  const mark = s.xattr(s.upper, 'file', 'trusted.overlay.origin');
+  assert.equal(mark.slice(5, 21), '\0'.repeat(16));
+  await s.sameToKernel('index=on,uuid=off');
+});
+
 test('numbers of what was copied up from an overlay without file handles outlive a remount', {
   skip: requires({ root: true, features: ['fuse', 'overlayfs'] }),
 }, async (t) => {

@@ -8,7 +8,7 @@ import { putBytes, u8 } from '../../linux/memory.js';
 import type { OverlayConfig } from '../../overlay/config.js';
 import { shown } from '../../overlay/numbers.js';
 import { numberFromStat } from '../../overlay/objects.js';
-import { encodeOrigin, originNumber } from '../../overlay/origin.js';
+import { encodeOrigin, tellsEverywhere } from '../../overlay/origin.js';
 import { announcementBytes, ownNumberBytes } from '../../overlay/own-number.js';
 import { LISTED_NAME, ORIGIN } from '../../overlay/work.js';
 import { isDirectory } from '../../tree/tree.js';
@@ -48,8 +48,7 @@ function tell(
   const { lo, hi } = shown;
   const length = Math.max(0, encodeOrigin(layer, dir, name()));
   const mark = u8.slice(ORIGIN, ORIGIN + length);
-  const isTold = originNumber(config.lowers, ORIGIN, length) && shown.lo === lo && shown.hi === hi;
-  if (isTold) return { mark };
+  if (tellsEverywhere(config.lowers, length, lo, hi)) return { mark };
   shown.lo = lo;
   shown.hi = hi;
   return { mark, number: ownNumberBytes(), announced: announcementBytes() };
