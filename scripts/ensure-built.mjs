@@ -24,9 +24,9 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, 'dist');
 const stamp = join(dist, '.built');
 const sourceFolders = ['src', 'test', 'bench'];
-/** The first one is the command line. */
+/** Cut where they load a command; see bundle(). */
+const commandLines = { main: 'cli/main', wine: 'cli/wine-main' };
 const programs = [
-  'cli/main',
   'supervisor/supervisor',
   'supervisor/refuse',
   'stack/server',
@@ -140,8 +140,8 @@ const prune = (folder) => {
 
 /**
  * The programs that Varve starts, each as one file without imports of its own: Node takes 80 ms to
- * load 60 modules, and a mount starts up to three processes. The command line alone is cut where it
- * loads a command: a package that one command needs would be loaded by all, 70 ms of every start.
+ * load 60 modules, and a mount starts up to three processes. The command lines alone are cut where
+ * they load a command: a package that one command needs would be loaded by all, 70 ms of every start.
  * All in one folder three below the root, as their sources are, so that paths relative to a source
  * file hold here too.
  */
@@ -162,20 +162,23 @@ const bundle = async () => {
   };
   /** @param {string} name */
   const compiled = (name) => `dist/src/${name}.js`;
-  const [cut, ...whole] = programs;
   const made = await Promise.all([
-    esbuild({ ...common, entryPoints: whole.map(compiled) }),
-    esbuild({
-      ...common,
-      entryPoints: [compiled(cut)],
-      splitting: true,
-      chunkNames: 'main-[hash]',
-      metafile: true,
-    }),
+    esbuild({ ...common, entryPoints: programs.map(compiled), metafile: true }),
+    ...Object.entries(commandLines).map(([name, source]) =>
+      esbuild({
+        ...common,
+        entryPoints: { [name]: compiled(source) },
+        splitting: true,
+        chunkNames: `${name}-[hash]`,
+        metafile: true,
+      }),
+    ),
   ]).catch(() => fail('bundling failed; the messages are above'));
-  const kept = new Set(Object.keys(made[1].metafile.outputs).map((path) => basename(path)));
+  const kept = new Set(
+    made.flatMap(({ metafile }) => Object.keys(metafile.outputs).map((path) => basename(path))),
+  );
   for (const name of before) {
-    if (name.startsWith('main-') && !kept.has(name)) rmSync(join(folder, name), { force: true });
+    if (!kept.has(name)) rmSync(join(folder, name), { force: true });
   }
   await esbuild(page).catch(() => fail('bundling failed; the messages are above'));
 };

@@ -93,9 +93,10 @@ export async function viaServer(
   return { spec, plan, served: { supervisor, status } };
 }
 
-/** Arguments of node that start a server of this installation. */
+/** Arguments of node that start a server of this installation: the bundled file, also where this one is not bundled. */
 export function serverProgram(): readonly string[] {
-  return [...SERVER_FLAGS, fileURLToPath(new URL('./server.js', import.meta.url))];
+  const script = new URL('../../bundle/programs/server.js', import.meta.url);
+  return [...SERVER_FLAGS, fileURLToPath(script)];
 }
 
 /** @throws MountError when the reply is a refusal. */

@@ -158,7 +158,8 @@ function startSupervisor(
   orders?: Socket,
 ): Supervisor {
   const log = openSync(runtime.log, 'a', 0o600);
-  const script = fileURLToPath(new URL('./supervisor.js', import.meta.url));
+  // The same place from here, bundled or not.
+  const script = fileURLToPath(new URL('../../bundle/programs/supervisor.js', import.meta.url));
   const child: ChildProcess = spawn(process.execPath, [...SMALL_HEAP, script, runtime.folder], {
     cwd: '/',
     detached: true,

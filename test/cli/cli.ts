@@ -6,7 +6,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+/** What is shipped and starts soonest: one bundled file, and so are the programs that it starts. */
+export const MAIN = fileURLToPath(new URL('../../bundle/programs/main.js', import.meta.url));
 
 export interface Ran {
   readonly code: number | null;

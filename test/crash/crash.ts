@@ -9,9 +9,9 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { unmount } from '../../src/cli/umount.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { parseOptions } from '../../src/stack/options.js';
+import { unmount } from '../../src/stack/unmount.js';
 import { dir, type Entry, file, makeTree } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
 import { run } from '../overlay/stack.js';

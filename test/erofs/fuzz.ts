@@ -133,7 +133,9 @@ export interface FuzzResult {
 }
 
 export interface FuzzOptions {
+  /** It ends with the time or with the images, whichever comes first. */
   readonly seconds: number;
+  readonly images: number;
   readonly seed: number;
   /** Milliseconds that one image may take. */
   readonly patience: number;
@@ -147,7 +149,7 @@ export function fuzz(images: ReadonlyMap<string, Uint8Array>, options: FuzzOptio
   const end = Date.now() + options.seconds * 1000;
   let runs = 0;
   let unseen = 0;
-  for (; Date.now() < end; runs++) {
+  for (; runs < options.images && Date.now() < end; runs++) {
     const seed = (options.seed + runs) >>> 0;
     const next = generator(seed);
     const [name, bytes] = list[next() % list.length] as [string, Uint8Array];

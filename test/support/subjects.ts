@@ -26,7 +26,7 @@ export interface Subject {
 }
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
-const varveMain = `${root}dist/src/cli/main.js`;
+const varveMain = `${root}dist/bundle/programs/main.js`;
 
 export const kernelOptions = 'redirect_dir=on,index=on,metacopy=off,xino=auto';
 
