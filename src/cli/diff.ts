@@ -9,6 +9,7 @@ import { statText } from '../report/stat.js';
 import { MountError } from '../stack/errors.js';
 import { type Change, isNews } from '../union/change.js';
 import type { Arguments } from './args.js';
+import { coloursFor } from './colours.js';
 import type { Compared } from './diff-compared.js';
 import { openCompared } from './diff-operands.js';
 import { EXIT } from './exit-codes.js';
@@ -60,7 +61,9 @@ async function show(
       writeBytes(nameStatus(shown, { z: given.has('null') }));
       return;
     case 'stat':
-      process.stdout.write(statText(shown, { colours: coloursFor(given), width: columns() }));
+      process.stdout.write(
+        statText(shown, { colours: coloursFor(given, process.stdout), width: columns() }),
+      );
       return;
     case 'json':
       print(given, { ...documentOf(shown, names), summary: summaryOf(changes) }, () => '');
@@ -74,7 +77,9 @@ async function show(
       return;
     }
     default:
-      process.stdout.write(outline(shown.map(entryOf), { colours: coloursFor(given) }));
+      process.stdout.write(
+        outline(shown.map(entryOf), { colours: coloursFor(given, process.stdout) }),
+      );
       process.stdout.write(`${summaryLine(summaryOf(changes))}\n`);
   }
 }
@@ -115,13 +120,6 @@ function checkFlags(given: Arguments): void {
   if (!['auto', 'always', 'never'].includes(color)) {
     throw new MountError('option', `--color=${color}: one of auto, always, never`);
   }
-}
-
-function coloursFor(given: Arguments): boolean {
-  const color = given.value('color') ?? 'auto';
-  // https://no-color.org: present and not empty.
-  const unwanted = (process.env['NO_COLOR'] ?? '') !== '' || process.env['TERM'] === 'dumb';
-  return color === 'always' || (color === 'auto' && process.stdout.isTTY === true && !unwanted);
 }
 
 function columns(): number {

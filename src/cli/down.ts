@@ -8,12 +8,12 @@ import { type StackState, stateOf } from '../named/state.js';
 import { mountOfStack } from '../named/up.js';
 import { MountError } from '../stack/errors.js';
 import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
+import { unmount } from '../stack/unmount.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { defaultOptions } from './mounting.js';
 import { print, remark } from './output.js';
 import { fileOf, stacksOf } from './stack.js';
-import { unmount } from './umount.js';
 
 interface Outcome {
   readonly name: string;

@@ -11,7 +11,7 @@ export function defaultOptions(): string {
 
 /** Waits for the end of a mount and shows what its server prints; Ctrl-C unmounts. */
 export async function stay({ spec, served }: Mounted): Promise<number> {
-  const { unmount } = await import('./umount.js');
+  const { unmount } = await import('../stack/unmount.js');
   const { watchGone } = await import('./foreground.js');
   return watchGone({
     served,

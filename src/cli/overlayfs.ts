@@ -77,7 +77,7 @@ async function mount(given: ReturnType<typeof parseArguments>): Promise<number> 
     mounted.served?.supervisor.close();
     return 0;
   }
-  const { unmount } = await import('./umount.js');
+  const { unmount } = await import('../stack/unmount.js');
   const { watchGone } = await import('./foreground.js');
   return watchGone({
     served: mounted.served,

@@ -2,12 +2,11 @@
 // Started by run.ts through unshare(1), same process id. If this is killed, the supervisor clears the namespace.
 // Follows: wait(2) for the ends of processes; env(1) for 126 and 127.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdirSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isatty } from 'node:tty';
 import { AT, MNT, MS, O } from '../linux/constants.js';
 import { check, errnoName } from '../linux/errno.js';
 import { close, openAt, openInRoot } from '../linux/files.js';
@@ -31,7 +30,7 @@ import { commandNamed } from './commands.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { announce, askedImage } from './mount-composefs.js';
 import { askedCommand, OUTSIDE } from './run.js';
-import { FORWARDED } from './signals.js';
+import { FORWARDED, forwardSignals } from './signals.js';
 
 /** What env(1) answers. */
 const NOT_FOUND = 127;
@@ -148,9 +147,6 @@ interface Ended {
   readonly signal?: NodeJS.Signals;
 }
 
-/** Signals of a terminal reach the command as well. */
-const OF_TERMINAL: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
-
 function runCommand(
   command: string,
   args: readonly string[],
@@ -183,21 +179,6 @@ function inRoot(root: string, command: string, args: readonly string[]): string[
   return ['unshare', `--root=${root}`, '--wd=/', '--', command, ...args];
 }
 
-/** @returns how to end it. */
-function forwardSignals(child: () => ChildProcess): () => void {
-  const terminal = isatty(0);
-  const handlers = FORWARDED.map((signal) => {
-    const handler = (): void => {
-      if (!terminal || !OF_TERMINAL.includes(signal)) child().kill(signal);
-    };
-    process.on(signal, handler);
-    return { signal, handler };
-  });
-  return () => {
-    for (const { signal, handler } of handlers) process.off(signal, handler);
-  };
-}
-
 /** Ends what the command left running, unmounts, and waits until server and supervisor are gone. */
 async function takeDown(
   namespace: OwnNamespace,
@@ -223,7 +204,7 @@ async function takeDown(
 }
 
 async function unmountImage(mountpoint: string): Promise<void> {
-  const { unmount } = await import('./umount.js');
+  const { unmount } = await import('../stack/unmount.js');
   try {
     await unmount(mountpoint, { lazy: false, force: false });
   } catch (error) {

@@ -15,10 +15,14 @@ const c = {
   ) as unknown as (path: string, argv: (string | null)[], envp: (string | null)[]) => number,
   pivotRoot: stringFunc('int64_t syscall(int64_t n, const char *root, const char *old)'),
   fcntl: func('int fcntl(int fd, int op, int64_t arg)'),
+  signal: func('uint64_t signal(int number, uint64_t handler)'),
 };
 
 const PIVOT_ROOT = process.arch === 'arm64' ? 41 : 155;
 const F_SETFD = 2;
+/** SIGPIPE and SIGXFSZ: what Node ignores. */
+const IGNORED = [13, 25];
+const SIG_DFL = 0;
 const STDIO = [0, 1, 2];
 
 /**
@@ -34,6 +38,8 @@ export function execute(
 ): number {
   // Node marks even these close-on-exec.
   for (const fd of kept) c.fcntl(fd, F_SETFD, 0);
+  // What is ignored stays so through execve(2).
+  for (const number of IGNORED) c.signal(number, SIG_DFL);
   const words = Object.entries(env).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   );
