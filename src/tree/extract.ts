@@ -34,6 +34,16 @@ export interface ExtractOptions {
   readonly onProgress?: (names: number) => void;
   /** Bytes of files that are objects of a store. */
   readonly openBacking?: (node: TreeNode) => OpenContent;
+  /** Regular files that another tree on the same filesystem has already. */
+  readonly reuse?: Reuse;
+}
+
+/** Files that get one name more, in place of being copied. */
+export interface Reuse {
+  /** Of the other tree's directory. */
+  readonly fd: number;
+  /** Whether the file at this path of both trees is the node in all that counts. Path from the target, latin1. */
+  has(path: string, node: TreeNode): boolean;
 }
 
 /** What could not be done, and how often: with the first path that it happened to. */
@@ -247,7 +257,7 @@ class Extraction {
     this.#clear(dir, name);
     const type = node.mode & S.IFMT;
     if (type === S.IFREG) {
-      this.#file(dir, name, path, node);
+      if (!this.#reuse(dir, name, path, node)) this.#file(dir, name, path, node);
       return true;
     }
     if (type === S.IFLNK) {
@@ -266,6 +276,25 @@ class Extraction {
     const warn = (problem: string) => this.#warn(problem, path);
     applyAttributes(dir, put(NAME_AT, name), node, this.#privileges, warn);
     return true;
+  }
+
+  /** @returns false when it must be written. */
+  #reuse(dir: number, name: string, path: string, node: TreeNode): boolean {
+    const { reuse } = this.#options;
+    if (reuse === undefined || !reuse.has(path, node)) return false;
+    const slash = path.lastIndexOf('/');
+    const flags = O.PATH | O.DIRECTORY;
+    const parent = must(
+      openBelow(reuse.fd, path.slice(0, Math.max(slash, 0)), flags),
+      'open',
+      path,
+    );
+    try {
+      const from = put(OTHER_AT, name);
+      return files.linkAt(parent, from, dir, put(NAME_AT, name)) >= 0;
+    } finally {
+      files.close(parent);
+    }
   }
 
   #file(dir: number, name: string, path: string, node: TreeNode): void {

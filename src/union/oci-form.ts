@@ -60,3 +60,23 @@ export function removeSockets(root: TreeNode, marks: MarkPrefix, before: Union):
   });
   return sockets;
 }
+
+/**
+ * The way back: `.wh.NAME` becomes a whiteout, `.wh..wh..opq` an opaque mark. Where an archive has both the name and its
+ * whiteout, the name counts. @param marks under which names the marks are written: all of them.
+ */
+export function fromOciForm(root: TreeNode, marks: readonly MarkPrefix[]): void {
+  walk(root, (_path, _node, parent, name) => {
+    if (parent === undefined || !name.startsWith(WHITEOUT)) return true;
+    remove(parent, name);
+    const hidden = name.slice(WHITEOUT.length);
+    if (name === OPAQUE) {
+      const opaque = marks.map((mark) => [`${mark}opaque`, Buffer.from('y')] as const);
+      const all = [...(parent.xattrs ?? []), ...opaque];
+      parent.xattrs = new Map(all.sort(([a], [b]) => (a < b ? -1 : 1)));
+    } else if (hidden !== '' && parent.entries?.has(hidden) !== true) {
+      add(parent, hidden, makeNode(S.IFCHR));
+    }
+    return false;
+  });
+}

@@ -34,6 +34,8 @@ export interface PlanOptions {
   readonly lines: boolean;
   /** A copy of a directory may be a redirect to it. */
   readonly redirects: boolean;
+  /** Told of each conflict whose other side is an object: NEW has it under another path where it was renamed here. */
+  readonly onClash?: (path: string, theirs: Place) => void;
 }
 
 /** A directory of the upper, and what it is held against. */
@@ -140,6 +142,7 @@ export class PlanState {
     this.conflicts++;
     const path = name === '' ? '' : join(folder.place.path, name);
     const decision = { path, outcome: 'conflict', clashes } as const;
+    if (theirs !== undefined) this.options.onClash?.(path, theirs);
     if (this.options.conflict !== 'both' || theirs === undefined) {
       this.decisions.push(decision);
       return this.favour;

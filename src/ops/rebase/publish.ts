@@ -163,7 +163,7 @@ export function recover(at: Writable): string[] {
 }
 
 /** What an upper cannot do without must have been written. */
-function refuseLosses(warnings: readonly ExtractWarning[]): void {
+export function refuseLosses(warnings: readonly ExtractWarning[]): void {
   const lost = warnings.find(({ problem }) => /devices|"(?:user|trusted)\.\*"/.test(problem));
   if (lost === undefined) return;
   throw new MountError(

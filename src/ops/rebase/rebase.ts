@@ -4,28 +4,19 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { close } from '../../linux/files.js';
-import type { OverlayConfig } from '../../overlay/config.js';
 import { checkLayers } from '../../stack/check.js';
 import { MountError } from '../../stack/errors.js';
 import { knownMounts } from '../../stack/mounts-known.js';
-import { openToRead } from '../../stack/open.js';
 import type { MountOptions } from '../../stack/option-table.js';
 import { splitLayers } from '../../stack/option-text.js';
 import { parseOptions } from '../../stack/options.js';
 import { privilege } from '../../stack/privilege.js';
 import type { MountSpec } from '../../stack/spec.js';
-import { readChanges } from '../../union/changes.js';
 import { holdUpper } from '../hold-upper.js';
-import { asStack, asUnion, type OpenLayers, openLayers } from '../open-stack.js';
-import { withAliases } from './aliases.js';
 import type { LayerPaths } from './folder.js';
-import { Marker } from './marker.js';
-import { originOf } from './origins.js';
-import { planRebase } from './plan.js';
+import { openPlan } from './open-plan.js';
 import type { Decision } from './plan-state.js';
 import { publish, recover, type Undone, undo, type Writable } from './publish.js';
-import type { Versions } from './versions.js';
 
 export interface RebaseRequest {
   /** Values of -o: the upper, the work directory, and how they are mounted. */
@@ -76,38 +67,14 @@ function rebaseLocked(
   fresh: MountSpec,
   at: Writable,
 ): RebaseReport {
-  const { upperdir: _upper, workdir: _work, ...lowersOnly } = fresh;
-  const opened = openLayers({ layers: old });
-  let theirs: OpenLayers | undefined;
-  let config: OverlayConfig | undefined;
+  const { conflict, lines, discard, dryRun, onProgress } = request;
+  const opened = openPlan(old, fresh, {
+    conflict: conflict === 'fail' ? 'ours' : conflict,
+    lines,
+    redirects: !old.userxattr && old.redirectDir !== 'nofollow',
+  });
+  const { plan, marker } = opened;
   try {
-    theirs = openLayers({ layers: lowersOnly });
-    const oldNames = [...old.lowerdirs, ...old.datadirs];
-    const theirUnion = asUnion(theirs);
-    let stack = asStack(opened);
-    let changes = readChanges(stack);
-    const aliased = withAliases(stack, changes);
-    if (aliased !== undefined) {
-      stack = asStack({ ...opened, layers: [aliased, ...opened.layers.slice(1)] });
-      changes = readChanges(stack);
-    }
-    const versions: Versions = {
-      base: { union: stack.before, names: oldNames },
-      ours: { union: stack.after, names: [at.upper, ...oldNames] },
-      theirs: { union: theirUnion, names: [...fresh.lowerdirs, ...fresh.datadirs] },
-      upper: stack.upper,
-      aufs: stack.aufs,
-    };
-    const marker = new Marker(opened.marks, opened.overrideStat, (place) => {
-      config ??= openToRead(fresh);
-      return originOf(config, place);
-    });
-    const { conflict, lines, discard, dryRun, onProgress } = request;
-    const plan = planRebase(versions, changes, marker, {
-      conflict: conflict === 'fail' ? 'ours' : conflict,
-      lines,
-      redirects: !old.userxattr && old.redirectDir !== 'nofollow',
-    });
     const report = {
       upperdir: at.upper,
       from: { lowerdirs: old.lowerdirs, datadirs: old.datadirs },
@@ -121,7 +88,7 @@ function rebaseLocked(
     const made = {
       root: plan.root,
       indexed: marker.indexed,
-      prefix: opened.marks,
+      prefix: marker.prefix,
       from: report.from,
       to: report.to,
     };
@@ -130,15 +97,7 @@ function rebaseLocked(
     return { ...report, done: true, kept, warnings: lines_ };
   } finally {
     opened.close();
-    theirs?.close();
-    if (config !== undefined) closeOverlay(config);
   }
-}
-
-function closeOverlay({ upper, lowers, dataLayers, indexFd }: OverlayConfig): void {
-  for (const layer of [...lowers, ...dataLayers]) layer.close();
-  upper?.close();
-  if (indexFd >= 0) close(indexFd);
 }
 
 /** Puts back what the last rebase has replaced. */
