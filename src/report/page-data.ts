@@ -11,6 +11,8 @@ import type {
   Summary,
   XattrChange,
 } from './document.js';
+import type { KeysDocument } from './keys.js';
+import { type KeysTab, keysTab } from './keys-page.js';
 
 export const STATUSES = ['A', 'M', 'D', 'R', 'T', '='] as const;
 export type StatusLetter = (typeof STATUSES)[number];
@@ -93,7 +95,7 @@ export interface FilesTab {
 }
 
 /** Another kind of tab is another member here and another renderer in page/main.ts. */
-export type PageTab = FilesTab;
+export type PageTab = FilesTab | KeysTab;
 
 export interface PageData {
   readonly version: 1;
@@ -105,10 +107,31 @@ export interface PageData {
 /** What is known of the text of a change, by its position in the document. */
 export type TextOfChange = TextRef | NoLines;
 
+/** What a page has beside the files, or in their place. */
+export interface KeysPart {
+  /** Of the tab: `Registry`. */
+  readonly title: string;
+  /** Noise included. */
+  readonly document: KeysDocument;
+  /** Files were not compared: they have no tab. */
+  readonly alone?: boolean;
+}
+
 export function pageData(
   document: DiffDocument,
   texts: ReadonlyMap<number, TextOfChange>,
+  keys?: KeysPart,
 ): PageData {
+  const { stack, summary } = document;
+  const tabs: PageTab[] = [];
+  if (keys?.alone !== true) tabs.push(filesTab(document, texts));
+  if (keys !== undefined) {
+    tabs.push(keysTab(keys.document, keys.title.toLowerCase(), keys.title));
+  }
+  return { version: 1, stack, summary, tabs };
+}
+
+function filesTab(document: DiffDocument, texts: ReadonlyMap<number, TextOfChange>): FilesTab {
   const attributes: Attributes[] = [];
   const numbers = new Map<string, number>();
   let previous = '';
@@ -142,9 +165,7 @@ export function pageData(
     ] as const;
     return extra === undefined ? row : [...row, extra];
   });
-  const { stack, summary } = document;
-  const files: FilesTab = { kind: 'files', id: 'files', title: 'Files', attributes, rows };
-  return { version: 1, stack, summary, tabs: [files] };
+  return { kind: 'files', id: 'files', title: 'Files', attributes, rows };
 }
 
 function sharedLength(a: string, b: string): number {

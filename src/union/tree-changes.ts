@@ -57,11 +57,13 @@ export function treeChanges(before: TreeNode, after: TreeNode): Change[] {
   return changes;
 }
 
-function compared(
+/** @param first name of the same hard-linked object. @param sameBytes the content is known to be equal. */
+export function compared(
   path: string,
   was: TreeNode | undefined,
   now: TreeNode,
-  first: Change | undefined,
+  first?: Change,
+  sameBytes = false,
 ): Change {
   const link = first === undefined ? {} : { link: first.path };
   const stored = first === undefined ? storedBytes(now) : 0;
@@ -70,7 +72,7 @@ function compared(
   if ((was.mode & S.IFMT) !== (now.mode & S.IFMT)) {
     return { ...common, status: 'T', before: was, differs: { ...SAME, content: true } };
   }
-  const differs = compareNodes(was, now);
+  const differs = compareNodes(was, now, sameBytes);
   const { content, mode, owner, xattr, time } = differs;
   // A time alone is a change here, as nothing else says that both trees have the object.
   const status: Status = content || mode || owner || xattr || time ? 'M' : '=';

@@ -1,5 +1,5 @@
 // Headless Chromium on a page of a diff: opened from a file, watched for errors and requests.
-// Used by html.test.ts; one browser for all tests of a file.
+// Used by html.test.ts and keys-html.test.ts; one browser for all tests of a file.
 // Chromium's own sandbox needs what root has not, so it is off: the pages are the test's own.
 
 import assert from 'node:assert/strict';
@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { documentOf, type StackNames } from '../../src/report/document.js';
 import { pageOf } from '../../src/report/html.js';
+import type { KeysPart } from '../../src/report/page-data.js';
 import { type TextLimits, textsOf } from '../../src/report/page-texts.js';
 import type { Change } from '../../src/union/change.js';
 import { tempDir } from '../support/temp.js';
@@ -35,6 +36,7 @@ export interface OpenOptions {
   readonly hash?: string;
   readonly context?: BrowserContextOptions;
   readonly limits?: TextLimits;
+  readonly keys?: KeysPart;
 }
 
 /** The page of some changes; it is closed when the test ends. */
@@ -48,6 +50,7 @@ export async function open(
   const pieces = pageOf(
     documentOf(changes, options.about ?? ABOUT),
     textsOf(changes, options.limits),
+    options.keys,
   );
   writeFileSync(file, [...pieces].join(''));
   const context = await browser.newContext({

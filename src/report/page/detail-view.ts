@@ -3,7 +3,7 @@
 // A fact that differs shows both sides; one that does not shows its value.
 
 import type { Attributes, Item, NoLines } from '../page-data.js';
-import { isFolder, isMereWay, type TreeItem } from '../page-tree.js';
+import { isMereWay, type TreeItem } from '../page-tree.js';
 import { countText, modeText, STATUS_WORDS, sizeText } from '../page-words.js';
 import { badge, bar, countsText } from './badge.js';
 import { diffView } from './diff-view.js';
@@ -32,7 +32,7 @@ export function detailView(node: TreeItem, events: DetailEvents): HTMLElement {
     if (text !== undefined) parts.push(diffView(text));
     if (noLines !== undefined) parts.push(el('p', { class: 'note' }, NO_LINES[noLines]));
   }
-  if (isFolder(node) && node.shown.changes > 0) parts.push(contents(node, events));
+  if (node.folder && node.shown.changes > 0) parts.push(contents(node, events));
   return el('article', { class: 'detail' }, ...parts);
 }
 

@@ -4,7 +4,8 @@
 
 import type { TextBody, TextRef } from '../page-data.js';
 import { countText } from '../page-words.js';
-import { el, remember, remembered, visible } from './dom.js';
+import { el, remember, remembered } from './dom.js';
+import { type Mark, marked, marksBetween } from './marks.js';
 
 /** Lines that are shown at once. */
 const PORTION = 1000;
@@ -17,7 +18,7 @@ interface Line {
   readonly old: number;
   readonly now: number;
   /** What another line has in place of part of this one: from, to. */
-  mark?: readonly [number, number];
+  mark?: Mark;
 }
 
 /** Side by side: what stands left and right. */
@@ -111,38 +112,12 @@ function runOf(lines: readonly Line[], at: number, kind: Kind): number {
 }
 
 function markPair(a: Line, b: Line): void {
-  const shorter = Math.min(a.text.length, b.text.length);
-  let head = 0;
-  while (head < shorter && a.text[head] === b.text[head]) head++;
-  let tail = 0;
-  while (tail < shorter - head && a.text.at(-1 - tail) === b.text.at(-1 - tail)) tail++;
-  // Of lines with little in common the mark would be the whole line.
-  if (head + tail < Math.max(a.text.length, b.text.length) * 0.25) return;
-  a.mark = [head, a.text.length - tail];
-  b.mark = [head, b.text.length - tail];
+  const marks = marksBetween(a.text, b.text);
+  if (marks !== undefined) [a.mark, b.mark] = marks;
 }
 
 function textCell({ text, mark }: Line): HTMLElement {
-  const cell = el('span', { class: 'text' });
-  if (mark === undefined || mark[0] === mark[1]) cell.append(visibleLine(text));
-  else {
-    cell.append(
-      visibleLine(text.slice(0, mark[0])),
-      el('mark', {}, visibleLine(text.slice(mark[0], mark[1]))),
-      visibleLine(text.slice(mark[1])),
-    );
-  }
-  return cell;
-}
-
-/** Tabs stay tabs here. */
-function visibleLine(text: string): DocumentFragment {
-  const fragment = document.createDocumentFragment();
-  text.split('\t').forEach((part, i) => {
-    if (i > 0) fragment.append('\t');
-    fragment.append(visible(part));
-  });
-  return fragment;
+  return el('span', { class: 'text' }, marked(text, mark));
 }
 
 /** A number that is not copied with the text. */

@@ -3,18 +3,11 @@
 // The tree and the map only show and ask; this decides, so that both always agree.
 
 import { type FilesTab, type Item, itemsOf } from '../page-data.js';
-import {
-  applyFilter,
-  buildTree,
-  expandUpTo,
-  matches,
-  rowsOf,
-  setExpanded,
-  shownChildren,
-  type TreeItem,
-} from '../page-tree.js';
+import { applyFilter, buildTree, matches, type TreeItem } from '../page-tree.js';
+import { expandUpTo, rowsOf, setExpanded, shownChildren } from '../tree-rows.js';
 import { type DetailEvents, detailView } from './detail-view.js';
 import { el } from './dom.js';
+import { FILE_ROWS } from './file-row.js';
 import { FilterBar } from './filter-bar.js';
 import { MapView } from './map-view.js';
 import { splitter } from './splitter.js';
@@ -31,7 +24,7 @@ export class FilesView {
   readonly #news: number;
   readonly #root: TreeItem;
   readonly #filter: FilterBar;
-  readonly #tree: TreeView;
+  readonly #tree: TreeView<TreeItem>;
   readonly #map: MapView;
   readonly #detail: HTMLElement;
   readonly #panels: HTMLElement;
@@ -49,7 +42,7 @@ export class FilesView {
     this.#selected = this.#root;
     this.#filter = new FilterBar(() => this.#refilter());
     const scroller = el('div', { class: 'scroller' });
-    this.#tree = new TreeView(scroller, 'Changes', {
+    this.#tree = new TreeView(scroller, FILE_ROWS, {
       select: (node, go) => this.#chosen(node, go),
       toggle: (node, expanded, siblings) => this.#toggle(node, expanded, siblings),
     });
@@ -111,6 +104,11 @@ export class FilesView {
   shown(): Item[] {
     const filter = this.#filter.read();
     return filter === undefined ? [] : this.#items.filter((item) => matches(filter, item));
+  }
+
+  /** The link that leads to what is chosen. */
+  hash(): string {
+    return hashOf(this.#selected);
   }
 
   focusFilter(): void {

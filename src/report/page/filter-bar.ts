@@ -1,11 +1,13 @@
 // What of the changes is to be seen: statuses, aspects, types, size and a search over the paths.
-// Made by files-view.ts, which applies the filter; the chips of the statuses stand in the page already.
+// Made by files-view.ts, which applies the filter; chips.ts and search-box.ts are parts of it.
 // Follows what it says: the number of changes that match is told to screen readers as it changes.
 
-import { ASPECTS, type Item, STATUSES, type StatusLetter, TYPES } from '../page-data.js';
-import { type Filter, pathFilter } from '../page-tree.js';
+import { ASPECTS, type Item, type StatusLetter, TYPES } from '../page-data.js';
+import type { Filter } from '../page-tree.js';
 import { countText } from '../page-words.js';
-import { byId, el } from './dom.js';
+import { Chips } from './chips.js';
+import { el } from './dom.js';
+import { SearchBox } from './search-box.js';
 
 const SIZES: readonly (readonly [number, string])[] = [
   [0, 'Any size'],
@@ -18,45 +20,22 @@ const SIZES: readonly (readonly [number, string])[] = [
 
 export class FilterBar {
   readonly element: HTMLElement;
-  readonly #search: HTMLInputElement;
-  readonly #regexp: HTMLElement;
+  readonly #search: SearchBox;
   readonly #aspect: HTMLSelectElement;
   readonly #type: HTMLSelectElement;
   readonly #size: HTMLSelectElement;
   readonly #count: HTMLElement;
   readonly #clear: HTMLElement;
-  readonly #chips: readonly HTMLElement[];
+  readonly #chips: Chips;
   readonly #changed: () => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(changed: () => void) {
     this.#changed = changed;
-    this.#search = el('input', {
-      type: 'search',
-      id: 'search',
-      placeholder: 'Filter paths',
-      'aria-label': 'Filter paths',
-      'aria-keyshortcuts': '/',
-      autocomplete: 'off',
-      spellcheck: 'false',
-      input: () => this.#soon(),
-    });
-    this.#regexp = el(
-      'button',
-      {
-        type: 'button',
-        class: 'toggle regexp',
-        'aria-pressed': 'false',
-        'aria-label': 'Regular expression',
-        title: 'Regular expression',
-        click: () => this.#toggle(this.#regexp),
-      },
-      '.*',
-    );
+    this.#search = new SearchBox('search', 'Filter paths', changed);
     const select = (label: string, options: readonly (readonly [string | number, string])[]) =>
       el(
         'select',
-        { 'aria-label': label, change: () => this.#changed() },
+        { 'aria-label': label, change: changed },
         ...options.map(([value, text]) => el('option', { value }, text)),
       );
     this.#aspect = select('What differs', [
@@ -77,65 +56,40 @@ export class FilterBar {
     this.element = el(
       'div',
       { class: 'filters', role: 'search' },
-      el('div', { class: 'search' }, this.#search, this.#regexp),
+      this.#search.element,
       el('div', { class: 'selects' }, this.#aspect, this.#type, this.#size),
       el('div', { class: 'result' }, this.#count, this.#clear),
     );
-    this.#chips = [...byId('chips').querySelectorAll<HTMLElement>('.chip')];
-    for (const chip of this.#chips) {
-      chip.addEventListener('click', () => this.#toggle(chip));
-      // Only this one, as in a legend of a chart.
-      chip.addEventListener('dblclick', () => {
-        for (const each of this.#chips) each.setAttribute('aria-pressed', String(each === chip));
-        this.#changed();
-      });
-    }
-    this.#search.addEventListener('keydown', (event) => {
-      if (event.key !== 'Escape' || this.#search.value === '') return;
-      event.stopPropagation();
-      this.#search.value = '';
-      this.#changed();
-    });
+    this.#chips = new Chips('chips', (status) => status !== '=', changed);
   }
 
   focus(): void {
     this.#search.focus();
-    this.#search.select();
   }
 
   clear(): void {
-    this.#search.value = '';
+    this.#search.clear();
     for (const select of [this.#aspect, this.#type, this.#size]) select.selectedIndex = 0;
-    this.#regexp.setAttribute('aria-pressed', 'false');
-    for (const chip of this.#chips) {
-      chip.setAttribute('aria-pressed', String(chip.dataset['status'] !== '='));
-    }
+    this.#chips.clear();
     this.#changed();
   }
 
   /** A node that the statuses hide is to be seen: switches its status on. */
   showStatus(status: StatusLetter): void {
-    const chip = this.#chips.find((each) => each.dataset['status'] === status);
-    chip?.setAttribute('aria-pressed', 'true');
+    this.#chips.show(status);
   }
 
   /** undefined: the expression is none, which the field then says. */
   read(): Filter | undefined {
-    const statuses = new Set<StatusLetter>();
-    this.#chips.forEach((chip, i) => {
-      if (isPressed(chip)) statuses.add(STATUSES[i] as StatusLetter);
-    });
-    try {
-      const path = pathFilter(this.#search.value.trim(), isPressed(this.#regexp));
-      this.#search.removeAttribute('aria-invalid');
-      const type = this.#type.value === '' ? undefined : (this.#type.value as Item['type']);
-      const aspects = Number(this.#aspect.value);
-      return { statuses, aspects, type, size: Number(this.#size.value), path };
-    } catch {
-      this.#search.setAttribute('aria-invalid', 'true');
+    const path = this.#search.read();
+    if (path === undefined) {
       this.#count.textContent = 'No regular expression';
       return undefined;
     }
+    const statuses = this.#chips.read() as Set<StatusLetter>;
+    const type = this.#type.value === '' ? undefined : (this.#type.value as Item['type']);
+    const aspects = Number(this.#aspect.value);
+    return { statuses, aspects, type, size: Number(this.#size.value), path };
   }
 
   /** @param of how many there are when nothing is filtered. */
@@ -144,26 +98,11 @@ export class FilterBar {
       shown === of
         ? countText(of, 'change')
         : `${shown.toLocaleString('en')} of ${countText(of, 'change')}`;
-    this.#clear.hidden = this.#isClear();
-  }
-
-  #isClear(): boolean {
-    return (
-      this.#search.value === '' &&
+    const isClear =
+      this.#search.isClear() &&
       [this.#aspect, this.#type, this.#size].every((select) => select.selectedIndex === 0) &&
-      this.#chips.every((chip) => isPressed(chip) === (chip.dataset['status'] !== '='))
-    );
-  }
-
-  #toggle(button: HTMLElement): void {
-    button.setAttribute('aria-pressed', String(!isPressed(button)));
-    this.#changed();
-  }
-
-  /** Typing goes on while a hundred thousand paths are looked through. */
-  #soon(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#changed(), 120);
+      this.#chips.isClear();
+    this.#clear.hidden = isClear;
   }
 }
 
@@ -175,10 +114,6 @@ const PLURALS: Readonly<Record<Item['type'], string>> = {
   fifo: 'FIFOs',
   socket: 'Sockets',
 };
-
-function isPressed(button: HTMLElement): boolean {
-  return button.getAttribute('aria-pressed') === 'true';
-}
 
 function capital(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);

@@ -2,24 +2,29 @@
 // Bundled by the build into dist/bundle/page/page.js, which html.ts writes into every page.
 // It asks the network for nothing, and writes nothing but preferences.
 
-import type { FilesTab, PageData } from '../page-data.js';
+import type { KeysTab } from '../keys-page.js';
+import type { FilesTab, PageData, PageTab } from '../page-data.js';
 import { byId, el } from './dom.js';
 import { FilesView } from './files-view.js';
-import { printsAsList } from './print.js';
+import { KeysView } from './keys-view.js';
+import { type PaperList, paperFiles, paperKeys, printsAsList } from './print.js';
+import { type Tab, tabs } from './tabs.js';
 import { type Shortcut, tools } from './tools.js';
 
 /** What a tab of some kind becomes. */
 interface TabView {
   readonly element: HTMLElement;
-  /** Called once, when it is in the page. */
+  /** Called once, when it is in the page and to be seen. */
   start(): void;
   readonly shortcuts: readonly Shortcut[];
+  paper(): PaperList;
+  /** The link that leads to what is shown there. */
+  hash(): string;
 }
 
-const RENDERERS: { readonly files: (tab: FilesTab) => TabView } = {
-  files(tab) {
+const RENDERERS = {
+  files(tab: FilesTab): TabView {
     const view = new FilesView(tab);
-    printsAsList(() => view.shown());
     const shortcuts: Shortcut[] = [
       { key: '/', does: 'Filter the paths', run: () => view.focusFilter() },
       { key: 'j', does: 'Next change', run: () => view.step(1) },
@@ -32,81 +37,57 @@ const RENDERERS: { readonly files: (tab: FilesTab) => TabView } = {
       { key: 's', does: 'Lines side by side or unified', run: () => view.toggleDiff('split') },
       { key: 'w', does: 'Wrap long lines or not', run: () => view.toggleDiff('wrap') },
     ];
-    return { element: view.element, start: () => view.start(), shortcuts };
+    return {
+      element: view.element,
+      start: () => view.start(),
+      shortcuts,
+      paper: () => paperFiles(view.shown()),
+      hash: () => view.hash(),
+    };
+  },
+  keys(tab: KeysTab): TabView {
+    const view = new KeysView(tab);
+    addEventListener('hashchange', () => view.fromHash());
+    const shortcuts: Shortcut[] = [
+      { key: '/', does: 'Filter keys, names and data', run: () => view.focusFilter() },
+      { key: 'j', does: 'Next change', run: () => view.step(1) },
+      { key: 'k', does: 'Change before', run: () => view.step(-1) },
+      { key: 'e', does: 'Open all keys', run: () => view.expandAll(true) },
+      { key: 'c', does: 'Close all keys', run: () => view.expandAll(false) },
+      { key: 't', does: 'To the tree', run: () => view.focusPanel('tree') },
+      { key: 'd', does: 'To the values', run: () => view.focusPanel('detail') },
+      { key: 'n', does: 'Show or hide noise', run: () => view.toggleNoise() },
+    ];
+    return {
+      element: view.element,
+      start: () => view.start(),
+      shortcuts,
+      paper: () => paperKeys(view.shown()),
+      hash: () => view.hash(),
+    };
   },
 };
 
-function main(): void {
-  const data = JSON.parse(byId('data').textContent ?? '') as PageData;
-  const app = byId('app');
-  const views = data.tabs.map((tab) => RENDERERS[tab.kind](tab));
-  const panels = views.map((view, i) => {
-    const id = `panel-${data.tabs[i]?.id}`;
-    return el('div', { class: 'tab-panel', id, hidden: i > 0 }, view.element);
-  });
-  const started = new Set<number>();
-  const show = (index: number): void => {
-    panels.forEach((panel, i) => {
-      panel.hidden = i !== index;
-    });
-    if (started.has(index)) return;
-    started.add(index);
-    views[index]?.start();
-  };
-  // One tab needs no row of tabs.
-  if (views.length > 1) app.append(tabRow(data, panels, show));
-  app.append(...panels);
-  show(0);
-  tools(views.flatMap(({ shortcuts }) => shortcuts));
+function viewOf(tab: PageTab): TabView {
+  return tab.kind === 'files' ? RENDERERS.files(tab) : RENDERERS.keys(tab);
 }
 
-/** Follows the tabs pattern of the ARIA Authoring Practices 1.2. */
-function tabRow(
-  data: PageData,
-  panels: readonly HTMLElement[],
-  show: (index: number) => void,
-): HTMLElement {
-  const tabs = data.tabs.map(({ id, title }, i) =>
-    el(
-      'button',
-      {
-        type: 'button',
-        class: 'tab',
-        role: 'tab',
-        id: `tab-${id}`,
-        'aria-controls': `panel-${id}`,
-        'aria-selected': String(i === 0),
-        tabindex: i === 0 ? 0 : -1,
-        click: () => choose(i),
-      },
-      title,
-    ),
-  );
-  const choose = (index: number): void => {
-    tabs.forEach((tab, i) => {
-      tab.setAttribute('aria-selected', String(i === index));
-      tab.tabIndex = i === index ? 0 : -1;
-    });
-    tabs[index]?.focus();
-    show(index);
-  };
-  panels.forEach((panel, i) => {
-    panel.setAttribute('role', 'tabpanel');
-    panel.setAttribute('aria-labelledby', `tab-${data.tabs[i]?.id}`);
+function main(): void {
+  const data = JSON.parse(byId('data').textContent ?? '') as PageData;
+  const views = data.tabs.map((tab): TabView & Tab => ({ ...viewOf(tab), id: tab.id }));
+  for (const { id, element } of views) {
+    byId('app').append(el('div', { class: 'tab-panel', id: `panel-${id}`, hidden: true }, element));
+  }
+  const started = new Set<TabView>();
+  const current = tabs(views, (view) => {
+    if (started.has(view)) return;
+    started.add(view);
+    view.start();
   });
-  return el(
-    'div',
-    {
-      class: 'tabs',
-      role: 'tablist',
-      keydown: (event: KeyboardEvent) => {
-        const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
-        if (step === 0) return;
-        const now = tabs.indexOf(document.activeElement as HTMLButtonElement);
-        choose((now + step + tabs.length) % tabs.length);
-      },
-    },
-    ...tabs,
+  printsAsList(() => current().paper());
+  tools(
+    () => current().shortcuts,
+    views.flatMap(({ shortcuts }) => shortcuts),
   );
 }
 

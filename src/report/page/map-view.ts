@@ -2,7 +2,7 @@
 // Made by files-view.ts; squarify.ts says where the areas are.
 // A list box for assistive technology; arrows move to the next area in their direction.
 
-import { isFolder, type TreeItem } from '../page-tree.js';
+import type { TreeItem } from '../page-tree.js';
 import { countText, STATUS_WORDS, sizeText } from '../page-words.js';
 import { type Rect, squarify } from '../squarify.js';
 import { countsText, statusClass } from './badge.js';
@@ -295,7 +295,7 @@ export class MapView {
   #towards(cell: Cell): TreeItem | undefined {
     let node: TreeItem | undefined = cell.node;
     while (node !== undefined && node.parent !== this.#zoom) node = node.parent;
-    return node !== undefined && isFolder(node) ? this.#joined(node)[0] : undefined;
+    return node?.folder ? this.#joined(node)[0] : undefined;
   }
 
   /** The next directory outside that shows more. */

@@ -23,7 +23,8 @@ const ELSEWHERE: readonly (readonly [string, string])[] = [
   ['Tab', 'From the tree to the map to the details'],
 ];
 
-export function tools(shortcuts: readonly Shortcut[]): void {
+/** @param current those that work now. @param all those of all tabs, for the help. */
+export function tools(current: () => readonly Shortcut[], all: readonly Shortcut[]): void {
   const theme = el('button', { type: 'button', class: 'icon-button', id: 'theme' });
   const show = (name: string): void => {
     document.documentElement.dataset['theme'] = name;
@@ -42,7 +43,12 @@ export function tools(shortcuts: readonly Shortcut[]): void {
   const letters = el('input', { type: 'checkbox', id: 'letters' });
   letters.checked = remembered('letters') !== 'off';
   letters.addEventListener('change', () => remember('letters', letters.checked ? 'on' : 'off'));
-  const rows = [...shortcuts.map(({ key, does }) => [key, does] as const), ...ELSEWHERE];
+  const does = new Map<string, Set<string>>();
+  for (const shortcut of all) {
+    does.set(shortcut.key, (does.get(shortcut.key) ?? new Set()).add(shortcut.does));
+  }
+  const letterRows = [...does].map(([key, texts]) => [key, [...texts].join(' · ')] as const);
+  const rows = [...letterRows, ...ELSEWHERE];
   const dialog = el(
     'dialog',
     { class: 'help', 'aria-labelledby': 'help-title' },
@@ -50,8 +56,8 @@ export function tools(shortcuts: readonly Shortcut[]): void {
     el(
       'dl',
       {},
-      ...rows.map(([key, does]) =>
-        el('div', {}, el('dt', {}, el('kbd', {}, key)), el('dd', {}, does)),
+      ...rows.map(([key, text]) =>
+        el('div', {}, el('dt', {}, el('kbd', {}, key)), el('dd', {}, text)),
       ),
     ),
     el('label', { class: 'letters' }, letters, ' Single letters work as keys'),
@@ -80,7 +86,7 @@ export function tools(shortcuts: readonly Shortcut[]): void {
     if (/^[a-z]$/i.test(event.key) && !letters.checked) return;
     if (event.key === '?') dialog.showModal();
     else {
-      const shortcut = shortcuts.find(({ key }) => key === event.key);
+      const shortcut = current().find(({ key }) => key === event.key);
       if (shortcut === undefined) return;
       shortcut.run();
     }

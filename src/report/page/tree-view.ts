@@ -1,39 +1,50 @@
-// The tree of changes: only the rows that can be seen are elements.
-// Made by files-view.ts; page-tree.ts says which rows there are.
+// A tree of changes: only the rows that can be seen are elements.
+// Made by files-view.ts and keys-view.ts, which say how a row looks; tree-rows.ts says which rows there are.
 // Follows the tree view pattern of the ARIA Authoring Practices 1.2: roving tabindex, arrows, Home, End, `*`.
 
-import { isFolder, type TreeItem, type TreeRow } from '../page-tree.js';
-import { countText, STATUS_WORDS, sizeText } from '../page-words.js';
-import { badge, bar, countsText } from './badge.js';
-import { el, visible } from './dom.js';
+import type { Branch, TreeRow } from '../tree-rows.js';
+import { el } from './dom.js';
 
-export interface TreeEvents {
+export interface TreeEvents<N> {
   /** A row was chosen; `go` also asks for its details (Enter, a click). */
-  select(node: TreeItem, go: boolean): void;
+  select(node: N, go: boolean): void;
   /** A directory is to be opened or closed, or all beside it opened. */
-  toggle(node: TreeItem, expanded: boolean, siblings: boolean): void;
+  toggle(node: N, expanded: boolean, siblings: boolean): void;
+}
+
+/** How the nodes of one kind of tree are shown. */
+export interface TreeLooks<N> {
+  /** Of the tree, for screen readers. */
+  readonly label: string;
+  /** What a screen reader says of a row. */
+  labelOf(node: N, label: string): string;
+  contentOf(node: N, label: string, canOpen: boolean): readonly (HTMLElement | undefined)[];
+  /** Whether a step to the next change stops there. */
+  isStop(node: N): boolean;
 }
 
 /** Rows beyond the edges of what is seen. */
 const MARGIN = 12;
 
-export class TreeView {
+export class TreeView<N extends Branch<N>> {
   readonly element: HTMLElement;
   readonly #scroller: HTMLElement;
-  readonly #events: TreeEvents;
+  readonly #events: TreeEvents<N>;
+  readonly #looks: TreeLooks<N>;
   readonly #height = matchMedia('(pointer: coarse)').matches ? 38 : 28;
-  #rows: readonly TreeRow[] = [];
-  #places = new Map<TreeItem, number>();
+  #rows: readonly TreeRow<N>[] = [];
+  #places = new Map<N, number>();
   readonly #shown = new Map<number, HTMLElement>();
   /** The row that the tab key reaches. */
   #active = 0;
-  #selected: TreeItem | undefined;
+  #selected: N | undefined;
   #frame = 0;
 
-  constructor(scroller: HTMLElement, label: string, events: TreeEvents) {
+  constructor(scroller: HTMLElement, looks: TreeLooks<N>, events: TreeEvents<N>) {
     this.#scroller = scroller;
     this.#events = events;
-    this.element = el('div', { class: 'tree', role: 'tree', 'aria-label': label });
+    this.#looks = looks;
+    this.element = el('div', { class: 'tree', role: 'tree', 'aria-label': looks.label });
     this.element.addEventListener('keydown', (event) => this.#key(event));
     this.element.addEventListener('click', (event) => this.#click(event));
     this.element.addEventListener('focusin', (event) => {
@@ -45,7 +56,7 @@ export class TreeView {
     new ResizeObserver(() => this.#later()).observe(scroller);
   }
 
-  setRows(rows: readonly TreeRow[]): void {
+  setRows(rows: readonly TreeRow<N>[]): void {
     const hadFocus = this.element.contains(document.activeElement);
     const active = this.#rows[this.#active]?.node;
     this.#rows = rows;
@@ -59,7 +70,7 @@ export class TreeView {
   }
 
   /** Marks a node; scrolls to its row. Its parents must be open. */
-  select(node: TreeItem | undefined): void {
+  select(node: N | undefined): void {
     this.#selected = node;
     const index = node === undefined ? undefined : this.#places.get(node);
     if (index !== undefined) {
@@ -75,17 +86,17 @@ export class TreeView {
   }
 
   /** The change before or after the selected one. */
-  neighbour(step: 1 | -1): TreeItem | undefined {
+  neighbour(step: 1 | -1): N | undefined {
     for (let i = this.#active + step; i >= 0 && i < this.#rows.length; i += step) {
-      const { node } = this.#rows[i] as TreeRow;
-      if (!isFolder(node)) return node;
+      const { node } = this.#rows[i] as TreeRow<N>;
+      if (this.#looks.isStop(node)) return node;
     }
     return undefined;
   }
 
   /** The row of a node, or of the first directory above it that has one. */
-  #nearest(node: TreeItem | undefined): number | undefined {
-    for (let n = node; n !== undefined; n = n.parent) {
+  #nearest(node: N | undefined): number | undefined {
+    for (let n: N | undefined = node; n !== undefined; n = n.parent) {
       const place = this.#places.get(n);
       if (place !== undefined) return place;
     }
@@ -130,22 +141,21 @@ export class TreeView {
   }
 
   #row(i: number): HTMLElement {
-    const { node, label, level, position, siblings } = this.#rows[i] as TreeRow;
-    const folder = isFolder(node);
+    const { node, label, level, position, siblings } = this.#rows[i] as TreeRow<N>;
     const canOpen = node.children.length > 0;
     const element = el(
       'div',
       {
-        class: folder ? 'row folder' : 'row',
+        class: node.folder ? 'row folder' : 'row',
         role: 'treeitem',
         'aria-level': level,
         'aria-posinset': position,
         'aria-setsize': siblings,
         'aria-expanded': canOpen ? String(node.expanded) : undefined,
-        'aria-label': labelOf(node, label),
+        'aria-label': this.#looks.labelOf(node, label),
         'data-row': i,
       },
-      ...contentOf(node, label, canOpen),
+      ...this.#looks.contentOf(node, label, canOpen),
     );
     element.style.top = `${i * this.#height}px`;
     element.style.height = `${this.#height}px`;
@@ -256,57 +266,4 @@ export class TreeView {
     const index = target.closest<HTMLElement>('[data-row]')?.dataset['row'];
     return index === undefined ? undefined : Number(index);
   }
-}
-
-/** What a screen reader says of a row. */
-function labelOf(node: TreeItem, label: string): string {
-  const { item, shown } = node;
-  if (isFolder(node) && shown.changes > 0 && node.children.length > 0) {
-    return `${label}, directory, ${countText(shown.changes, 'change')}: ${countsText(shown)}`;
-  }
-  if (item === undefined) return label;
-  const from = item.extra.from === undefined ? '' : ` from ${item.extra.from}`;
-  const what = item.what.length > 0 ? `, ${item.what.join(', ')}` : '';
-  return `${label}, ${STATUS_WORDS[item.status].toLowerCase()}${from}${what}`;
-}
-
-function contentOf(node: TreeItem, label: string, canOpen: boolean): (HTMLElement | undefined)[] {
-  const { item, shown } = node;
-  const hasChange = item !== undefined && shown.changes > 0 && item.status !== '=';
-  const own = item !== undefined && (!isFolder(node) || hasChange) ? item : undefined;
-  const name = el('span', { class: 'name' }, visible(label));
-  const from = own?.extra.from;
-  if (from !== undefined && own?.status === 'R') {
-    name.append(el('span', { class: 'from' }, ' ← ', visible(from)));
-  }
-  const target = own?.extra.target?.after ?? own?.extra.target?.before;
-  if (target !== undefined) name.append(el('span', { class: 'target' }, ' → ', visible(target)));
-  const tags = el('span', { class: 'tags' });
-  for (const aspect of own?.what ?? []) {
-    const isSaid = aspect === 'content' || (aspect === 'time' && own?.status !== '=');
-    if (!isSaid) tags.append(el('span', { class: 'tag' }, aspect));
-  }
-  return [
-    el('span', { class: 'indent' }),
-    el('span', { class: canOpen ? 'twisty' : 'twisty none' }),
-    own === undefined ? el('span', { class: 'folder-icon' }) : badge(own.status),
-    name,
-    tags,
-    canOpen ? el('span', { class: 'number' }, shown.changes.toLocaleString('en')) : undefined,
-    canOpen ? bar(shown) : own && sizeOf(own.before, own.after),
-  ];
-}
-
-/** The size of what is new or gone, and by how much others have grown. */
-function sizeOf(before: number, after: number): HTMLElement | undefined {
-  if (before < 0 && after < 0) return undefined;
-  if (before < 0) return el('span', { class: 'size grown' }, `+${sizeText(after)}`);
-  if (after < 0) return el('span', { class: 'size shrunk' }, `−${sizeText(before)}`);
-  const grown = after - before;
-  if (grown === 0) return el('span', { class: 'size' }, sizeText(after));
-  return el(
-    'span',
-    { class: grown > 0 ? 'size grown' : 'size shrunk' },
-    `${grown > 0 ? '+' : '−'}${sizeText(Math.abs(grown))}`,
-  );
 }
