@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
+import { makeSamplePrefixes } from './sample-prefix.mjs';
 import { makeSampleStack } from './sample-stack.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -101,6 +102,24 @@ const main = async () => {
       if (scheme === 'dark') await page.keyboard.press('s');
       // The map draws once more when it has its size.
       await page.waitForTimeout(300);
+      await page.screenshot({ path: join(images, `${name}.png`) });
+      await page.close();
+    }
+    makeSamplePrefixes('/srv/wine');
+    const registry = join(scratch, 'registry.html');
+    const prefixes = ['/srv/wine/default', '/srv/wine/office'];
+    varve('wine', 'diff', '--quiet', '--html', registry, ...prefixes);
+    for (const [name, scheme] of /** @type {const} */ ([
+      ['wine-diff-html', 'light'],
+      ['wine-diff-html-dark', 'dark'],
+    ])) {
+      const page = await browser.newPage({
+        viewport: { width: 1320, height: 860 },
+        colorScheme: scheme,
+        deviceScaleFactor: 1.5,
+      });
+      await page.goto(`file://${registry}#registry/HKEY_LOCAL_MACHINE/Software`);
+      await page.locator('.values').first().waitFor();
       await page.screenshot({ path: join(images, `${name}.png`) });
       await page.close();
     }
