@@ -30,8 +30,15 @@ export interface Arguments {
   values(name: string): readonly string[];
 }
 
-/** @throws MountError of kind `option` that names what is wrong. */
-export function parseArguments(argv: readonly string[], flags: readonly FlagRecord[]): Arguments {
+/**
+ * @param verbatim after so many operands everything is an operand, whatever it looks like.
+ * @throws MountError of kind `option` that names what is wrong.
+ */
+export function parseArguments(
+  argv: readonly string[],
+  flags: readonly FlagRecord[],
+  verbatim = Number.POSITIVE_INFINITY,
+): Arguments {
   const found = new Map<string, string[]>();
   const operands: string[] = [];
   let before: number | undefined;
@@ -78,6 +85,9 @@ export function parseArguments(argv: readonly string[], flags: readonly FlagReco
       }
     } else {
       operands.push(word);
+      if (operands.length < verbatim) continue;
+      operands.push(...argv.slice(i + 1));
+      break;
     }
   }
   return {

@@ -5,7 +5,7 @@
 import type { FlagRecord } from './args.js';
 
 export interface CommandRecord {
-  /** One word, or two for one of a group: `image build`. */
+  /** One word, or more for one of a group: `image build`, `wine base add`. */
   readonly name: string;
   /** One line, without a full stop. */
   readonly summary: string;
@@ -13,6 +13,8 @@ export interface CommandRecord {
   readonly operands: string;
   /** Least and most operands. */
   readonly count: readonly [number, number];
+  /** After so many operands flags are no longer varve's: what follows belongs to a command that it runs. */
+  readonly verbatim?: number;
   /** Exit code of everything that varve itself cannot do, where the others are those of a command that it runs. */
   readonly failure?: number;
   /** Paragraphs. */

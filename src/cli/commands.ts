@@ -12,6 +12,11 @@ import { REBASE_COMMAND } from './rebase-command.js';
 import { STACK_COMMANDS } from './stack-commands.js';
 import { STORE_COMMANDS } from './store-commands.js';
 import { TRY_COMMANDS } from './try-commands.js';
+import { WINE_DIFF_COMMANDS } from './wine-diff-commands.js';
+import { WINE_DOCTOR_COMMANDS } from './wine-doctor-commands.js';
+import { WINE_LIBRARY_COMMANDS } from './wine-library-commands.js';
+import { WINE_RUN_COMMANDS } from './wine-run-commands.js';
+import { WINE_UPDATE_COMMAND } from './wine-update-commands.js';
 
 export const HELP: FlagRecord = { name: 'help', short: 'h', help: 'Explain this command.' };
 const OPTIONS_FLAG: FlagRecord = {
@@ -195,6 +200,11 @@ export const COMMANDS: readonly CommandRecord[] = [
   ...STACK_COMMANDS,
   ...IMAGE_COMMANDS,
   ...STORE_COMMANDS,
+  ...WINE_LIBRARY_COMMANDS,
+  ...WINE_DIFF_COMMANDS,
+  ...WINE_RUN_COMMANDS,
+  WINE_UPDATE_COMMAND,
+  ...WINE_DOCTOR_COMMANDS,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',
@@ -234,13 +244,20 @@ export const COMMANDS: readonly CommandRecord[] = [
         help: 'Where to install (default /usr/local for root, ~/.local otherwise).',
       },
       { name: 'fuse-overlayfs', help: 'Also link PREFIX/bin/fuse-overlayfs.' },
+      {
+        name: 'wine',
+        value: 'BUILD',
+        optional: true,
+        help: 'Also put shims of wine, wineserver, winecfg, msiexec, winetricks and so on into PREFIX/bin, which honour WINEPREFIX_OVERLAYS and run the wine that is next on PATH, or BUILD.',
+      },
       { name: 'print', help: 'Only print what would be done.' },
-      { name: 'uninstall', help: 'Remove what setup installed.' },
+      { name: 'uninstall', help: 'Remove what setup installed with the same flags.' },
       JSON_FLAG,
     ],
     examples: [
       ['varve setup --print', 'see first'],
       ['varve setup --prefix ~/.local', 'without root'],
+      ['varve setup --wine', 'plain `wine` works on layered prefixes'],
     ],
     completes: 'nothing',
   },
@@ -260,7 +277,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     name: 'help',
     summary: 'explain a command',
     operands: '[COMMAND]',
-    count: [0, 2],
+    count: [0, 3],
     description: ['Prints the manual of COMMAND, or the overview.'],
     flags: [],
     examples: [['varve help mount', 'every mount option']],
@@ -272,11 +289,14 @@ export function commandNamed(name: string): CommandRecord | undefined {
   return COMMANDS.find((command) => command.name === name);
 }
 
-/** Words that begin the names of several commands, with what they have in common. */
+/** Words, or two, that begin the names of several commands, with what they have in common. */
 const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
   image: 'build EROFS images, look into them, check and mount them',
   stack: 'keep stacks under names in varve.yaml',
   store: 'keep the content of many images once, by digest',
+  wine: 'run Wine in prefixes made of layers',
+  'wine base': 'keep pristine prefixes that others stand on',
+  'wine layer': 'keep what installers change, and put it into prefixes',
 };
 
 export const GROUPS: readonly string[] = Object.keys(GROUP_SUMMARIES);
@@ -286,11 +306,12 @@ export const FIRST_WORDS: readonly string[] = [
   ...new Set(COMMANDS.map((c) => c.name.split(' ')[0] as string)),
 ];
 
-/** The second words of a group. */
+/** The words that can stand behind a group: its commands, and groups within it. */
 export function groupWords(group: string): string[] {
-  return COMMANDS.flatMap((c) =>
-    c.name.startsWith(`${group} `) ? [c.name.slice(group.length + 1)] : [],
+  const words = COMMANDS.flatMap((c) =>
+    c.name.startsWith(`${group} `) ? [c.name.slice(group.length + 1).split(' ')[0] as string] : [],
   );
+  return [...new Set(words)];
 }
 
 /** What the menu of first words says about one. */

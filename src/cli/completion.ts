@@ -94,19 +94,23 @@ _varve() {
     COMPREPLY=($(compgen -W '${FIRST_WORDS.join(' ')} --help --version' -- "$cur")); return
   fi
   local command=\${COMP_WORDS[1]}
-  case $command in
-${GROUPS.map(
-  (group) => `    ${group})
-      if ((COMP_CWORD == 2)); then COMPREPLY=($(compgen -W '${groupWords(group).join(' ')} --help' -- "$cur")); return; fi
-      command+=" \${COMP_WORDS[2]}" ;;`,
-).join('\n')}
-  esac
+${[bashGroups(1), bashGroups(2)].join('\n')}
   case $command in
 ${cases.join('\n')}
   esac
 }
 complete -F _varve varve
 `;
+}
+
+/** The words behind groups whose names have `depth` words. */
+function bashGroups(depth: number): string {
+  const groups = GROUPS.filter((group) => group.split(' ').length === depth).map(
+    (group) => `    '${group}')
+      if ((COMP_CWORD == ${depth + 1})); then COMPREPLY=($(compgen -W '${groupWords(group).join(' ')} --help' -- "$cur")); return; fi
+      command+=" \${COMP_WORDS[${depth + 1}]}" ;;`,
+  );
+  return `  case $command in\n${groups.join('\n')}\n  esac`;
 }
 
 function bashOperand(command: CommandRecord): string {
@@ -153,12 +157,15 @@ function zsh(): string {
     return `    '${command.name}') _arguments -s ${[...specs, `'*:operand:${zshOperand(command)}'`].join(' ')} ;;`;
   });
   const described = FIRST_WORDS.map((word) => `'${word}:${zshText(summaryOf(word))}'`).join(' ');
-  const groups = GROUPS.map(
-    (group) => `    ${group})
+  const groups = [1, 2].map((depth) => {
+    const alike = GROUPS.filter((group) => group.split(' ').length === depth).map(
+      (group) => `    '${group}')
       if ((CURRENT == 2)); then _values command ${groupWords(group).join(' ')}; return; fi
       command="$command $words[2]"
       shift words; ((CURRENT--)) ;;`,
-  );
+    );
+    return `  case $command in\n${alike.join('\n')}\n  esac`;
+  });
   const options = documented
     .map((o) => `'${zshText(optionWord(o))}[${zshText(o.help)}]'`)
     .join(' ');
@@ -177,9 +184,7 @@ _varve() {
   if ((CURRENT == 2)); then _varve_commands; return; fi
   local command=$words[2]
   shift words; ((CURRENT--))
-  case $command in
 ${groups.join('\n')}
-  esac
   case $command in
 ${cases.join('\n')}
   esac
@@ -225,16 +230,21 @@ function fish(): string {
       `complete -c varve -n __fish_use_subcommand -a ${word} -d ${fishText(summaryOf(word))}`,
     );
   }
+  for (const group of GROUPS.filter((name) => name.includes(' '))) {
+    const [word = '', inner] = group.split(' ');
+    const open = `__fish_seen_subcommand_from ${word}; and not __fish_seen_subcommand_from ${groupWords(word).join(' ')}`;
+    lines.push(`complete -c varve -n '${open}' -a ${inner} -d ${fishText(summaryOf(group))}`);
+  }
   for (const command of COMMANDS) {
-    const [word, second] = command.name.split(' ');
-    const seen = `__fish_seen_subcommand_from ${word}`;
-    if (second !== undefined) {
-      const others = groupWords(word as string).join(' ');
-      lines.push(
-        `complete -c varve -n '${seen}; and not __fish_seen_subcommand_from ${others}' -a ${second} -d ${fishText(command.summary)}`,
-      );
+    const words = command.name.split(' ');
+    const last = words.pop() as string;
+    const before = words.map((word) => `__fish_seen_subcommand_from ${word}`);
+    if (words.length > 0) {
+      const others = groupWords(words.join(' ')).join(' ');
+      const open = [...before, `not __fish_seen_subcommand_from ${others}`].join('; and ');
+      lines.push(`complete -c varve -n '${open}' -a ${last} -d ${fishText(command.summary)}`);
     }
-    const when = `-n '${second === undefined ? seen : `${seen}; and __fish_seen_subcommand_from ${second}`}'`;
+    const when = `-n '${[...before, `__fish_seen_subcommand_from ${last}`].join('; and ')}'`;
     for (const flag of [...command.flags, HELP]) {
       const short = flag.short === undefined ? '' : ` -s ${flag.short}`;
       const value =

@@ -28,6 +28,11 @@ export const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ],
   ['VARVE_FILE', 'The file of named stacks, instead of the varve.yaml that is found.'],
   [
+    'VARVE_WINE_DIR',
+    'Folder of Wine bases, layers and prefixes, instead of $XDG_DATA_HOME/varve/wine.',
+  ],
+  ['VARVE_WINE', 'The Wine to run: a binary, or the folder of a Wine or Proton build.'],
+  [
     'VARVE_REHEARSE',
     '"off": a server does not warm up while idle after its start (half a second of processor, nothing on disk).',
   ],
@@ -77,7 +82,9 @@ export function overview(): string {
 /** What `varve GROUP` alone says: its commands. */
 export function groupOverview(group: string): string {
   const members = COMMANDS.filter((c) => c.name.startsWith(`${group} `));
+  const alone = commandNamed(group);
   return [
+    ...(alone === undefined ? [] : [manual(alone)]),
     section('Usage', [`varve ${group} COMMAND [flags] [operands]`]),
     section('Commands', pairs(members.map((c) => [c.name, `${c.summary}.`]))),
     section('More', [`\`varve help ${group} COMMAND\` explains one.`]),

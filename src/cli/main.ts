@@ -56,6 +56,27 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   'store gc': () => import('./store-gc.js'),
   'store check': () => import('./store-check.js'),
   'store du': () => import('./store-du.js'),
+  'wine create': () => import('./wine-create.js'),
+  'wine base add': () => import('./wine-base-add.js'),
+  'wine base ls': () => import('./wine-base-ls.js'),
+  'wine base rm': () => import('./wine-base-rm.js'),
+  'wine layer add': () => import('./wine-layer-add.js'),
+  'wine layer put': () => import('./wine-layer-put.js'),
+  'wine layer take': () => import('./wine-layer-take.js'),
+  'wine layer ls': () => import('./wine-layer-ls.js'),
+  'wine layer rm': () => import('./wine-layer-rm.js'),
+  'wine commit': () => import('./wine-commit.js'),
+  'wine ls': () => import('./wine-ls.js'),
+  'wine rm': () => import('./wine-rm.js'),
+  'wine du': () => import('./wine-du.js'),
+  'wine export': () => import('./wine-export.js'),
+  'wine import': () => import('./wine-import.js'),
+  'wine diff': () => import('./wine-diff.js'),
+  wine: () => import('./wine-program.js'),
+  'wine run': () => import('./wine-run.js'),
+  'wine stop': () => import('./wine-stop.js'),
+  'wine update': () => import('./wine-update.js'),
+  'wine doctor': () => import('./wine-doctor.js'),
   demo: () => import('./demo.js'),
   doctor: () => import('./doctor.js'),
   setup: () => import('./setup.js'),
@@ -75,6 +96,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     // varve run, once it is in its namespace.
     case 'run-inside':
       return (await import('./run-inside.js')).runInside(rest);
+    // The kernel's overlayfs of a plain user's Wine prefix, once it is in its namespace.
+    case 'wine-holder':
+      return (await import('../wine/prefix/namespace.js')).inside(rest);
     case '-V':
     case '--version': {
       const { version } = await import('./version.js');
@@ -94,6 +118,10 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommand(first: string, rest: readonly string[]): Promise<number> {
+  // `varve wine base add`: a group within a group.
+  const inner = `${first} ${rest[0]}`;
+  if (GROUPS.includes(inner)) return runCommand(inner, rest.slice(1));
+  let failure: number | undefined;
   try {
     const grouped = GROUPS.includes(first);
     const [second] = rest;
@@ -102,15 +130,19 @@ async function runCommand(first: string, rest: readonly string[]): Promise<numbe
       (second === undefined ? process.stderr : process.stdout).write(groupOverview(first));
       return second === undefined ? EXIT.usage : EXIT.ok;
     }
-    const name = grouped ? `${first} ${second}` : first;
-    const argv = grouped ? rest.slice(1) : rest;
+    // `varve wine winecfg`: a word that is no command of the group is a program.
+    const alone =
+      grouped && commandNamed(first) !== undefined && !groupWords(first).includes(second);
+    const name = grouped && !alone ? `${first} ${second}` : first;
+    const argv = grouped && !alone ? rest.slice(1) : rest;
+    failure = commandNamed(name)?.failure;
     const command = commandNamed(name);
     const load = MODULES[name];
     if (command === undefined || load === undefined) {
       const names = (grouped ? groupWords(first) : FIRST_WORDS).join(', ');
       throw new MountError('option', `unknown command ${name}: one of ${names}`);
     }
-    const given = parseArguments(argv, [...command.flags, HELP]);
+    const given = parseArguments(argv, [...command.flags, HELP], command.verbatim);
     if (given.has('help')) {
       const { manual } = await import('./help.js');
       process.stdout.write(manual(command));
@@ -127,7 +159,7 @@ async function runCommand(first: string, rest: readonly string[]): Promise<numbe
   } catch (error) {
     process.stderr.write(`varve: ${lineOf(error)}\n`);
     if (process.env['VARVE_DEBUG'] !== undefined) console.error(error);
-    return commandNamed(first)?.failure ?? exitCodeOf(error);
+    return failure ?? exitCodeOf(error);
   }
 }
 

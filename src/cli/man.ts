@@ -19,7 +19,7 @@ export function manPages(version: string): ManPage[] {
   return [
     { file: 'varve.1', text: overviewPage(version) },
     ...COMMANDS.filter((c) => c.name !== 'help').map((command) => ({
-      file: `varve-${command.name.replace(' ', '-')}.1`,
+      file: `varve-${command.name.replaceAll(' ', '-')}.1`,
       text: commandPage(command, version),
     })),
     { file: 'varve-overlayfs.1', text: overlayfsPage(version) },
@@ -62,7 +62,7 @@ function overviewPage(version: string): string {
     '.SH ENVIRONMENT',
     terms(ENVIRONMENT),
     seeAlso(
-      COMMANDS.map((c) => `varve-${c.name.replace(' ', '-')}`).filter(
+      COMMANDS.map((c) => `varve-${c.name.replaceAll(' ', '-')}`).filter(
         (name) => name !== 'varve-help',
       ),
     ),
@@ -71,7 +71,7 @@ function overviewPage(version: string): string {
 }
 
 function commandPage(command: CommandRecord, version: string): string {
-  const name = `varve-${command.name.replace(' ', '-')}`;
+  const name = `varve-${command.name.replaceAll(' ', '-')}`;
   const parts = [
     head(name, 1, version),
     named(name, command.summary),

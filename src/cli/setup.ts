@@ -3,6 +3,7 @@
 // Places follow hier(7), mount(8) (/sbin/mount.TYPE.SUBTYPE), and the completion folders of bash, zsh and fish.
 
 import {
+  chmodSync,
   lstatSync,
   mkdirSync,
   readFileSync,
@@ -15,22 +16,21 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MountError, reasonOf } from '../stack/errors.js';
+import { findWine } from '../wine/prefix/build.js';
 import type { Arguments } from './args.js';
 import { completionScript } from './completion.js';
 import { EXIT } from './exit-codes.js';
 import { manPages } from './man.js';
 import { print, table } from './output.js';
+import type { SetupItem } from './setup-item.js';
 import { version } from './version.js';
+import { wineShims } from './wine-shims.js';
 
 /** First line of installed files, by which they are known again. */
 const MARK = 'installed by `varve setup`';
 
-export interface SetupItem {
-  readonly path: string;
-  /** A symlink to this file, or a file with this text. */
-  readonly link?: string;
-  readonly text?: string;
-}
+/** What links of ours lead to. */
+const OURS = /\/(varve(\.js)?|varve-overlayfs|mount\.fuse\.varve|wine-shim)$/;
 
 type Outcome = 'installed' | 'unchanged' | 'removed' | 'absent' | 'foreign' | 'planned';
 
@@ -43,6 +43,7 @@ export function run(given: Arguments): number {
     prefix,
     system: given.value('prefix') === undefined && root,
     asFuseOverlayfs: given.has('fuse-overlayfs'),
+    shims: given.has('wine') ? { build: buildOf(given.value('wine')) } : undefined,
   });
   const outcomes = items.map((item) => ({ item, outcome: perform(item, given) }));
   print(
@@ -65,11 +66,20 @@ export function run(given: Arguments): number {
   return EXIT.busy;
 }
 
+/** A build that is named once counts for every later call. @throws MountError when there is none. */
+function buildOf(named: string | undefined): string | undefined {
+  if (named === undefined || named === '') return undefined;
+  findWine(named, process.env);
+  return resolve(named);
+}
+
 /** Everything that setup installs. @param where.system mount(8) looks for helpers in /sbin only. */
 export function setupItems(where: {
   readonly prefix: string;
   readonly system: boolean;
   readonly asFuseOverlayfs: boolean;
+  /** Shims of Wine's programs, which run that of PATH or a build. */
+  readonly shims?: { readonly build: string | undefined };
 }): SetupItem[] {
   const { prefix } = where;
   const bin = fileURLToPath(new URL('../../../bin/', import.meta.url));
@@ -93,6 +103,9 @@ export function setupItems(where: {
   ];
   if (where.asFuseOverlayfs) {
     items.push({ path: join(prefix, 'bin/fuse-overlayfs'), link: join(bin, 'varve-overlayfs') });
+  }
+  if (where.shims !== undefined) {
+    items.push(...wineShims(join(prefix, 'bin'), join(bin, 'wine-shim'), where.shims.build));
   }
   for (const page of manPages(version())) {
     const folder = `man/man${page.file.at(-1)}`;
@@ -133,6 +146,7 @@ function perform(item: SetupItem, given: Arguments): Outcome {
     rmSync(item.path, { force: true });
     if (item.link !== undefined) symlinkSync(item.link, item.path);
     else writeFileSync(item.path, item.text ?? '');
+    if (item.mode !== undefined) chmodSync(item.path, item.mode);
     return 'installed';
   } catch (error) {
     throw new MountError(
@@ -146,11 +160,10 @@ function perform(item: SetupItem, given: Arguments): Outcome {
 function examine(item: SetupItem): 'absent' | 'same' | 'ours' | 'foreign' {
   const stat = lstatSync(item.path, { throwIfNoEntry: false });
   if (stat === undefined) return 'absent';
-  if (item.link !== undefined) {
-    if (!stat.isSymbolicLink()) return 'foreign';
+  if (stat.isSymbolicLink()) {
     const target = readlinkSync(item.path);
     if (target === item.link) return 'same';
-    return /\/(varve(\.js)?|varve-overlayfs|mount\.fuse\.varve)$/.test(target) ? 'ours' : 'foreign';
+    return OURS.test(target) ? 'ours' : 'foreign';
   }
   if (!stat.isFile()) return 'foreign';
   const text = readFileSync(item.path, 'utf8');
