@@ -2,7 +2,7 @@
 // and of filesystems without file handles.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { file, makeTree, type Tree } from '../layer/tree.js';
@@ -58,6 +58,15 @@ function change(s: Stack): void {
 
 const needs = { root: true, features: ['fuse', 'overlayfs', 'loop', 'squashfs'] } as const;
 
+let copies = 0;
+
+/** Mounts a copy of an image: the namespace of another test may still hold the last mount of it, and its loop device with that. */
+function mountCopy(image: string, at: string): void {
+  const own = `${image}-${copies++}`;
+  copyFileSync(image, own);
+  run('mount', ['-o', 'loop', own, at]);
+}
+
 test('numbers of what was copied up from two squashfs outlive a remount, a new order and the end of a layer', {
   skip: requires({ ...needs, packages: ['squashfs-tools'] }),
 }, async (t) => {
@@ -71,8 +80,8 @@ test('numbers of what was copied up from two squashfs outlive a remount, a new o
   });
   const [a, b] = s.lowers as [string, string];
   const put = (top: number, bottom: number | undefined) => {
-    run('mount', ['-o', 'loop', images[top] as string, a]);
-    if (bottom !== undefined) run('mount', ['-o', 'loop', images[bottom] as string, b]);
+    mountCopy(images[top] as string, a);
+    if (bottom !== undefined) mountCopy(images[bottom] as string, b);
   };
   put(0, 1);
   await s.mount();
@@ -146,7 +155,7 @@ test('what the kernel copied up from the only filesystem without a UUID keeps it
   // With a second one nobody can tell which of them a mark means: the numbers are constant, and nobody else's.
   run('umount', [a]);
   const inOrder = async (...lowers: readonly string[]) => {
-    for (const [i, lower] of lowers.entries()) run('mount', ['-o', 'loop', lower, i === 0 ? a : b]);
+    for (const [i, lower] of lowers.entries()) mountCopy(lower, i === 0 ? a : b);
     await s.mount();
     const found = numbers(s);
     await s.unmount();
