@@ -21,6 +21,7 @@ import {
   processesOf,
 } from '../linux/namespace.js';
 import { isFound } from '../sandbox/find-command.js';
+import { EXIT_SANDBOX } from '../sandbox/plan.js';
 import { MountError } from '../stack/errors.js';
 import { type MountedImage, mountImage } from '../stack/mount-image.js';
 import { putPath } from '../stack/open-dirs.js';
@@ -31,10 +32,6 @@ import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { announce, askedImage } from './mount-composefs.js';
 import { askedCommand, OUTSIDE } from './run.js';
 import { FORWARDED, forwardSignals } from './signals.js';
-
-/** What env(1) answers. */
-const NOT_FOUND = 127;
-const NOT_RUNNABLE = 126;
 
 /** Milliseconds between two looks at what is ending, and how long is waited for it. */
 const LOOK = 5;
@@ -165,7 +162,7 @@ function runCommand(
       const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command, cwd);
       const why = missing ? 'no such command' : lineOf(error);
       process.stderr.write(`varve: run: ${command}: ${why}\n`);
-      done({ code: missing ? NOT_FOUND : NOT_RUNNABLE });
+      done({ code: missing ? EXIT_SANDBOX.notFound : EXIT_SANDBOX.notRunnable });
     });
     child.once('exit', (code, signal) => {
       quiet();

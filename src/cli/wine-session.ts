@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { E, errnoName } from '../linux/errno.js';
 import { dup3 } from '../linux/files.js';
 import { execute } from '../linux/namespace.js';
+import { EXIT_SANDBOX } from '../sandbox/plan.js';
 import { MountError } from '../stack/errors.js';
 import type { Below } from '../wine/prefix/below.js';
 import { findWine, type WineBuild } from '../wine/prefix/build.js';
@@ -19,10 +20,6 @@ import type { Arguments } from './args.js';
 import { lineOf } from './exit-codes.js';
 import { remark } from './output.js';
 import { FORWARDED, forwardSignals } from './signals.js';
-
-/** What env(1) answers. */
-const NOT_RUNNABLE = 126;
-const NOT_FOUND = 127;
 
 /** Seconds that a prefix stays up for the next program of a script. */
 const LINGER = 5;
@@ -141,7 +138,7 @@ function become(
   const isAbsent = r === -E.NOENT;
   const why = isAbsent ? 'not found' : `cannot be run (${errnoName(r)})`;
   process.stderr.write(`varve: wine: ${program}: ${why}\n`);
-  return isAbsent ? NOT_FOUND : NOT_RUNNABLE;
+  return isAbsent ? EXIT_SANDBOX.notFound : EXIT_SANDBOX.notRunnable;
 }
 
 /** Where execvp(3) would find it. */
@@ -188,5 +185,5 @@ function codeOfFailure(error: unknown, program: string): number {
   const isAbsent = code === 'ENOENT';
   const why = isAbsent ? 'not found' : `cannot be run (${code ?? lineOf(error)})`;
   process.stderr.write(`varve: wine: ${program}: ${why}\n`);
-  return isAbsent ? NOT_FOUND : NOT_RUNNABLE;
+  return isAbsent ? EXIT_SANDBOX.notFound : EXIT_SANDBOX.notRunnable;
 }

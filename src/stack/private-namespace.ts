@@ -3,9 +3,9 @@
 // Follows: unshare(1) of util-linux 2.36 (--map-auto: 2.38), user_namespaces(7), subuid(5).
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { findProgram } from '../linux/find-program.js';
 import { MountError } from './errors.js';
 import { privilege } from './privilege.js';
 
@@ -61,19 +61,4 @@ function hasRange(path: string): boolean {
     // No such file, or a user without a name.
     return false;
   }
-}
-
-function findProgram(name: string, env: NodeJS.ProcessEnv): string | undefined {
-  const folders = [...(env['PATH'] ?? '').split(':'), '/usr/bin', '/bin'];
-  for (const folder of folders) {
-    if (!folder.startsWith('/')) continue;
-    const path = join(folder, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // The next folder.
-    }
-  }
-  return undefined;
 }

@@ -3,9 +3,9 @@
 
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readContent } from '../../src/tree/read-content.js';
 import { isDirectory, remove, walk } from '../../src/tree/tree.js';
 import { addBase } from '../../src/wine/library/base.js';
-import { bytesOf } from '../../src/wine/library/form.js';
 import {
   type RecordedLayer,
   type RecordRequest,
@@ -123,7 +123,7 @@ export async function shown(place: Place, folder: string): Promise<string> {
     remove(form.root, '.wine');
     walk(form.root, (path, node) => {
       const isDir = isDirectory(node);
-      const content = isDir || node.size === 0 ? '' : bytesOf(node).toString('hex');
+      const content = isDir || node.size === 0 ? '' : readContent(node).toString('hex');
       lines.push(`${path} ${node.mode.toString(8)} ${node.target ?? ''} ${content}`);
     });
   } finally {

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readContent } from '../../src/tree/read-content.js';
 import { walk } from '../../src/tree/tree.js';
 import { addBase } from '../../src/wine/library/base.js';
 import { createPrefix } from '../../src/wine/library/create.js';
-import { bytesOf } from '../../src/wine/library/form.js';
 import { openWholePrefix } from '../../src/wine/library/whole-prefix.js';
 import { resolveBelow } from '../../src/wine/prefix/below.js';
 import { findWine, type WineBuild } from '../../src/wine/prefix/build.js';
@@ -196,7 +196,7 @@ export async function filesOf(
   try {
     walk(form.root, (path, node) => {
       if (node.entries === undefined && !path.startsWith('/.wine/')) {
-        found[path.slice(1)] = bytesOf(node).toString();
+        found[path.slice(1)] = readContent(node).toString();
       }
     });
   } finally {

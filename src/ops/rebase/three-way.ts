@@ -2,6 +2,7 @@
 // Asked by plan.ts for objects of one type; decides nothing about whether an object exists.
 // The table of decisions: docs/rebase.md.
 
+import { readContent } from '../../tree/read-content.js';
 import { memoryContent, type TreeNode } from '../../tree/tree.js';
 import { hasSameContent, hasSameXattrs } from '../../union/compare.js';
 import { mergeText } from './merge-text.js';
@@ -172,15 +173,7 @@ function mergedLines(base: Side, ours: Side, theirs: Side): Buffer | undefined {
 const LARGEST = 4 * 1024 * 1024;
 
 function readAll(node: TreeNode): Buffer | undefined {
-  if (node.size > LARGEST) return undefined;
-  const bytes = Buffer.alloc(node.size);
-  const open = node.content?.open();
-  try {
-    open?.read(0, bytes);
-  } finally {
-    open?.close();
-  }
-  return bytes;
+  return node.size > LARGEST ? undefined : readContent(node);
 }
 
 type Three<T> = { readonly base: T | undefined; readonly ours: T; readonly theirs: T };

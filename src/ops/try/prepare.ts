@@ -2,8 +2,9 @@
 // Called by cli/try.ts. Nothing of the system is changed here but the folder of the trial.
 // See docs/try.md for what is contained and what is not.
 
-import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { findProgram } from '../../linux/find-program.js';
 import type { Cover } from '../../sandbox/covers.js';
 import { launch, type Sandbox } from '../../sandbox/launch.js';
 import type { Bind, SandboxPlan, SandboxStart } from '../../sandbox/plan.js';
@@ -169,15 +170,8 @@ function workingDirectory(): string {
 }
 
 function findUnshare(env: NodeJS.ProcessEnv): string {
-  for (const folder of [...(env['PATH'] ?? '').split(':'), '/usr/bin', '/bin']) {
-    if (!folder.startsWith('/')) continue;
-    try {
-      accessSync(join(folder, 'unshare'), constants.X_OK);
-      return join(folder, 'unshare');
-    } catch {
-      // The next folder.
-    }
-  }
+  const found = findProgram('unshare', env);
+  if (found !== undefined) return found;
   throw new MountError('permission', 'try: unshare is missing: install util-linux');
 }
 

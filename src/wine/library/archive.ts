@@ -4,12 +4,13 @@
 
 import { S } from '../../linux/constants.js';
 import { MountError } from '../../stack/errors.js';
+import { readContent } from '../../tree/read-content.js';
 import { openTreeSource } from '../../tree/source.js';
 import { isDirectory, type TreeNode } from '../../tree/tree.js';
 import { fromOciForm } from '../../union/oci-form.js';
 import { TIMESTAMP } from '../prefix/materialise.js';
 import { fileOf, HIVES } from '../registry/hive.js';
-import { bytesOf, type OpenForm, putBeside } from './form.js';
+import { type OpenForm, putBeside } from './form.js';
 
 /** @throws MountError, TreeError, SysError. */
 export function openArchiveForm(file: string): OpenForm {
@@ -39,7 +40,8 @@ function prefixIn(root: TreeNode): TreeNode | undefined {
     const beside = new Map<string, Uint8Array>();
     for (const name of [...HIVES.map(fileOf), TIMESTAMP]) {
       const node = top.entries?.get(name);
-      if (node !== undefined && (node.mode & S.IFMT) === S.IFREG) beside.set(name, bytesOf(node));
+      if (node !== undefined && (node.mode & S.IFMT) === S.IFREG)
+        beside.set(name, readContent(node));
     }
     if (beside.size === 0) continue;
     putBeside(driveC, beside);

@@ -11,6 +11,7 @@ import { MountError } from '../../stack/errors.js';
 import { openImage } from '../../stack/image-open.js';
 import { isComposefs } from '../../stack/images.js';
 import { escapeLayer } from '../../stack/option-text.js';
+import { readContent } from '../../tree/read-content.js';
 import { scan } from '../../tree/scan.js';
 import {
   add,
@@ -121,7 +122,7 @@ export function takeBeside(root: TreeNode): Map<string, Buffer> {
   const dir = find(root, INNER);
   for (const name of BESIDE) {
     const node = dir?.entries?.get(name);
-    if (node !== undefined && (node.mode & S.IFMT) === S.IFREG) found.set(name, bytesOf(node));
+    if (node !== undefined && (node.mode & S.IFMT) === S.IFREG) found.set(name, readContent(node));
   }
   remove(root, INNER);
   return found;
@@ -200,16 +201,4 @@ function hashContent(node: TreeNode, hash: Hash, piece: Buffer): void {
   } finally {
     open.close();
   }
-}
-
-/** Content of a small file. */
-export function bytesOf(node: TreeNode): Buffer {
-  const bytes = Buffer.alloc(node.size);
-  const open = node.content?.open();
-  try {
-    open?.read(0, bytes);
-  } finally {
-    open?.close();
-  }
-  return bytes;
 }

@@ -17,7 +17,7 @@ import { writeHive } from '../registry/write.js';
 import { stageKeyConflicts } from '../update/stage-conflicts.js';
 import { type Below, readRegistryBelow, stampOfBelow } from './below.js';
 import { pathsOf } from './places.js';
-import { finishPublishing, isPublishing, publishTogether, TIMESTAMP } from './publishing.js';
+import { finishPublishing, publishTogether, TIMESTAMP } from './publishing.js';
 import { DELTA_FILE, readIfThere, registryOf, stampOf, understood } from './registry-source.js';
 import { writeFileWhole } from './write-file.js';
 
@@ -94,7 +94,7 @@ export function harvest(folder: string): RegistryDelta {
   if (isUntouched(folder, known)) return ownDelta(folder);
   const before = readBelow(folder);
   if (before === undefined) return ownDelta(folder);
-  const delta = changesSince(folder, before);
+  const delta = diffRegistry(before, readOwn(folder, before));
   const { state } = pathsOf(folder);
   writeFileWhole(join(state, DELTA_FILE), writeDelta(delta));
   // Cut off here, the same is done once more.
@@ -307,7 +307,7 @@ export interface CurrentChange {
 
 /** @returns undefined for a prefix that never ran. @throws MountError of kind `layer`. */
 export function currentChange(folder: string): CurrentChange | undefined {
-  if (isPublishing(folder)) finishPublishing(folder);
+  finishPublishing(folder);
   const below = readBelow(folder);
   return below === undefined ? undefined : { below, delta: changesSince(folder, below) };
 }

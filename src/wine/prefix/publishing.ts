@@ -77,9 +77,6 @@ export function finishPublishing(folder: string): void {
 export const validPlace = (folder: string, name: string): string =>
   join(pathsOf(folder).state, NEXT, name);
 
-export const isPublishing = (folder: string): boolean =>
-  namesIn(join(pathsOf(folder).state, NEXT)) !== undefined;
-
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder);

@@ -6,6 +6,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { escapeLayer } from '../../stack/option-text.js';
+import { readContent } from '../../tree/read-content.js';
 import type { RegistryDelta } from '../registry/delta.js';
 import { parseDelta } from '../registry/delta-text.js';
 import { RegistryError } from '../registry/error.js';
@@ -73,12 +74,7 @@ async function readInner(image: string, data: readonly string[]): Promise<Map<st
     for (const name of [DELTA_FILE, ...HIVES.map(fileOf)]) {
       const place = union.at(`${INNER}/${name}`);
       if (place === undefined) continue;
-      const { content, size } = union.node(place);
-      const bytes = Buffer.alloc(size);
-      const open = content?.open();
-      open?.read(0, bytes);
-      open?.close();
-      files.set(name, bytes);
+      files.set(name, readContent(union.node(place)));
     }
   } finally {
     opened.close();
