@@ -44,6 +44,9 @@ function closure(status: ReadonlyMap<string, string>, more: readonly string[]): 
   return [...taken].sort();
 }
 
+/** Folders whose times change while they are read, for others work on this machine; made anew. */
+const CHANGING: ReadonlySet<string> = new Set(['/proc', '/sys', '/dev', '/tmp', '/var/tmp']);
+
 /** What belongs to these packages, as paths that go through no link; relative to /. */
 function filesOf(names: readonly string[]): string[] {
   const listed = shell(
@@ -58,7 +61,7 @@ function filesOf(names: readonly string[]): string[] {
     if (!line.startsWith('/') || lstatSync(line, { throwIfNoEntry: false }) === undefined) continue;
     // A merged /usr: packages still name /bin and /lib.
     const path = join(realpathSync(dirname(line)), basename(line));
-    if (path !== '/') found.add(path.slice(1));
+    if (path !== '/' && !CHANGING.has(path)) found.add(path.slice(1));
   }
   return [...found].filter((path) => existsAtRoot(path)).sort();
 }

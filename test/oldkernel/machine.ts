@@ -1,24 +1,16 @@
 // A virtual machine that boots a kernel into this program: a disk with node, its libraries and dist/, and an initramfs.
-// Called by oldkernel.test.ts; boots without KVM, so an instruction costs about ten times what it costs outside.
-// Follows: qemu-system-x86_64(1); Documentation/driver-api/early-userspace/buffer-format.rst (written by busybox cpio).
+// Called by oldkernel.test.ts; the machine itself is vm/qemu.ts.
+// Follows: Documentation/driver-api/early-userspace/buffer-format.rst (written by busybox cpio).
 
-import { spawn, spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  copyFileSync,
-  cpSync,
-  mkdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Kernel } from './kernel.js';
+import { busybox, installBusybox, libraries, run } from '../vm/guest-files.js';
+import type { Kernel } from '../vm/kernel.js';
+import { runMachine } from '../vm/qemu.js';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
 const modulesFolder = join(repository, 'node_modules');
-const busybox = '/bin/busybox';
 
 /** Where the repository's files lie in the machine. */
 const home = '/varve';
@@ -35,50 +27,21 @@ export interface Boot {
   /** Milliseconds until the machine is ended. */
   limit: number;
   /** Receives what the machine prints, line by line. */
-  onLine: (line: string) => void;
+  onLine: (line: string) => unknown;
 }
 
 /** Boots, runs the program, powers off. @returns what ended it: undefined in order, else a sentence. */
 export async function boot(options: Boot): Promise<string | undefined> {
-  const { kernel, folder, limit } = options;
-  const disk = makeDisk(folder, options.program);
-  const initramfs = makeInitramfs(folder, kernel);
-  const machine = ['-accel', 'tcg,thread=multi', '-smp', '2', '-m', '1024', '-nodefaults'];
-  // An older processor: the newer instructions that programs would choose are slow to imitate.
-  machine.push('-cpu', 'Nehalem', '-nic', 'none', '-display', 'none', '-no-reboot');
-  const drive = `file=${disk},if=none,id=disk,format=raw,cache=unsafe`;
-  const child = spawn(
-    'qemu-system-x86_64',
-    [
-      ...machine,
-      ...['-kernel', kernel.image, '-initrd', initramfs, '-serial', 'stdio'],
-      ...['-drive', drive, '-device', 'virtio-blk-pci,drive=disk'],
-      ...['-append', 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off'],
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  let rest = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    const lines = (rest + text).split(/\r*\n/);
-    rest = lines.pop() ?? '';
-    for (const line of lines) options.onLine(line);
+  const { kernel, folder, limit, onLine } = options;
+  return runMachine({
+    kernel: kernel.image,
+    initramfs: makeInitramfs(folder, kernel),
+    memory: 1024,
+    processors: 2,
+    disks: [makeDisk(folder, options.program)],
+    limit,
+    onLine,
   });
-  let complaint = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    complaint += text;
-  });
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    child.kill('SIGKILL');
-  }, limit);
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', resolve);
-  });
-  clearTimeout(timer);
-  if (late) return `not done after ${limit / 1000} s`;
-  return code === 0 ? undefined : `qemu ended with ${code}: ${complaint.trim()}`;
 }
 
 /** An ext4 with everything that node needs; uppers lie on it, too. */
@@ -159,13 +122,6 @@ exec switch_root /disk /start
   return archive;
 }
 
-function installBusybox(folder: string): void {
-  copyFileSync(busybox, join(folder, 'busybox'));
-  for (const applet of run(busybox, ['--list']).trim().split('\n')) {
-    if (applet !== 'busybox') symlinkSync('busybox', join(folder, applet));
-  }
-}
-
 /** The packages that dist/src runs with, as folders. */
 function packages(): string[] {
   const text = readFileSync(join(repository, 'package.json'), 'utf8');
@@ -175,15 +131,3 @@ function packages(): string[] {
 
 /** koffi's binary for this machine, below node_modules. */
 const nativeFile = `@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`;
-
-/** Shared libraries of a program, the loader included. */
-function libraries(program: string): string[] {
-  const listed = run('ldd', [program]);
-  return [...listed.matchAll(/(?:=>\s*|^\s+)(\/\S+)/gm)].map(([, path]) => path);
-}
-
-function run(command: string, args: readonly string[]): string {
-  const result = spawnSync(command, args, { encoding: 'utf8', timeout: 60_000 });
-  if (result.status === 0) return result.stdout;
-  throw new Error(`${command} ${args.join(' ')}: ${result.error?.message ?? result.stderr}`);
-}

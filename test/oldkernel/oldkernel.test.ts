@@ -7,12 +7,12 @@ import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { requires } from '../support/requires.js';
 import { withTempDir } from '../support/temp.js';
-import { debianKernel, type Kernel, NoKernelError } from './kernel.js';
+import { debianKernel, type Kernel, NoKernelError } from '../vm/kernel.js';
 import { boot, modules } from './machine.js';
 import { parseReport, type StepReport } from './report.js';
 import { scenario } from './scenario.js';
 
-const packages = ['busybox-static', 'e2fsprogs', 'qemu-system-x86'];
+const packages = ['busybox-static', 'e2fsprogs', 'kmod', 'qemu-system-x86'];
 const skip = process.arch === 'x64' ? requires({ packages }) : 'needs an x86-64 processor';
 
 /**
