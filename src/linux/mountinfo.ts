@@ -9,6 +9,8 @@ export interface MountEntry {
   readonly parent: number;
   /** `major:minor` of st_dev. */
   readonly device: string;
+  /** The directory of the filesystem that is mounted there. */
+  readonly root: string;
   readonly mountpoint: string;
   readonly options: string;
   /** `fuse.varve`, `overlay`, `ext4`... */
@@ -36,13 +38,14 @@ export function parseMountInfo(text: string): MountEntry[] {
   for (const line of text.split('\n')) {
     const [left, right] = line.split(' - ');
     if (left === undefined || right === undefined) continue;
-    const [id, parent, device, , mountpoint, options] = left.split(' ');
+    const [id, parent, device, root, mountpoint, options] = left.split(' ');
     const [type, source, superOptions] = right.split(' ');
     if (mountpoint === undefined || source === undefined) continue;
     entries.push({
       id: Number(id),
       parent: Number(parent),
       device: device ?? '',
+      root: decode(root ?? '/'),
       mountpoint: decode(mountpoint),
       options: options ?? '',
       type: type ?? '',

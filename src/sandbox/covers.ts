@@ -119,7 +119,12 @@ function mountCovers(machine: Machine, { writable }: Wish, mounts: readonly Moun
 }
 
 /** In a user namespace: a cover for each of the largest trees without a mount in them. */
-function lockedCovers(machine: Machine, wish: Wish, mounts: readonly MountEntry[]): Cover[] {
+function lockedCovers(
+  machine: Machine,
+  wish: Pick<Wish, 'writable' | 'scratch'>,
+  mounts: readonly MountEntry[],
+  top = '/',
+): Cover[] {
   const kind = wish.writable === undefined ? 'write' : 'read';
   const covers: Cover[] = [];
   const add = (path: string): void => {
@@ -141,8 +146,19 @@ function lockedCovers(machine: Machine, wish: Wish, mounts: readonly MountEntry[
       }
     }
   };
-  add('/');
+  add(top);
   return covers;
+}
+
+/**
+ * What takes the place of a cover of a user namespace when something has been mounted below it since the plan was made: the
+ * kernel takes no overlay of it then, and a bind would show its sockets. Nothing in it takes writes.
+ * @param place where the sandbox itself has mounts. @returns undefined: nothing is mounted there.
+ */
+export function coversAround(machine: Machine, path: string, place: string): Cover[] | undefined {
+  const mounts = byteMounts(machine).filter((entry) => !isIn(entry.mountpoint, place));
+  if (!mounts.some((entry) => isBelow(entry.mountpoint, path))) return undefined;
+  return lockedCovers(machine, { writable: [], scratch: [] }, mounts, path);
 }
 
 /** What is mounted below a directory that a user namespace therefore cannot overlay; undefined: nothing is. */

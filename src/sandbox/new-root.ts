@@ -9,8 +9,9 @@ import { openInRoot } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
 import { mount } from '../linux/mount.js';
 import { lockMounts, type MountLocks } from '../linux/mount-api.js';
-import type { Cover } from './covers.js';
+import { type Cover, coversAround } from './covers.js';
 import type { Bind, SandboxPlan, Upper } from './plan.js';
+import { thisMachine } from './this-machine.js';
 
 /** Path of this thread's scratch, PATH_MAX bytes. */
 const PATH_AT = 0x2f000;
@@ -53,7 +54,11 @@ export class NewRoot {
 
   /** Carries out the covers. @param remark told what had to be done otherwise. */
   cover(remark: (text: string) => void): void {
-    for (const cover of this.#plan.covers.slice(1)) {
+    this.#coverAll(this.#plan.covers.slice(1), remark);
+  }
+
+  #coverAll(covers: readonly Cover[], remark: (text: string) => void): void {
+    for (const cover of covers) {
       switch (cover.kind) {
         case 'frame':
           this.makeDirectory(cover.path);
@@ -89,8 +94,10 @@ export class NewRoot {
         const options = `${error.message}: nothing can be written there`;
         remark(options);
       }
-      const bind = { source: cover.path, target: cover.path, readOnly: true };
-      this.bind(bind, remark);
+      const { userxattr, place } = this.#plan;
+      const around = userxattr ? coversAround(thisMachine(), cover.path, place) : undefined;
+      if (around !== undefined) this.#coverAll(around, remark);
+      else this.bind({ source: cover.path, target: cover.path, readOnly: true }, remark);
     } finally {
       closeSync(target);
     }

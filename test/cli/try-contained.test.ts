@@ -4,10 +4,12 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { requires } from '../support/requires.js';
+import { tempDir } from '../support/temp.js';
 import { skip, tryPlace } from './try-place.js';
 
 /** Prints what each attempt came to, as JSON: an error code, or what it got. */
@@ -152,6 +154,33 @@ test('sockets are reached where it is allowed', { skip }, async (t) => {
   assert.equal(connect(...agent), 'hello');
   const variable = p.run('-q', '--no', ...agent, '--', 'sh', '-c', 'echo $SSH_AUTH_SOCK').out;
   assert.equal(variable.trim(), path);
+});
+
+test('sockets are out of reach beside what is mounted while the sandbox is made', {
+  skip,
+}, async (t) => {
+  const bin = tempDir(t);
+  const p = tryPlace(t, false, { PATH: `${bin}:${process.env['PATH']}` });
+  // Between the plan, which finds no mount below the folder, and the namespaces, which have one.
+  const asked = [`touch ${p.at('home/go')}`, `until [ -e ${p.at('done')} ]; do sleep 0.02; done`];
+  writeFileSync(
+    join(bin, 'unshare'),
+    `#!/bin/sh\n${asked.join('\n')}\nexec /usr/bin/unshare "$@"\n`,
+    { mode: 0o755 },
+  );
+  chmodSync(bin, 0o755);
+  for (const name of ['late', 'deep']) mkdirSync(p.at(name));
+  await listen(t, p.at('deep/socket'));
+  const mount = `mount -t tmpfs late ${p.at('late')}; touch ${p.at('done')}`;
+  const wait = `until [ -e ${p.at('home/go')} ]; do sleep 0.02; done`;
+  const helper = spawn('sh', ['-c', `${wait}; ${mount}`], { stdio: 'ignore' });
+  t.after(() => {
+    helper.kill('SIGKILL');
+    spawnSync('umount', ['-l', p.at('late')]);
+  });
+  const ran = p.run('-q', '--no', '--', 'node', '-e', CONNECT, p.at('deep/socket'));
+  assert.equal(readFileSync('/proc/self/mounts', 'utf8').includes(p.at('late')), true);
+  assert.equal(ran.out.trim(), 'ECONNREFUSED', ran.err);
 });
 
 test('abstract sockets are out of reach, with the network of the machine', {

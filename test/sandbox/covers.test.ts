@@ -5,7 +5,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { MountEntry } from '../../src/linux/mountinfo.js';
-import { type Kind, type Machine, planCovers, type Wish } from '../../src/sandbox/covers.js';
+import {
+  coversAround,
+  type Kind,
+  type Machine,
+  planCovers,
+  type Wish,
+} from '../../src/sandbox/covers.js';
 import { visibleMounts } from '../../src/sandbox/visible.js';
 
 type Row = readonly [id: number, parent: number, place: string, type?: string, options?: string];
@@ -15,6 +21,7 @@ function table(rows: readonly Row[]): MountEntry[] {
     id,
     parent,
     device: `0:${id}`,
+    root: '/',
     mountpoint,
     options,
     type,
@@ -155,4 +162,23 @@ test('a directory that may not be listed is left empty where it has mounts below
     'frame /srv',
     'frame /srv/secret',
   ]);
+});
+
+test('around what was mounted since the plan was made, everything else is covered one by one', () => {
+  const tree = { '/srv': ['m/', 'other/', 'note', 'l>note'], '/srv/m': ['x/', 'y/'] };
+  const rows: readonly Row[] = [...SYSTEM, [10, 1, '/srv/m/x'], [11, 1, '/srv/place']];
+  const covers = coversAround(machine(rows, tree), '/srv', '/srv/place');
+  assert.deepEqual(
+    covers?.map(({ kind, path }) => `${kind} ${path}`),
+    [
+      'frame /srv',
+      'frame /srv/m',
+      'read /srv/m/x',
+      'read /srv/m/y',
+      'read /srv/other',
+      'file /srv/note',
+      'link /srv/l',
+    ],
+  );
+  assert.equal(coversAround(machine(SYSTEM, tree), '/srv', '/srv/place'), undefined);
 });

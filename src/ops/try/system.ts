@@ -2,29 +2,20 @@
 // Called by ops/try/prepare.ts; what is decided here is carried out by sandbox/.
 // Without root only directories of one's own can be overlaid: overlayfs must give a copied directory its owner back.
 
-import {
-  accessSync,
-  constants,
-  lstatSync,
-  readdirSync,
-  readlinkSync,
-  realpathSync,
-  statSync,
-} from 'node:fs';
+import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { mountTable } from '../../linux/mountinfo.js';
 import {
   type Cover,
-  type Kind,
   type Machine,
   mountBelow,
   planCovers,
   SYSTEM_FOLDERS,
 } from '../../sandbox/covers.js';
+import { thisMachine } from '../../sandbox/this-machine.js';
 import { isIn } from '../../sandbox/visible.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { privilege } from '../../stack/privilege.js';
-import { bytes, latin1, text } from './paths.js';
+import { latin1, text } from './paths.js';
 
 /** Who asks. */
 export interface User {
@@ -52,38 +43,6 @@ export function thisUser(env: NodeJS.ProcessEnv): User {
 
 function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
-}
-
-const kindOf = (entry: {
-  isDirectory(): boolean;
-  isSymbolicLink(): boolean;
-  isFile(): boolean;
-}): Kind => {
-  if (entry.isDirectory()) return 'directory';
-  if (entry.isSymbolicLink()) return 'symlink';
-  return entry.isFile() ? 'file' : 'other';
-};
-
-export function thisMachine(): Machine {
-  return {
-    mounts: mountTable(),
-    list: (path) => {
-      try {
-        const entries = readdirSync(bytes(path), { withFileTypes: true, encoding: 'latin1' });
-        return entries.map((entry) => ({ name: entry.name, kind: kindOf(entry) }));
-      } catch {
-        return undefined;
-      }
-    },
-    kindOf: (path) => {
-      try {
-        return kindOf(lstatSync(bytes(path)));
-      } catch {
-        return undefined;
-      }
-    },
-    readlink: (path) => readlinkSync(bytes(path), { encoding: 'latin1' }),
-  };
 }
 
 /** What a trial covers. */
