@@ -132,7 +132,9 @@ class Bench {
   #verCases(backend: 'fuse' | 'kernel'): Case[] {
     const prefix = this.#turns.at(`library/prefixes/${backend}`);
     const ver = ['cmd', '/c', 'ver'];
-    const byVarve = this.#varve('wine', 'run', `--backend=${backend}`, '--detach', backend, ...ver);
+    // The command as it is installed: a launcher, which needs Node for what it does not know already.
+    const run = ['wine', 'run', `--backend=${backend}`, '--detach', backend];
+    const byVarve = [this.#turns.at('local/bin/varve'), ...run, ...ver];
     const byShim = [this.#turns.at('local/bin/wine'), ...ver];
     const plain = (): Promise<Figures> => this.#plainly(this.#plain, ver);
     const limits = [{ figure: 'seconds', to: 'plain', limit: LIMITS.ver }] as const;

@@ -5,8 +5,9 @@
 import { mountpointNamed } from '../named/resolve.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
-import { serverProgram, throwRefusal } from '../stack/mount.js';
+import { throwRefusal } from '../stack/mount.js';
 import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
+import { serverProgram } from '../stack/server-program.js';
 import { findSupervisor, type Supervisor } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';

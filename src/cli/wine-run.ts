@@ -1,28 +1,13 @@
 // `varve wine run`: a program in a prefix that has a record of its layers.
-// Run by main.ts; the session is wine-session.ts's.
+// Run by main.ts; what there is to it is in wine-run-session.ts, which loads while a server starts.
 // Manual: wine-run-commands.ts.
 
-import { existsSync } from 'node:fs';
-import { MountError } from '../stack/errors.js';
-import { resolveBelow } from '../wine/prefix/below.js';
 import { prefixFolder } from '../wine/prefix/places.js';
-import { readRecord } from '../wine/prefix/record.js';
 import type { Arguments } from './args.js';
-import { followed, runInSession, runPlain, wineOf } from './wine-session.js';
+import { startServerAhead } from './wine-ahead.js';
 
 export async function run(given: Arguments): Promise<number> {
-  const [name, program, ...args] = given.operands as [string, string, ...string[]];
-  const folder = prefixFolder(name, process.env);
-  if (!existsSync(folder)) {
-    throw new MountError('absent', `${name}: no such prefix: \`varve wine create\` makes one`);
-  }
-  const known = readRecord(folder);
-  const record = known && (await followed(given, folder, known));
-  const wine = wineOf(given, record?.wine);
-  const recorded = record?.wine !== undefined;
-  const asked = { given, folder, wine, recorded, program, args };
-  if (record === undefined || (record.base === undefined && record.layers.length === 0)) {
-    return runPlain(asked, folder);
-  }
-  return runInSession({ ...asked, below: await resolveBelow(record, process.env) });
+  const [name = ''] = given.operands;
+  startServerAhead(given, prefixFolder(name, process.env), false);
+  return (await import('./wine-run-session.js')).run(given);
 }

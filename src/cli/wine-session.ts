@@ -20,6 +20,7 @@ import type { Arguments } from './args.js';
 import { lineOf } from './exit-codes.js';
 import { remark } from './output.js';
 import { FORWARDED, forwardSignals } from './signals.js';
+import { varveItself } from './varve-itself.js';
 
 /** Seconds that a prefix stays up for the next program of a script. */
 const LINGER = 5;
@@ -88,7 +89,7 @@ export async function runInSession(asked: Asked): Promise<number> {
   const gone = new Promise<'left'>((done) => {
     for (const signal of FORWARDED) process.once(signal, () => done('left'));
   });
-  const end = session.stop().catch((error) => {
+  const end = session.stop(varveItself()).catch((error) => {
     process.stderr.write(`varve: wine: ${lineOf(error)}\n`);
   });
   if ((await Promise.race([end, gone])) === 'left') leave(0);
@@ -120,11 +121,6 @@ function lingerOf(given: Arguments): number {
   const text = given.value('linger') ?? process.env['VARVE_WINE_LINGER'] ?? String(LINGER);
   if (/^\d{1,6}(\.\d{1,3})?$/.test(text)) return Number(text);
   throw new MountError('option', `--linger=${text}: write a number of seconds`);
-}
-
-/** This command line again, up to its first word. */
-function varveItself(): string[] {
-  return [process.execPath, ...process.execArgv, process.argv[1] as string];
 }
 
 /** Replaces this process. @returns the exit code when it cannot. */

@@ -11,6 +11,7 @@ import { killPrefix, stopPrefix } from '../wine/prefix/stop.js';
 import type { Arguments } from './args.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
 import { print, remark } from './output.js';
+import { varveItself } from './varve-itself.js';
 
 export async function run(given: Arguments): Promise<number> {
   const patience = patienceOf(given);
@@ -22,6 +23,7 @@ export async function run(given: Arguments): Promise<number> {
       if (given.has('kill')) await killPrefix(folder, () => findWine(undefined, process.env));
       const stopped = await stopPrefix(folder, {
         patience,
+        varve: varveItself(),
         remark: (text) => remark(given, `wine: ${text}`),
       });
       done.push({ prefix: name, outcome: stopped ? 'stopped' : 'down' });

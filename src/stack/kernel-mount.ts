@@ -62,6 +62,12 @@ export function mountFlags(spec: MountSpec): number {
   );
 }
 
+/** The same for `mount -o`, flags included. Layers are directories, with a writable one on top. */
+export function mountWords(spec: MountSpec, verity: MountOptions['verity']): string {
+  const flags = (['nosuid', 'nodev', 'noexec', 'noatime'] as const).filter((name) => spec[name]);
+  return [...flags, kernelOptions(spec, verity, '')].join(',');
+}
+
 /** What a kernel mount is besides its spec. */
 export interface KernelMount {
   readonly verity: MountOptions['verity'];

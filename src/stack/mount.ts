@@ -2,7 +2,6 @@
 // Called by the three command lines (varve mount, varve-overlayfs, mount.fuse.varve); returns when the mount answers.
 // Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
 
-import { fileURLToPath } from 'node:url';
 import type { FuseMount } from '../linux/mount.js';
 import { askSupervisor, type Supervisor } from '../supervisor/client.js';
 import { makeRuntime } from '../supervisor/folder.js';
@@ -12,10 +11,8 @@ import { MountError } from './errors.js';
 import type { MountOptions } from './option-table.js';
 import { type Plan, planMount } from './plan.js';
 import { privilege } from './privilege.js';
+import { serverProgram } from './server-program.js';
 import type { MountSpec } from './spec.js';
-
-/** Node options of a server. It allocates little for a request, so its nursery (MiB) can stay small. */
-const SERVER_FLAGS = ['--max-semi-space-size=2'];
 
 /** A mount that stands. */
 export interface Mounted {
@@ -91,12 +88,6 @@ export async function viaServer(
     throw new MountError('server', 'the supervisor answered without a mount');
   }
   return { spec, plan, served: { supervisor, status } };
-}
-
-/** Arguments of node that start a server of this installation: the bundled file, also where this one is not bundled. */
-export function serverProgram(): readonly string[] {
-  const script = new URL('../../bundle/programs/server.js', import.meta.url);
-  return [...SERVER_FLAGS, fileURLToPath(script)];
 }
 
 /** @throws MountError when the reply is a refusal. */

@@ -3,17 +3,19 @@
 // Protocol: protocol.ts. A supervisor that this process starts gets its first request over an inherited socket.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { existingRuntimes, makeRuntime, type RuntimePaths } from './folder.js';
 import {
   ANOTHER,
   lineReader,
+  type MountRequest,
   PROTOCOL_VERSION,
   type Reply,
   type Request,
   toLine,
+  WITH_SERVER,
 } from './protocol.js';
 import { startServer } from './server-process.js';
 
@@ -109,9 +111,12 @@ export async function askSupervisor(
 ): Promise<{ reply: Reply; supervisor: Supervisor }> {
   const deadline = Date.now() + PATIENCE;
   for (let failures = 0; failures < 3 && Date.now() < deadline; ) {
-    const running = await findSupervisor(env);
+    const early = request.op === 'mount' ? takeAhead() : undefined;
+    const running = early === undefined ? await findSupervisor(env) : undefined;
     const { supervisor, asked } =
-      running === undefined ? startBoth(request, env) : { supervisor: running, asked: request };
+      running === undefined
+        ? askedOf(request, early ?? startBoth(request, env))
+        : { supervisor: running, asked: request };
     try {
       return { reply: await supervisor.ask(asked), supervisor };
     } catch (error) {
@@ -128,28 +133,64 @@ export async function askSupervisor(
   throw new Error(`the supervisor does not start: see ${log}`);
 }
 
+/** A supervisor that this process has started, and the server beside it. */
+interface Started {
+  readonly supervisor: Supervisor;
+  readonly server?: MountRequest['started'];
+}
+
+let ahead: Started | undefined;
+
+/**
+ * Starts both before it is known what is to be mounted, where no supervisor runs: they load while this process does. The next
+ * mount that this process asks for has them; when it asks for none they end with it.
+ */
+export function startAhead(program: readonly string[], env: NodeJS.ProcessEnv = process.env): void {
+  const uid = process.geteuid?.() ?? 0;
+  if (existingRuntimes(env, uid).some(({ socket }) => existsSync(socket))) return;
+  ahead = startWithServer(program, env);
+}
+
+function takeAhead(): Started | undefined {
+  const taken = ahead;
+  ahead = undefined;
+  return taken;
+}
+
+function askedOf(
+  request: Request,
+  { supervisor, server }: Started,
+): { supervisor: Supervisor; asked: Request } {
+  const adopts = request.op === 'mount' && server !== undefined;
+  return { supervisor, asked: adopts ? { ...request, started: server } : request };
+}
+
+function startBoth(request: Request, env: NodeJS.ProcessEnv): Started {
+  if (request.op === 'mount') return startWithServer(request.program, env);
+  return {
+    supervisor: startSupervisor(makeRuntime(env, process.geteuid?.() ?? 0), envOfNode(env)),
+  };
+}
+
+/** Options meant for the command line's node (an inspector, a loader) are nobody else's. */
+function envOfNode({ NODE_OPTIONS: _, ...rest }: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return rest;
+}
+
 /**
  * Starts a supervisor whose first client is this process, and beside it the server of the mount that it will be asked
  * for: both then start at the same time.
  */
-function startBoth(
-  request: Request,
-  env: NodeJS.ProcessEnv,
-): { supervisor: Supervisor; asked: Request } {
+function startWithServer(program: readonly string[], env: NodeJS.ProcessEnv): Started {
   const runtime = makeRuntime(env, process.geteuid?.() ?? 0);
-  // Options meant for the command line's node (an inspector, a loader) are nobody else's.
-  const { NODE_OPTIONS: _, ...rest } = env;
-  if (request.op !== 'mount') {
-    return { supervisor: startSupervisor(runtime, rest), asked: request };
-  }
   const log = runtime.serverLog(`s${process.pid}`);
-  const { child, orders } = startServer(request.program, log, {}, rest);
+  const { child, orders } = startServer(program, log, {}, envOfNode(env));
   child.on('error', () => {});
   child.unref();
-  const supervisor = startSupervisor(runtime, rest, orders);
+  const supervisor = startSupervisor(runtime, envOfNode(env), orders);
   // Only the supervisor holds the other end: a supervisor that does not take the server on ends it so.
   orders.destroy();
-  return { supervisor, asked: { ...request, started: { pid: child.pid ?? 0, log } } };
+  return { supervisor, server: { pid: child.pid ?? 0, log } };
 }
 
 function startSupervisor(
@@ -160,7 +201,9 @@ function startSupervisor(
   const log = openSync(runtime.log, 'a', 0o600);
   // The same place from here, bundled or not.
   const script = fileURLToPath(new URL('../../bundle/programs/supervisor.js', import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [...SMALL_HEAP, script, runtime.folder], {
+  const words = [...SMALL_HEAP, script, runtime.folder];
+  if (orders !== undefined) words.push(WITH_SERVER);
+  const child: ChildProcess = spawn(process.execPath, words, {
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log, 'pipe', orders ?? 'ignore'],

@@ -17,6 +17,9 @@ export const SERVER_FDS = { fuse: 3, arena: 4, orders: 5 } as const;
 export const STARTER_FD = 3;
 export const STARTED_FD = 4;
 
+/** Word on a supervisor's command line, behind the runtime folder: such a server is there. */
+export const WITH_SERVER = 'with-server';
+
 /** A kernel overlayfs on top of a FUSE mount, which is seen nowhere itself. */
 export interface Cover {
   /** Absolute path of a directory that is made for the FUSE mount and removed once overlayfs has taken it as a layer. */

@@ -2,7 +2,7 @@
 // Started by client.ts with the starter's connection as fd 3 and the runtime folder as argument; ends by itself.
 // Protocol: protocol.ts. It serves no file, so it stays small and hardly ever changes.
 
-import { openSync, rmSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
@@ -17,8 +17,10 @@ import {
   PROTOCOL_VERSION,
   type Reply,
   type Request,
+  STARTED_FD,
   STARTER_FD,
   toLine,
+  WITH_SERVER,
 } from './protocol.js';
 import { RefusedError } from './refusals.js';
 import { fdOf } from './server-process.js';
@@ -45,6 +47,8 @@ function run(): void {
   let clients = 0;
   let idle: NodeJS.Timeout | undefined;
   let ending = false;
+  /** The server that was started beside this process, if there is one, has its mount. */
+  let adopted = process.argv[3] !== WITH_SERVER;
   dropOldLogs(runtime);
 
   const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
@@ -159,6 +163,7 @@ function run(): void {
         void mounts.end().then(leave);
       });
     }
+    if (request.started !== undefined) adopted = true;
     return mounts.mount(request);
   }
 
@@ -173,6 +178,10 @@ function run(): void {
   setInterval(() => mounts.trimLogs(), 60_000).unref();
 
   serve(starter);
+  // The server that was started for a mount which nobody asked for ends with its socket.
+  starter.on('close', () => {
+    if (!adopted) closeSync(STARTED_FD);
+  });
   rmSync(runtime.socket, { force: true });
   server.listen(runtime.socket);
   server.on('error', (error) => {

@@ -329,13 +329,44 @@ for (const backend of ['kernel', 'fuse']) {
   });
 }
 
-/** Servers, supervisor and keeper die at once; kernel mounts go as well. */
-async function killEverything(p: Place): Promise<void> {
+/** Varve's processes of a place, as their command lines, by process id. */
+function processesOf(p: Place): Map<number, string> {
+  const found = new Map<number, string>();
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
       if (!environment.includes(`VARVE_RUNTIME_DIR=${p.at('run')}`)) continue;
-      process.kill(Number(pid), 'SIGKILL');
+      found.set(Number(pid), readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+    } catch {
+      // Ended.
+    }
+  }
+  return found;
+}
+
+test('a server that was started before it was known what to mount ends when that is nothing', {
+  skip,
+}, async (t) => {
+  const p = place(t);
+  // The supervisor outlives the command, so that the server has to go by itself.
+  p.env['VARVE_SUPERVISOR_IDLE'] = '60000';
+  t.after(() => killEverything(p));
+  const names = (): string[] =>
+    [...processesOf(p).values()].flatMap((line) => /(\w+)\.js/.exec(line)?.[1] ?? []);
+  const failed = p.wineWith({ WINEPREFIX_OVERLAYS: p.at('gone') }, '--backend=fuse', 'true');
+  assert.equal(failed.code, 125);
+  await until(() => names().join() === 'supervisor', 'only the supervisor is left');
+  // The next one is served.
+  const ran = p.wine('--backend=fuse', 'sh', '-c', SHOW);
+  assert.deepEqual(ran, { code: 0, out: 'layerlayerbase\n', err: '' });
+  isAtRest(p);
+});
+
+/** Servers, supervisor and keeper die at once; kernel mounts go as well. */
+async function killEverything(p: Place): Promise<void> {
+  for (const pid of processesOf(p).keys()) {
+    try {
+      process.kill(pid, 'SIGKILL');
     } catch {
       // Ended.
     }

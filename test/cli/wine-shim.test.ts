@@ -158,3 +158,154 @@ test('with layers that are mounted it takes the lock and becomes the real progra
   assert.equal(p.shim('wine', ['true']).code, 99, 'the mount is gone');
   assert.equal(p.varve({}, 'wine', 'stop', p.at('p')).code, 0);
 });
+
+/** A prefix over `base` whose last session has ended in good order; `asks` is its WINEPREFIX_OVERLAYS. */
+function ready(p: Place): void {
+  p.setup('--wine');
+  const asks = { WINEPREFIX_OVERLAYS: p.at('base/drive_c') };
+  const ran = p.varve(asks, ...['wine', '--backend=kernel', 'sh', '-c', 'echo own >"$0"', OWN]);
+  assert.deepEqual(ran, { code: 0, out: '', err: '' });
+  assert.ok(existsSync(p.at('p/.varve/ready')));
+}
+
+const OWN = 'p/drive_c/own';
+const SHOW = 'cat "$WINEPREFIX/drive_c/own" "$WINEPREFIX/drive_c/windows/a"; exit 4';
+
+/** Nothing is mounted, nothing is aside. */
+function assertDown(p: Place): void {
+  assert.equal(readFileSync(p.at(OWN), 'utf8'), 'own\n');
+  for (const name of ['session.json', 'upper', 'up']) {
+    assert.equal(existsSync(p.at(`p/.varve/${name}`)), false, name);
+  }
+}
+
+test('where nothing has changed since the last session it mounts as that did, without node', {
+  skip,
+}, (t) => {
+  const p = place(t);
+  ready(p);
+  const asks = { WINEPREFIX_OVERLAYS: p.at('base/drive_c') };
+  // The keeper ends it, with the node of before, and makes the next start ready.
+  const stamp = readFileSync(p.at('p/.varve/ready'), 'utf8');
+  const set = p.shim('wine', ['set', 'name', 'newer'], { ...asks, VARVE_WINE_LINGER: '0' });
+  assert.deepEqual(set, { code: 0, out: '', err: '' });
+  const isNext = (): boolean => {
+    const path = p.at('p/.varve/ready');
+    return existsSync(path) && readFileSync(path, 'utf8') !== stamp;
+  };
+  for (let i = 0; i < 600 && !isNext(); i++) spawnSync('sleep', ['0.05']);
+  assertDown(p);
+  assert.match(readFileSync(p.at('p/.varve/registry.delta'), 'latin1'), /"name"="newer"/);
+  // Who asks for nothing gets what was asked for last, not the other way round.
+  for (const env of [asks, {}]) {
+    const ran = p.shim('wine', ['sh', '-c', SHOW], { ...env, VARVE_WINE_LINGER: '60' });
+    assert.deepEqual(ran, { code: 4, out: 'own\nbase', err: '' });
+    assert.equal(p.varve({}, 'wine', '--detach', 'set', 'name', 'new').code, 0, 'it is a session');
+    assert.equal(p.varve({}, 'wine', 'stop', p.at('p')).code, 0);
+    assertDown(p);
+    assert.match(readFileSync(p.at('p/.varve/registry.delta'), 'latin1'), /"name"="new"/);
+  }
+  // `varve wine run` as it is installed does the same, when nobody is to wait for the end.
+  const command = ['wine', 'run', '--linger=60', p.at('p'), 'sh', '-c', SHOW];
+  const other = { WINEPREFIX: p.at('plain'), WINEPREFIX_OVERLAYS: 'x' };
+  assert.equal(p.shim('varve', command, other).code, 99);
+  for (const state of ['started', 'joined']) {
+    const ran = p.shim('varve', command.toSpliced(2, 0, '--detach'), other);
+    assert.deepEqual(ran, { code: 4, out: 'own\nbase', err: '' }, state);
+  }
+  assert.equal(p.varve({}, 'wine', 'stop', p.at('p')).code, 0);
+});
+
+test('anything that is not as the last session left it is left to varve', { skip }, (t) => {
+  const p = place(t);
+  ready(p);
+  const state = p.at('p/.varve');
+  const { dev, ino } = lstatSync(p.at('p'));
+  const server = `/tmp/.wine-0/server-${dev.toString(16)}-${ino.toString(16)}`;
+  t.after(() => spawnSync('rm', ['-rf', server]));
+  const layer = p.at('base/drive_c');
+  const changes: Record<string, [doing: string, undoing: string]> = {
+    'a registry file is another one': ['cp -a p/user.reg u; touch p/user.reg', 'mv u p/user.reg'],
+    'its layers are others': [
+      `cp -a ${state}/prefix.json r; sed -i s/base/plain/ ${state}/prefix.json`,
+      `mv r ${state}/prefix.json`,
+    ],
+    'a layer has another registry': ['touch base/system.reg', ''],
+    'a layer got a registry inside': [`mkdir ${layer}/.wine`, `rmdir ${layer}/.wine`],
+    'a layer is another folder': ['mv base b; cp -a b base', 'rm -r base; mv b base'],
+    'a session was cut off': [`echo >${state}/session.json`, `rm ${state}/session.json`],
+    'a change was cut off': [`mkdir ${state}/registry.next`, `rmdir ${state}/registry.next`],
+    'Wine runs without layers': [`mkdir -p ${server}; touch ${server}/socket`, `rm -r ${server}`],
+    'it is a copy': ['mv p q; cp -a q p', 'rm -r p; mv q p'],
+    'something is mounted there': ['mount --bind base p/drive_c', 'umount p/drive_c'],
+  };
+  const sh = (script: string): void => {
+    assert.equal(spawnSync('sh', ['-c', script], { cwd: p.folder }).status, 0, script);
+  };
+  const env = { VARVE_WINE_LINGER: '60' };
+  for (const [what, [doing, undoing]] of Object.entries(changes)) {
+    sh(doing);
+    assert.equal(p.shim('wine', ['true'], env).code, 99, what);
+    if (undoing !== '') sh(undoing);
+    assert.equal(p.varve({}, 'wine', '--backend=kernel', 'true').code, 0, what);
+    assert.ok(existsSync(p.at('p/.varve/ready')), what);
+  }
+  for (const other of [
+    { WINEPREFIX_OVERLAYS: p.at('plain/drive_c') },
+    { WINEPREFIX_OVERLAYS: 'base/drive_c' },
+    { VARVE_WINE_DIR: p.at('library') },
+    { VARVE_WINE_LINGER: '5m' },
+  ]) {
+    assert.equal(p.shim('wine', ['true'], { ...env, ...other }).code, 99, JSON.stringify(other));
+  }
+  // Somebody is busy with it.
+  const held = ['flock', `${state}/lock`, p.at('inst/bin/wine'), 'true'];
+  const PATH = ['inst/bin', 'fake', 'stub/bin'].map(p.at).join(':');
+  const busy = spawnSync(held[0] as string, held.slice(1), {
+    env: {
+      ...process.env,
+      HOME: p.at('home'),
+      WINEPREFIX: p.at('p'),
+      PATH: `${PATH}:/usr/bin:/bin`,
+    },
+  });
+  assert.equal(busy.status, 99);
+  assertDown(p);
+  assert.equal(p.shim('wine', ['sh', '-c', SHOW], env).code, 4, 'and now it is');
+  assert.equal(p.varve({}, 'wine', 'stop', p.at('p')).code, 0);
+});
+
+test('cut off at each step of such a start, the prefix is mended by the next command', {
+  skip,
+}, (t) => {
+  const p = place(t);
+  ready(p);
+  const fake = (name: string, text: string): void => {
+    writeFileSync(p.at(`fake/${name}`), `#!/bin/sh\n${text}\n`);
+    chmodSync(p.at(`fake/${name}`), 0o755);
+  };
+  const real = 'PATH=/usr/bin:/bin';
+  for (const name of ['mv', 'mkdir', 'mount', 'setsid']) {
+    for (const [when, text] of [
+      ['before', 'kill -9 $PPID'],
+      ['after', `${real} ${name} "$@"; kill -9 $PPID`],
+    ] as const) {
+      if (`${name} ${when}` === 'setsid after') continue;
+      fake(name, text);
+      const cut = p.shim('wine', ['sleep', '1'], { VARVE_WINE_LINGER: '60' });
+      assert.equal(cut.code, null, `${name} ${when}`);
+      spawnSync('rm', [p.at(`fake/${name}`)]);
+      const next = p.varve({}, ...['wine', '--quiet', '--backend=kernel', 'sh', '-c', SHOW]);
+      assert.deepEqual(next, { code: 4, out: 'own\nbase', err: '' }, `${name} ${when}`);
+      assertDown(p);
+      // That one may have ended the session which was cut off.
+      assert.equal(p.varve({}, 'wine', '--backend=kernel', 'true').code, 0);
+      assert.ok(existsSync(p.at('p/.varve/ready')));
+    }
+  }
+  // What cannot be mounted is put back, and is varve's.
+  fake('mount', 'exit 32');
+  assert.equal(p.shim('wine', ['true']).code, 99);
+  assertDown(p);
+  assert.equal(existsSync(p.at('p/.varve/ready')), false);
+});

@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Below, belowAt, overlaysOf } from '../../src/wine/prefix/below.js';
+import { tryLock } from '../../src/wine/prefix/locks.js';
 import {
   changeOwnRegistry,
   currentChange,
@@ -246,6 +247,21 @@ test('a change of ours goes into the files; what is unreadable is said with its 
   assert.deepEqual([...(currentChange(p.prefix)?.delta.user.keys() ?? [])], ['new']);
   writeFileSync(p.at('prefix/system.reg'), 'nonsense');
   assert.throws(() => harvest(p.prefix), /system\.reg: .*take it from a backup/);
+});
+
+test('who only looks finishes what was cut off under the lock, and does not meddle with who has it', async (t) => {
+  const p = await place(t);
+  materialise(p.prefix, await p.below('base'));
+  const state = join(p.prefix, '.varve');
+  mkdirSync(join(state, 'registry.next'));
+  renameSync(join(p.prefix, 'system.reg'), join(state, 'registry.next/system.reg'));
+  const lock = tryLock(join(state, 'lock'), false);
+  assert.throws(() => currentChange(p.prefix), /another command is busy with it/);
+  assert.ok(existsSync(join(state, 'registry.next/system.reg')));
+  lock?.release();
+  assert.equal(currentChange(p.prefix)?.delta.system.size, 0);
+  assert.ok(existsSync(join(p.prefix, 'system.reg')));
+  assert.equal(existsSync(join(state, 'registry.next')), false);
 });
 
 test('WINEPREFIX_OVERLAYS', () => {

@@ -4,7 +4,8 @@
 
 import { MountError } from '../../stack/errors.js';
 import type { ChangeTold, LayerChange } from '../../stack/layer-change.js';
-import { serverProgram, throwRefusal } from '../../stack/mount.js';
+import { throwRefusal } from '../../stack/mount.js';
+import { serverProgram } from '../../stack/server-program.js';
 import type { MountSpec } from '../../stack/spec.js';
 import { findSupervisor } from '../../supervisor/client.js';
 import type { ChangeOutcome, Reply } from '../../supervisor/protocol.js';

@@ -30,7 +30,7 @@ export function moveAside(paths: PrefixPaths): void {
 }
 
 /** The kernel leaves a directory there that nobody may enter. */
-function emptyWork(work: string): void {
+export function emptyWork(work: string): void {
   try {
     chmodSync(`${work}/work`, 0o700);
   } catch (error) {
@@ -72,6 +72,8 @@ function clear({ driveC, state }: PrefixPaths): string | undefined {
 export interface Drive {
   readonly backend: SessionBackend;
   readonly holder?: Process;
+  /** What mount(8) is told to make the same mount again; absent where that does not do it. */
+  readonly mountOptions?: string;
 }
 
 /**
@@ -99,8 +101,11 @@ export async function mountDrive(
   }
   if (backend === 'kernel' || (backend === 'auto' && rights.mayMount)) {
     try {
-      await mountStack(options, paths.driveC, 'kernel');
-      return { backend: 'kernel' };
+      const { spec } = await mountStack(options, paths.driveC, 'kernel');
+      // Images are mounted themselves first, for the moment.
+      if (below.some(({ isImage }) => isImage)) return { backend: 'kernel' };
+      const { mountWords } = await import('../../stack/kernel-mount.js');
+      return { backend: 'kernel', mountOptions: mountWords(spec, options.verity) };
     } catch (error) {
       // A server does what the kernel does not: an image that it will not trust, too many layers, an upper on overlayfs.
       if (backend === 'kernel' || !(error instanceof KernelRefusal)) throw error;

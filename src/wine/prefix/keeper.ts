@@ -4,29 +4,13 @@
 
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { SessionPaths } from './layout.js';
 import type { Served } from './waiting.js';
 
-/**
- * $1 locked by the one keeper; $2 the lock of the programs; $3 the wineserver; $4 seconds to linger; then what stops the
- * prefix: exit code 5 says that somebody uses it again.
- */
-const SCRIPT = `
-only=$1 users=$2 server=$3 linger=$4
-shift 4
-exec 7>>"$only" 8<"$users" || exit
-flock -x -w 20 7 || exit 0
-while :; do
-  flock -x 8 && flock -u 8
-  "$server" -w </dev/null
-  sleep "$linger"
-  flock -xn 8 || continue
-  flock -u 8
-  "$@" 7>&- 8<&-
-  [ $? = 5 ] || exit
-  sleep 1
-done
-`;
+/** The script, in the installation of varve's main program. */
+export const keeperScript = (main: string): string =>
+  join(dirname(main), '../../../bin/wine-keeper');
 
 /** @param varve the command line up to its first word. @param linger seconds between the last program and the end. */
 export function startKeeper(
@@ -38,7 +22,7 @@ export function startKeeper(
   const log = openSync(paths.log, 'a', 0o600);
   const stop = [...varve, 'wine', 'stop', '--quiet', '--timeout=0', paths.folder];
   const words = [paths.keeper, paths.users, wineserver, String(linger), ...stop];
-  const child = spawn('/bin/sh', ['-c', SCRIPT, 'varve-wine-keeper', ...words], {
+  const child = spawn('/bin/sh', [keeperScript(varve.at(-1) as string), ...words], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log],

@@ -19,6 +19,8 @@ export interface SessionPaths extends PrefixPaths {
   readonly keeper: string;
   /** What that process prints. */
   readonly log: string;
+  /** A start that is ready made for the next session; see ready-start.ts. */
+  readonly ready: string;
 }
 
 export function sessionPaths(folder: string): SessionPaths {
@@ -31,6 +33,7 @@ export function sessionPaths(folder: string): SessionPaths {
     users: join(state, 'session'),
     keeper: join(state, 'keeper'),
     log: join(state, 'log'),
+    ready: join(state, 'ready'),
   };
 }
 
@@ -49,6 +52,8 @@ export interface SessionRecord {
   readonly env: Readonly<Record<string, string>>;
   /** Of backend `namespace`: the process that holds the mount namespace. */
   readonly holder?: Process;
+  /** Of backend `kernel`: how mount(8) would make the same mount. */
+  readonly mountOptions?: string;
 }
 
 /** A process that another one cannot be taken for. */
@@ -81,6 +86,22 @@ export function markUp(paths: SessionPaths, overlays: string, cwd: string): void
   const staged = `${paths.mark}.new`;
   writeFileSync(staged, `${overlays}\n${cwd}\n`, { mode: 0o600 });
   renameSync(staged, paths.mark);
+}
+
+/** What markUp() has said. */
+export interface SessionMark {
+  readonly overlays: string;
+  readonly cwd: string;
+}
+
+/** @returns undefined: shells were told nothing. */
+export function readMark({ mark }: SessionPaths): SessionMark | undefined {
+  try {
+    const [overlays = '', cwd = ''] = readFileSync(mark, 'utf8').split('\n');
+    return { overlays, cwd };
+  } catch {
+    return undefined;
+  }
 }
 
 /** The process as it is now; undefined: there is none. */

@@ -16,8 +16,10 @@ import { type RegistryConflict, rebaseDelta } from '../registry/three-way.js';
 import { writeHive } from '../registry/write.js';
 import { stageKeyConflicts } from '../update/stage-conflicts.js';
 import { type Below, readRegistryBelow, stampOfBelow } from './below.js';
+import { sessionPaths } from './layout.js';
+import { tryLock } from './locks.js';
 import { pathsOf } from './places.js';
-import { finishPublishing, publishTogether, TIMESTAMP } from './publishing.js';
+import { finishPublishing, isPublishing, publishTogether, TIMESTAMP } from './publishing.js';
 import { DELTA_FILE, readIfThere, registryOf, stampOf, understood } from './registry-source.js';
 import { writeFileWhole } from './write-file.js';
 
@@ -84,6 +86,12 @@ export function materialise(folder: string, below: readonly Below[]): Materialis
     stageKeyConflicts(stage, folder, rebased.conflicts, rebased.delta);
   });
   return { changed: true, conflicts: rebased.conflicts };
+}
+
+/** Whether materialise() would find nothing to do, and nothing to store. */
+export function isInOrder(folder: string, below: readonly Below[]): boolean {
+  const known = readState(folder);
+  return known?.below === stampOfBelow(below) && areOwn(folder) && isUntouched(folder, known);
 }
 
 /** What the prefix has changed, read from its files, and kept as registry.delta. @throws MountError of kind `layer`. */
@@ -305,9 +313,26 @@ export interface CurrentChange {
   readonly delta: RegistryDelta;
 }
 
-/** @returns undefined for a prefix that never ran. @throws MountError of kind `layer`. */
+/**
+ * The caller needs no lock, and no session need have ended.
+ * @returns undefined for a prefix that never ran. @throws MountError of kind `layer`; `busy` while it is being changed.
+ */
 export function currentChange(folder: string): CurrentChange | undefined {
-  finishPublishing(folder);
+  finishWhenFree(folder);
   const below = readBelow(folder);
   return below === undefined ? undefined : { below, delta: changesSince(folder, below) };
+}
+
+/** What a killed process left to do is done under the prefix's lock: whoever has it is doing that already. */
+function finishWhenFree(folder: string): void {
+  if (!isPublishing(folder)) return;
+  const lock = tryLock(sessionPaths(folder).lock, false);
+  if (lock === undefined) {
+    throw new MountError('busy', `${folder}: another command is busy with it: try again later`);
+  }
+  try {
+    finishPublishing(folder);
+  } finally {
+    lock.release();
+  }
 }

@@ -2,7 +2,15 @@
 // Called by materialise.ts and wine/update; what a killed process left to do is done by whoever comes next.
 // From the folder they are then moved to their places: an exchange for the prefix's own files, plain renames for the rest.
 
-import { closeSync, mkdirSync, openSync, readdirSync, renameSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { AT, O, RENAME } from '../../linux/constants.js';
 import { check, E, SysError } from '../../linux/errno.js';
@@ -50,6 +58,10 @@ export function publishTogether(folder: string, fill: (stage: string) => void): 
   }
   finishPublishing(folder);
 }
+
+/** Whether something is valid that is not in its place yet. */
+export const isPublishing = (folder: string): boolean =>
+  existsSync(join(pathsOf(folder).state, NEXT));
 
 /** Moves to their places what is valid already; goes on where another process was cut off. */
 export function finishPublishing(folder: string): void {

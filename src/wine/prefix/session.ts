@@ -82,8 +82,8 @@ export interface Session {
   launch(program: string, args: readonly string[], host?: boolean): Launch;
   /** Leaves the end to a process of its own. @param linger seconds between the last program and the end. */
   leave(varve: readonly string[], linger: number): void;
-  /** Waits until Wine has ended and nobody else uses the prefix, and takes it down. @throws MountError. */
-  stop(): Promise<void>;
+  /** Waits until Wine has ended and nobody else uses the prefix, and takes it down. @param varve as of leave(). @throws MountError. */
+  stop(varve?: readonly string[]): Promise<void>;
 }
 
 /** @throws MountError; then the prefix is as it was. */
@@ -256,9 +256,10 @@ function sessionOf(
     launch,
     run,
     leave: (varve, linger) => startKeeper(paths, served, varve, linger),
-    stop: async () => {
+    stop: async (varve) => {
       users.release();
-      await stopPrefix(folder, { patience: Number.POSITIVE_INFINITY, remark });
+      const patience = Number.POSITIVE_INFINITY;
+      await stopPrefix(folder, { patience, remark, ...(varve === undefined ? {} : { varve }) });
     },
   };
 }

@@ -71,6 +71,7 @@ export function mend(paths: SessionPaths): string[] {
     );
   }
   rmSync(paths.mark, { force: true });
+  rmSync(paths.ready, { force: true });
   // The mount of a server that has died: what it was told is written, and nobody can use it.
   for (let i = 0; i < 8 && existsSync(paths.upper) && mountAt(paths.driveC) !== undefined; i++)
     unmountFuse(paths.driveC, true);

@@ -7,9 +7,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MountError } from '../../stack/errors.js';
 import type { WineBuild } from './build.js';
 import { moveBack, unmountDrive } from './drive.js';
-import { readSession, type SessionPaths, type SessionRecord, sessionPaths } from './layout.js';
+import {
+  readMark,
+  readSession,
+  type SessionPaths,
+  type SessionRecord,
+  sessionPaths,
+} from './layout.js';
 import { tryLock, waitLock } from './locks.js';
 import { harvest } from './materialise.js';
+import { makeReadyStart } from './ready-start.js';
 import { mend, requireOwner, standingOf } from './standing.js';
 import { killWine, programsOf, servedBy, serverLives, usersOf, waitForWine } from './waiting.js';
 
@@ -22,6 +29,8 @@ const PAUSE = 100;
 export interface StopWish {
   /** Milliseconds to wait for programs; Infinity: as long as it takes. */
   readonly patience: number;
+  /** The command line up to its first word, for the next start; see ready-start.ts. Absent: none is made ready. */
+  readonly varve?: readonly string[];
   remark(text: string): void;
 }
 
@@ -41,7 +50,7 @@ export async function stopPrefix(folder: string, wish: StopWish): Promise<boolea
     told.add(text);
   };
   for (;;) {
-    const tried = await tryStop(paths, left, remark);
+    const tried = await tryStop(paths, left, { ...wish, remark });
     if (tried !== 'used') return tried === 'stopped';
     const session = readSession(paths);
     if (left() === 0) throw inUse(folder);
@@ -81,8 +90,9 @@ function inUse(folder: string): MountError {
 async function tryStop(
   paths: SessionPaths,
   left: () => number,
-  remark: (text: string) => void,
+  wish: StopWish,
 ): Promise<'stopped' | 'down' | 'used'> {
+  const { remark } = wish;
   const late = (): void => remark(`waiting for another command that is busy with ${paths.folder}`);
   const lock = await waitLock(paths.lock, false, Math.max(left(), MOMENT), late);
   if (lock === undefined) return 'used';
@@ -94,7 +104,7 @@ async function tryStop(
       for (const text of mend(paths)) remark(text);
       return 'stopped';
     }
-    return await stopAlone(paths, session, remark);
+    return await stopAlone(paths, session, wish);
   } finally {
     lock.release();
   }
@@ -104,7 +114,7 @@ async function tryStop(
 async function stopAlone(
   paths: SessionPaths,
   session: SessionRecord,
-  remark: (text: string) => void,
+  { varve, remark }: StopWish,
 ): Promise<'stopped' | 'used'> {
   const users = tryLock(paths.users, false);
   if (users === undefined) return 'used';
@@ -118,11 +128,13 @@ async function stopAlone(
       remark(`waiting until nothing is open in ${paths.driveC}${who === '' ? '' : `: ${who}`}`);
       return 'used';
     }
+    const mark = readMark(paths);
     rmSync(paths.mark, { force: true });
     const stray = moveBack(paths);
     if (stray !== undefined) remark(`${paths.driveC}: something lay below the mount: see ${stray}`);
     harvest(paths.folder);
     rmSync(paths.session);
+    if (varve !== undefined) await makeReadyStart(paths, { session, mark, varve });
     return 'stopped';
   } finally {
     users.release();

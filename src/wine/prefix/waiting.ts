@@ -75,12 +75,17 @@ function callServer(
  * st_ino of the prefix. Quick, but Wine builds that keep that file elsewhere are not seen.
  */
 export function serverLives(folder: string): boolean {
-  const { dev, ino } = statSync(folder);
-  const name = `server-${dev.toString(16)}-${ino.toString(16)}`;
+  const name = serverName(folder);
   const own = process.geteuid?.() ?? 0;
   return [`/tmp/.wine-${own}`, debianFolder(folder)].some(
     (place) => place !== undefined && isLocked(join(place, name, 'lock')),
   );
+}
+
+/** The folder of a wineserver, by the prefix that it serves. */
+export function serverName(folder: string): string {
+  const { dev, ino } = statSync(folder);
+  return `server-${dev.toString(16)}-${ino.toString(16)}`;
 }
 
 /** Debian's wineserver draws a name in /tmp and writes it down in the prefix. */
