@@ -1,0 +1,25 @@
+// SHA-256 of files and of ranges, as boot.json and initoverlayfs.conf have it.
+// Called by everything in boot/ that writes or compares digests.
+// Follows: FIPS 180-4, by node:crypto.
+
+import { createHash } from 'node:crypto';
+import type { ByteSource } from '../../bytes/source.js';
+import { FileSource } from '../../linux/file-source.js';
+import { copy } from './pe.js';
+
+/** Lower-case hex. */
+export function digestOf(source: ByteSource): string {
+  const hash = createHash('sha256');
+  copy(source, 0, source.size, (piece) => hash.update(piece));
+  return hash.digest('hex');
+}
+
+/** @returns bytes and digest. @throws the error of open(2) or pread(2). */
+export function digestOfFile(path: string): { size: number; sha256: string } {
+  const source = FileSource.open(path);
+  try {
+    return { size: source.size, sha256: digestOf(source) };
+  } finally {
+    source.close();
+  }
+}
