@@ -184,6 +184,24 @@ export class FileWindow extends Window {
   }
 }
 
+/** Bytes in memory, borrowed. */
+export class BytesWindow extends Window {
+  readonly #source: Uint8Array;
+  #taken = 0;
+
+  constructor(source: Uint8Array) {
+    super();
+    this.#source = source;
+  }
+
+  protected fill(): number {
+    const piece = this.#source.subarray(this.#taken, this.#taken + CAPACITY - this.end);
+    this.bytes.set(piece, this.end);
+    this.#taken += piece.length;
+    return piece.length;
+  }
+}
+
 /** What a run of compressed streams of one format holds (gzip members, frames). */
 export class DecodedWindow extends Window {
   readonly #input: Window;
