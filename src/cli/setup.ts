@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { findWine } from '../wine/prefix/build.js';
 import type { Arguments } from './args.js';
+import { bootHooks } from './boot-setup.js';
 import { completionScript } from './completion.js';
 import { EXIT } from './exit-codes.js';
 import { manPages } from './man.js';
@@ -30,7 +31,8 @@ import { wineShims } from './wine-shims.js';
 const MARK = 'installed by `varve setup`';
 
 /** What links of ours lead to. */
-const OURS = /\/(varve(\.js)?|varve-overlayfs|mount\.fuse\.varve|wine-shim)$/;
+const OURS =
+  /\/(varve(\.js)?|varve-overlayfs|mount\.fuse\.varve|wine-shim|share\/boot\/[a-z0-9/-]*(?:95-varve-boot\.install|post-update|postrm|module-setup\.sh))$/;
 
 type Outcome = 'installed' | 'unchanged' | 'removed' | 'absent' | 'foreign' | 'planned';
 
@@ -43,6 +45,7 @@ export function run(given: Arguments): number {
     prefix,
     system: given.value('prefix') === undefined && root,
     asFuseOverlayfs: given.has('fuse-overlayfs'),
+    boot: given.has('boot'),
     shims: given.has('wine') ? { build: buildOf(given.value('wine')) } : undefined,
   });
   const outcomes = items.map((item) => ({ item, outcome: perform(item, given) }));
@@ -78,6 +81,8 @@ export function setupItems(where: {
   readonly prefix: string;
   readonly system: boolean;
   readonly asFuseOverlayfs: boolean;
+  /** What runs when a kernel is installed or removed. */
+  readonly boot?: boolean;
   /** Shims of Wine's programs, which run that of PATH or a build. */
   readonly shims?: { readonly build: string | undefined };
 }): SetupItem[] {
@@ -107,6 +112,7 @@ export function setupItems(where: {
   if (where.shims !== undefined) {
     items.push(...wineShims(join(prefix, 'bin'), join(bin, 'wine-shim'), where.shims.build));
   }
+  if (where.boot === true) items.push(...bootHooks(where.system ? '' : prefix));
   for (const page of manPages(version())) {
     const folder = `man/man${page.file.at(-1)}`;
     items.push({ path: join(share, folder, page.file), text: marked('.\\"', page.text) });
@@ -114,11 +120,11 @@ export function setupItems(where: {
   return items;
 }
 
-/** ./varve of a clone builds first; an installed package has only bin/varve.js. */
+/** ./varve of a clone builds first; an installed package has only bin/varve. */
 export function launcher(): string {
   const clone = fileURLToPath(new URL('../../../varve', import.meta.url));
   return lstatSync(clone, { throwIfNoEntry: false }) === undefined
-    ? fileURLToPath(new URL('../../../bin/varve.js', import.meta.url))
+    ? fileURLToPath(new URL('../../../bin/varve', import.meta.url))
     : clone;
 }
 
