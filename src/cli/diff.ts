@@ -32,7 +32,8 @@ export async function run(given: Arguments): Promise<number> {
   }
 }
 
-async function tell(given: Arguments, compared: Compared): Promise<number> {
+/** In the form that was asked for. @returns the exit code. */
+export async function tell(given: Arguments, compared: Compared): Promise<number> {
   const { changes } = compared;
   const shown = given.has('all') ? changes.filter(hasObject) : changes.filter(isNews);
   const html = given.value('html');
@@ -96,7 +97,8 @@ function formOf(given: Arguments): Form {
   return given.has('html') || given.has('tar') ? 'nothing' : 'tree';
 }
 
-function checkFlags(given: Arguments): void {
+/** @throws MountError for flags that contradict each other. */
+export function checkFlags(given: Arguments): void {
   const forms = FORMS.filter((name) => given.has(name));
   const toOutput = ['html', 'tar'].filter((name) => given.value(name) === '-');
   const both = [...forms, ...toOutput];
