@@ -3,6 +3,11 @@
 // Holds text only; main.ts knows which file runs a command.
 
 import type { FlagRecord } from './args.js';
+import { BOOT_AUTH_COMMANDS } from './boot-auth-commands.js';
+import { BOOT_BENCH_COMMAND } from './boot-bench-commands.js';
+import { BOOT_BUILD_COMMAND } from './boot-commands.js';
+import { BOOT_INSPECT_COMMANDS } from './boot-inspect-commands.js';
+import { BOOT_INSTALL_COMMANDS } from './boot-install-commands.js';
 import type { CommandRecord } from './command-record.js';
 import { COMMIT_COMMANDS } from './commit-commands.js';
 import { DIFF_COMMANDS } from './diff-commands.js';
@@ -205,6 +210,11 @@ export const COMMANDS: readonly CommandRecord[] = [
   ...WINE_RUN_COMMANDS,
   WINE_UPDATE_COMMAND,
   ...WINE_DOCTOR_COMMANDS,
+  BOOT_BUILD_COMMAND,
+  ...BOOT_AUTH_COMMANDS,
+  ...BOOT_INSTALL_COMMANDS,
+  ...BOOT_INSPECT_COMMANDS,
+  BOOT_BENCH_COMMAND,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',
@@ -250,6 +260,10 @@ export const COMMANDS: readonly CommandRecord[] = [
         optional: true,
         help: 'Also put shims of wine, wineserver, winecfg, msiexec, winetricks and so on into PREFIX/bin, which honour WINEPREFIX_OVERLAYS and run the wine that is next on PATH, or BUILD.',
       },
+      {
+        name: 'boot',
+        help: 'Also link the plugin of kernel-install, the hooks of update-initramfs and the dracut module through which a new kernel gets a boot image; with --prefix below DIR/etc and DIR/usr.',
+      },
       { name: 'print', help: 'Only print what would be done.' },
       { name: 'uninstall', help: 'Remove what setup installed with the same flags.' },
       JSON_FLAG,
@@ -257,6 +271,7 @@ export const COMMANDS: readonly CommandRecord[] = [
     examples: [
       ['varve setup --print', 'see first'],
       ['varve setup --prefix ~/.local', 'without root'],
+      ['varve setup --boot', 'kernel updates make boot images, by /etc/varve/boot.conf'],
       ['varve setup --wine', 'plain `wine` works on layered prefixes'],
     ],
     completes: 'nothing',
@@ -296,6 +311,7 @@ const GROUP_SUMMARIES: Readonly<Record<string, string>> = {
   store: 'keep the content of many images once, by digest',
   wine: 'run Wine in prefixes made of layers',
   'wine base': 'keep pristine prefixes that others stand on',
+  boot: 'boot from images: build, sign, install, look into them',
   'wine layer': 'keep what installers change, and put it into prefixes',
 };
 

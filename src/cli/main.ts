@@ -1,5 +1,5 @@
 // The entry of every command line: `varve COMMAND`, and by their hidden names the two that replace other programs.
-// Run by bin/varve.js and the launchers; loads the one command that was asked for and nothing else.
+// Run by the launchers (bin/launch.sh) and bin/varve.js; loads the one command that was asked for and nothing else.
 // Whatever fails becomes one line on stderr and an exit code of exit-codes.ts.
 
 import { MountError } from '../stack/errors.js';
@@ -77,6 +77,15 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   'wine stop': () => import('./wine-stop.js'),
   'wine update': () => import('./wine-update.js'),
   'wine doctor': () => import('./wine-doctor.js'),
+  'boot build': () => import('./boot-build.js'),
+  'boot sign': () => import('./boot-sign.js'),
+  'boot uki': () => import('./boot-uki.js'),
+  'boot verify': () => import('./boot-verify.js'),
+  'boot install': () => import('./boot-install.js'),
+  'boot remove': () => import('./boot-remove.js'),
+  'boot inspect': () => import('./boot-inspect.js'),
+  'boot diff': () => import('./boot-diff.js'),
+  'boot bench': () => import('./boot-bench.js'),
   demo: () => import('./demo.js'),
   doctor: () => import('./doctor.js'),
   setup: () => import('./setup.js'),

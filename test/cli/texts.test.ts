@@ -50,6 +50,7 @@ COMMANDS
   image       build EROFS images, look into them, check and mount them.
   store       keep the content of many images once, by digest.
   wine        run Wine in prefixes made of layers.
+  boot        boot from images: build, sign, install, look into them.
   demo        show everything once, on layers made in a temporary folder.
   doctor      list what this machine offers and what varve does without it.
   setup       link varve into the system, or show how.
