@@ -177,7 +177,7 @@ test('signals go to the command; killed itself, varve leaves nothing running', {
   skip,
 }, async (t) => {
   const p = tryPlace(t, false);
-  const script = `trap 'exit 9' TERM; echo ready; touch begun; sleep 1000 & while :; do sleep 0.05; done`;
+  const script = `trap 'exit 9' TERM; touch begun; echo ready; sleep 1000 & while :; do sleep 0.05; done`;
   const first = p.start('-q', '--no', '--', 'sh', '-c', script);
   await said(first.stdout as NodeJS.ReadableStream, 'ready');
   first.kill('SIGTERM');
