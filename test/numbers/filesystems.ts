@@ -5,6 +5,7 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../overlay/stack.js';
+import { mountLoop } from '../support/loop.js';
 
 /** A read-only layer; what it is called for varve and for the kernel may differ (an image). */
 export interface LayerPlace {
@@ -73,7 +74,7 @@ function squashfs(base: string, i: number, fill: (folder: string, i: number) => 
   const image = join(base, `squashfs${i}`);
   run('mksquashfs', [source, image, '-quiet', '-no-progress', '-all-time', '1000000000']);
   run('rm', ['-r', source]);
-  return mountedLayer(join(base, `lower${i}`), (at) => run('mount', ['-o', 'loop', image, at]));
+  return mountedLayer(join(base, `lower${i}`), (at) => mountLoop(image, at, 'ro'));
 }
 
 const NO_UUID = '00000000-0000-0000-0000-000000000000';
@@ -85,9 +86,7 @@ function erofs(base: string, i: number, fill: (folder: string, i: number) => voi
   let image = join(base, `erofs${i}`);
   run('mkfs.erofs', ['--quiet', '-T', '1000000000', '-U', NO_UUID, image, source]);
   run('rm', ['-r', source]);
-  const mounted = mountedLayer(join(base, `lower${i}`), (at) =>
-    run('mount', ['-t', 'erofs', '-o', 'loop,ro', image, at]),
-  );
+  const mounted = mountedLayer(join(base, `lower${i}`), (at) => mountLoop(image, at, 'ro'));
   const layer = {
     varve: image,
     kernel: mounted.kernel,
@@ -97,7 +96,7 @@ function erofs(base: string, i: number, fill: (folder: string, i: number) => voi
       image = `${image}-moved`;
       layer.varve = image;
       layer.kernel = folder(`${layer.kernel}-moved`);
-      run('mount', ['-t', 'erofs', '-o', 'loop,ro', image, layer.kernel]);
+      mountLoop(image, layer.kernel, 'ro');
     },
   };
   return layer;

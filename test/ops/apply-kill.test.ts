@@ -18,6 +18,7 @@ import { makeFilesystems } from '../oracle/explore.js';
 import { Random } from '../oracle/random.js';
 import { run } from '../overlay/stack.js';
 import { campaign } from '../support/campaign.js';
+import { mountLoop } from '../support/loop.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { growStacks, throughKernel } from './stacks.js';
@@ -157,7 +158,7 @@ test('a machine that stops in the middle has the old tree or the new one', {
   run('truncate', ['-s', '300M', at('image')]);
   run('mkfs.ext4', ['-q', '-m', '0', at('image')]);
   mkdirSync(at('disk'));
-  const attach = (): string => run('mount', ['-o', 'loop', at('image'), at('disk')]);
+  const attach = (): void => mountLoop(at('image'), at('disk'));
   attach();
   // The upper is elsewhere: it must not be empty before the tree is on disk.
   const [lower, upper] = [join(at('disk'), 'l'), at('upper')];
