@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  chownSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +20,10 @@ import { type ServedComposefs, serveComposefs } from './child.js';
 import { BIG, contentOf, MANY, makeSample, type Sample } from './sample.js';
 
 const skip = requires({ root: true, features: ['fuse'] });
-const skipOverlay = requires({ root: true, features: ['fuse', 'overlayfs', 'erofs', 'loop'] });
+const skipOverlay = requires({
+  root: true,
+  features: ['fuse', 'overlayfs', 'erofs', 'loop', 'tmpfs'],
+});
 const skipPlain = requires({
   root: true,
   features: ['fuse', 'overlayfs', 'userns', 'plain-user'],
@@ -120,67 +131,80 @@ test('there is no content but that of the image, and who asks for other is told 
   await served.end();
 });
 
+/** Reads and copies up everything through an overlay, and compares with the kernel's own. @returns what the server was asked. */
+async function throughOverlay(t: TestContext, version: 0 | 1) {
+  const { folder, sample, served, path } = await metadata(t, version);
+  const place = (name: string): string => {
+    mkdirSync(join(folder, name));
+    return join(folder, name);
+  };
+  const erofs = place('erofs');
+  const kernel = place('kernel');
+  const ours = place('ours');
+  // In memory: copying up syncs each file, and a disk would give the kernel time to evict what is not read yet.
+  const memory = place('memory');
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', memory]);
+  const upper = place('memory/upper');
+  const work = place('memory/work');
+  execFileSync('mount', ['-t', 'erofs', '-o', 'ro,loop', sample.image, erofs]);
+  const trusted = `ro,metacopy=on,redirect_dir=follow,lowerdir=${erofs}::${sample.objects}`;
+  execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', trusted, kernel]);
+  const sides = `upperdir=${upper},workdir=${work}`;
+  const user = `userxattr,${sides},lowerdir=${path('')}::${sample.objects}`;
+  execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', user, ours]);
+  const theirs = [...treeOf(kernel).lines].map(([name, line]) => [
+    name,
+    line.replaceAll(/ user\.[a-z.]+=ENODATA/g, ''),
+  ]);
+  const tree = treeOf(ours);
+  // The root is the upper's; the other has no path to its content, which each kind of mount says in its own way.
+  for (const name of ['', 'objects/nowhere']) {
+    tree.lines.delete(name);
+    theirs.splice(
+      theirs.findIndex(([other]) => other === name),
+      1,
+    );
+  }
+  assert.deepEqual([...tree.lines].sort(), theirs.sort());
+  assert.deepEqual(readFileSync(join(ours, 'big')), contentOf(BIG));
+
+  // Everything is copied up, with all that it has: one attribute that is listed and not given would fail it.
+  const before = new Map(tree.lines);
+  for (const name of before.keys()) {
+    const file = join(ours, Buffer.from(name, 'latin1').toString());
+    if (name.includes('\xff') || name.startsWith('objects/')) continue;
+    const { uid, gid } = lstatSync(file);
+    lchownSync(file, uid, gid);
+  }
+  assert.ok(readdirSync(join(upper, 'many')).length === MANY);
+  const after = treeOf(ours).lines;
+  // chown(2) takes the set-user-id bit of a file that can be executed, and its capabilities.
+  const kept = (line: string | undefined): string | undefined =>
+    line
+      ?.replace(/^file 4755/, 'file 755')
+      .replace(/ atime=\S+/, '')
+      .replace(/ same-as=\S+/, '')
+      .replace(/nlink=\d+/, '');
+  for (const [name, line] of before) assert.equal(kept(after.get(name)), kept(line), name);
+  execFileSync('umount', [ours, memory, kernel, erofs]);
+  return await served.end();
+}
+
+/** The kernel may evict a page between the gift of it and its use, though seldom; some do so with all memory free (DAMON). */
+const ATTEMPTS = 5;
+
 for (const version of [0, 1] as const) {
   test(`an overlay on top shows what kernel EROFS and overlayfs show, version ${version}`, {
     skip: skipOverlay,
   }, async (t) => {
-    const { folder, sample, served, path } = await metadata(t, version);
-    const place = (name: string): string => {
-      mkdirSync(join(folder, name));
-      return join(folder, name);
-    };
-    const [erofs, kernel, ours, upper, work] = ['e', 'k', 'o', 'u', 'w'].map(place) as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
-    execFileSync('mount', ['-t', 'erofs', '-o', 'ro,loop', sample.image, erofs]);
-    const trusted = `ro,metacopy=on,redirect_dir=follow,lowerdir=${erofs}::${sample.objects}`;
-    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', trusted, kernel]);
-    const sides = `upperdir=${upper},workdir=${work}`;
-    const user = `userxattr,${sides},lowerdir=${path('')}::${sample.objects}`;
-    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', user, ours]);
-    const theirs = [...treeOf(kernel).lines].map(([name, line]) => [
-      name,
-      line.replaceAll(/ user\.[a-z.]+=ENODATA/g, ''),
-    ]);
-    const tree = treeOf(ours);
-    // The root is the upper's; the other has no path to its content, which each kind of mount says in its own way.
-    for (const name of ['', 'objects/nowhere']) {
-      tree.lines.delete(name);
-      theirs.splice(
-        theirs.findIndex(([other]) => other === name),
-        1,
-      );
-    }
-    assert.deepEqual([...tree.lines].sort(), theirs.sort());
-    assert.deepEqual(readFileSync(join(ours, 'big')), contentOf(BIG));
-
-    // Everything is copied up, with all that it has: one attribute that is listed and not given would fail it.
-    const before = new Map(tree.lines);
-    for (const name of before.keys()) {
-      const file = join(ours, Buffer.from(name, 'latin1').toString());
-      if (name.includes('\xff') || name.startsWith('objects/')) continue;
-      const { uid, gid } = lstatSync(file);
-      execFileSync('chown', ['-h', `${uid}:${gid}`, file]);
-    }
-    assert.ok(readdirSync(join(upper, 'many')).length === MANY);
-    const after = treeOf(ours).lines;
-    // chown(2) takes the set-user-id bit of a file that can be executed, and its capabilities.
-    const kept = (line: string | undefined): string | undefined =>
-      line
-        ?.replace(/^file 4755/, 'file 755')
-        .replace(/ atime=\S+/, '')
-        .replace(/ same-as=\S+/, '')
-        .replace(/nlink=\d+/, '');
-    for (const [name, line] of before) assert.equal(kept(after.get(name)), kept(line), name);
-    execFileSync('umount', [ours, kernel, erofs]);
-    // The first small file that was opened said that opening is not asked for; all were read without a request.
-    const { opens, reads } = await served.end();
-    assert.ok((opens ?? 9) <= 1, `${opens} opens`);
-    assert.equal(reads, 0);
+    const reads: (number | undefined)[] = [];
+    do {
+      const seen = await throughOverlay(t, version);
+      // The first small file that was opened said that opening is not asked for.
+      assert.ok((seen.opens ?? 9) <= 1, `${seen.opens} opens`);
+      reads.push(seen.reads);
+    } while (reads.at(-1) !== 0 && reads.length < ATTEMPTS);
+    assert.equal(reads.at(-1), 0, `small files were read by requests, each time: ${reads}`);
   });
 }
 
