@@ -6,14 +6,9 @@ import type { Attributes, Item, NoLines } from '../page-data.js';
 import { isMereWay, type TreeItem } from '../page-tree.js';
 import { countText, modeText, STATUS_WORDS, sizeText } from '../page-words.js';
 import { badge, bar, countsText } from './badge.js';
+import { detailHead, type NodeEvents, nodeLink } from './detail-head.js';
 import { diffView } from './diff-view.js';
 import { el, visible } from './dom.js';
-
-export interface DetailEvents {
-  select(node: TreeItem): void;
-  /** The link that leads to a node. */
-  hash(node: TreeItem): string;
-}
 
 const NO_LINES: Readonly<Record<NoLines, string>> = {
   binary: 'The content is no text: its bytes differ.',
@@ -23,7 +18,7 @@ const NO_LINES: Readonly<Record<NoLines, string>> = {
   page: 'There was no room for its lines in this page: varve diff --patch has them.',
 };
 
-export function detailView(node: TreeItem, events: DetailEvents): HTMLElement {
+export function detailView(node: TreeItem, events: NodeEvents<TreeItem>): HTMLElement {
   const { item } = node;
   const parts: (HTMLElement | undefined)[] = [heading(node, events)];
   if (item !== undefined && !isMereWay(item)) {
@@ -36,60 +31,11 @@ export function detailView(node: TreeItem, events: DetailEvents): HTMLElement {
   return el('article', { class: 'detail' }, ...parts);
 }
 
-function heading(node: TreeItem, events: DetailEvents): HTMLElement {
-  const way: TreeItem[] = [];
-  for (let n: TreeItem | undefined = node; n?.parent !== undefined; n = n.parent) way.unshift(n);
-  const path = el('h2', { class: 'path' });
-  if (way.length === 0) path.append('/');
-  way.forEach((step, i) => {
-    if (i > 0) path.append('/', el('wbr'));
-    const isLast = i === way.length - 1;
-    path.append(
-      isLast
-        ? el('span', { class: 'last' }, visible(step.name))
-        : link(step, step.name, events, 'step'),
-    );
-  });
-  const copy = el(
-    'button',
-    { type: 'button', class: 'icon-button', title: 'Copy the path' },
-    'Copy',
-  );
-  copy.addEventListener('click', () => {
-    navigator.clipboard?.writeText(node.path || '/').then(
-      () => {
-        copy.textContent = 'Copied';
-        setTimeout(() => {
-          copy.textContent = 'Copy';
-        }, 1500);
-      },
-      () => {},
-    );
-  });
-  const status = node.item !== undefined && !isMereWay(node.item) ? node.item.status : undefined;
-  return el(
-    'div',
-    { class: 'detail-head' },
-    status === undefined ? el('span', { class: 'folder-icon large' }) : badge(status),
-    path,
-    copy,
-  );
-}
-
-function link(node: TreeItem, text: string, events: DetailEvents, style: string): HTMLElement {
-  return el(
-    'a',
-    {
-      class: style,
-      href: events.hash(node),
-      click: (event: MouseEvent) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-        event.preventDefault();
-        events.select(node);
-      },
-    },
-    visible(text),
-  );
+function heading(node: TreeItem, events: NodeEvents<TreeItem>): HTMLElement {
+  const { item } = node;
+  const status = item === undefined || isMereWay(item) ? undefined : item.status;
+  const words = { root: '/', separator: '/', status, copied: node.path || '/' };
+  return detailHead(node, words, events);
 }
 
 const TYPE_WORDS: Readonly<Record<Item['type'], string>> = {
@@ -218,7 +164,7 @@ function xattrText(base64: string | undefined): string | undefined {
 /** Entries of the two lists of a directory. */
 const LIST = 12;
 
-function contents(node: TreeItem, events: DetailEvents): HTMLElement {
+function contents(node: TreeItem, events: NodeEvents<TreeItem>): HTMLElement {
   const leaves = leavesOf(node);
   const largest = [...leaves]
     .filter(({ shown }) => shown.stored > 0)
@@ -233,7 +179,7 @@ function contents(node: TreeItem, events: DetailEvents): HTMLElement {
       'li',
       {},
       leaf.item && badge(leaf.item.status),
-      link(leaf, name, events, 'leaf'),
+      nodeLink(leaf, name, events, 'leaf'),
       el('span', { class: 'size' }, sizeText(leaf.shown.stored)),
       el('span', { class: 'share-track' }, share),
     );

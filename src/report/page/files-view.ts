@@ -5,11 +5,13 @@
 import { type FilesTab, type Item, itemsOf } from '../page-data.js';
 import { applyFilter, buildTree, matches, type TreeItem } from '../page-tree.js';
 import { expandUpTo, rowsOf, setExpanded, shownChildren } from '../tree-rows.js';
-import { type DetailEvents, detailView } from './detail-view.js';
+import type { NodeEvents } from './detail-head.js';
+import { detailView } from './detail-view.js';
 import { el } from './dom.js';
 import { FILE_ROWS } from './file-row.js';
 import { FilterBar } from './filter-bar.js';
 import { MapView } from './map-view.js';
+import { PanelSwitch } from './panel-switch.js';
 import { splitter } from './splitter.js';
 import { TreeView } from './tree-view.js';
 
@@ -27,10 +29,11 @@ export class FilesView {
   readonly #tree: TreeView<TreeItem>;
   readonly #map: MapView;
   readonly #detail: HTMLElement;
-  readonly #panels: HTMLElement;
+  /** On a narrow screen one panel at a time. */
+  readonly #switch: PanelSwitch<Panel>;
   #selected: TreeItem;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  readonly #events: DetailEvents = {
+  readonly #events: NodeEvents<TreeItem> = {
     select: (node) => this.#select(node, true),
     hash: (node) => hashOf(node),
   };
@@ -66,13 +69,13 @@ export class FilesView {
       }),
       this.#detail,
     );
-    this.#panels = el(
+    const panels = el(
       'div',
       { class: 'panels' },
       el('section', { class: 'tree-panel', 'aria-label': 'Tree' }, scroller),
     );
-    this.#panels.append(
-      splitter(this.#panels, {
+    panels.append(
+      splitter(panels, {
         property: '--tree',
         label: 'Width of the tree',
         vertical: true,
@@ -82,12 +85,17 @@ export class FilesView {
       }),
       right,
     );
+    this.#switch = new PanelSwitch(panels, [
+      ['tree', 'Tree'],
+      ['map', 'Map'],
+      ['detail', 'Details'],
+    ]);
     this.element = el(
       'div',
       { class: 'files' },
       this.#filter.element,
-      this.#switch(),
-      this.#panels,
+      this.#switch.element,
+      panels,
     );
   }
 
@@ -128,7 +136,7 @@ export class FilesView {
   }
 
   focusPanel(panel: Panel): void {
-    this.#show(panel);
+    this.#switch.show(panel);
     if (panel === 'tree') this.#tree.focus();
     else if (panel === 'detail') this.#detail.focus();
     else this.#map.element.querySelector<HTMLElement>('.cell[tabindex="0"]')?.focus();
@@ -136,39 +144,6 @@ export class FilesView {
 
   toggleDiff(name: 'split' | 'wrap'): void {
     this.#detail.querySelector<HTMLElement>(`[data-name="${name}"]`)?.click();
-  }
-
-  /** On a narrow screen one panel at a time. */
-  #switch(): HTMLElement {
-    const names: readonly (readonly [Panel, string])[] = [
-      ['tree', 'Tree'],
-      ['map', 'Map'],
-      ['detail', 'Details'],
-    ];
-    return el(
-      'div',
-      { class: 'switch', role: 'group', 'aria-label': 'Panel' },
-      ...names.map(([panel, label]) =>
-        el(
-          'button',
-          {
-            type: 'button',
-            class: 'toggle',
-            'data-panel': panel,
-            'aria-pressed': String(panel === 'tree'),
-            click: () => this.#show(panel),
-          },
-          label,
-        ),
-      ),
-    );
-  }
-
-  #show(panel: Panel): void {
-    this.#panels.dataset['panel'] = panel;
-    for (const button of this.element.querySelectorAll<HTMLElement>('[data-panel].toggle')) {
-      button.setAttribute('aria-pressed', String(button.dataset['panel'] === panel));
-    }
   }
 
   #apply(): void {
@@ -211,7 +186,7 @@ export class FilesView {
       return;
     }
     this.#drawDetail();
-    if (node.children.length === 0) this.#show('detail');
+    if (node.children.length === 0) this.#switch.show('detail');
   }
 
   #select(node: TreeItem, go: boolean): void {
@@ -224,7 +199,7 @@ export class FilesView {
     for (let n = node.parent; n !== undefined; n = n.parent) n.expanded = true;
     this.#tree.setRows(rowsOf(this.#root));
     this.#chosen(node, go);
-    if (go) this.#show('detail');
+    if (go) this.#switch.show('detail');
   }
 
   #drawDetail(): void {

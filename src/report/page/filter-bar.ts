@@ -1,12 +1,12 @@
 // What of the changes is to be seen: statuses, aspects, types, size and a search over the paths.
-// Made by files-view.ts, which applies the filter; chips.ts and search-box.ts are parts of it.
-// Follows what it says: the number of changes that match is told to screen readers as it changes.
+// Made by files-view.ts, which applies the filter; chips.ts, search-box.ts and filter-parts.ts are parts of it.
+// A link may lead to what is hidden: its status is then switched on.
 
 import { ASPECTS, type Item, type StatusLetter, TYPES } from '../page-data.js';
 import type { Filter } from '../page-tree.js';
-import { countText } from '../page-words.js';
 import { Chips } from './chips.js';
 import { el } from './dom.js';
+import { FilterParts } from './filter-parts.js';
 import { SearchBox } from './search-box.js';
 
 const SIZES: readonly (readonly [number, string])[] = [
@@ -24,9 +24,8 @@ export class FilterBar {
   readonly #aspect: HTMLSelectElement;
   readonly #type: HTMLSelectElement;
   readonly #size: HTMLSelectElement;
-  readonly #count: HTMLElement;
-  readonly #clear: HTMLElement;
   readonly #chips: Chips;
+  readonly #parts: FilterParts;
   readonly #changed: () => void;
 
   constructor(changed: () => void) {
@@ -47,20 +46,10 @@ export class FilterBar {
       ...TYPES.map((type) => [type, PLURALS[type]] as const),
     ]);
     this.#size = select('Size', SIZES);
-    this.#count = el('span', { class: 'count', role: 'status' });
-    this.#clear = el(
-      'button',
-      { type: 'button', class: 'toggle', hidden: true, click: () => this.clear() },
-      'Clear',
-    );
-    this.element = el(
-      'div',
-      { class: 'filters', role: 'search' },
-      this.#search.element,
-      el('div', { class: 'selects' }, this.#aspect, this.#type, this.#size),
-      el('div', { class: 'result' }, this.#count, this.#clear),
-    );
     this.#chips = new Chips('chips', (status) => status !== '=', changed);
+    const selects = [this.#aspect, this.#type, this.#size];
+    this.#parts = new FilterParts(this.#search, selects, this.#chips, () => this.clear());
+    this.element = this.#parts.element;
   }
 
   focus(): void {
@@ -68,9 +57,7 @@ export class FilterBar {
   }
 
   clear(): void {
-    this.#search.clear();
-    for (const select of [this.#aspect, this.#type, this.#size]) select.selectedIndex = 0;
-    this.#chips.clear();
+    this.#parts.clear();
     this.#changed();
   }
 
@@ -81,11 +68,8 @@ export class FilterBar {
 
   /** undefined: the expression is none, which the field then says. */
   read(): Filter | undefined {
-    const path = this.#search.read();
-    if (path === undefined) {
-      this.#count.textContent = 'No regular expression';
-      return undefined;
-    }
+    const path = this.#parts.readText();
+    if (path === undefined) return undefined;
     const statuses = this.#chips.read() as Set<StatusLetter>;
     const type = this.#type.value === '' ? undefined : (this.#type.value as Item['type']);
     const aspects = Number(this.#aspect.value);
@@ -94,15 +78,7 @@ export class FilterBar {
 
   /** @param of how many there are when nothing is filtered. */
   say(shown: number, of: number): void {
-    this.#count.textContent =
-      shown === of
-        ? countText(of, 'change')
-        : `${shown.toLocaleString('en')} of ${countText(of, 'change')}`;
-    const isClear =
-      this.#search.isClear() &&
-      [this.#aspect, this.#type, this.#size].every((select) => select.selectedIndex === 0) &&
-      this.#chips.isClear();
-    this.#clear.hidden = isClear;
+    this.#parts.say(shown, of);
   }
 }
 

@@ -7,19 +7,14 @@ import { type KeyNode, shownKeys } from '../keys-tree.js';
 import { numberWords, valueName } from '../keys-words.js';
 import { countText, sizeText } from '../page-words.js';
 import { badge, bar, countsText } from './badge.js';
+import { detailHead, type NodeEvents, nodeLink } from './detail-head.js';
 import { el, visible } from './dom.js';
 import { type Mark, marked, marksBetween } from './marks.js';
-
-export interface KeyEvents {
-  select(node: KeyNode): void;
-  /** The link that leads to a node. */
-  hash(node: KeyNode): string;
-}
 
 /** Values that are shown at once. */
 const PORTION = 400;
 
-export function keysDetail(node: KeyNode, events: KeyEvents): HTMLElement {
+export function keysDetail(node: KeyNode, events: NodeEvents<KeyNode>): HTMLElement {
   const keys = shownKeys(node);
   const { shown } = node;
   const counts =
@@ -35,63 +30,14 @@ export function keysDetail(node: KeyNode, events: KeyEvents): HTMLElement {
   );
 }
 
-function heading(node: KeyNode, events: KeyEvents): HTMLElement {
-  const way: KeyNode[] = [];
-  for (let n: KeyNode | undefined = node; n?.parent !== undefined; n = n.parent) way.unshift(n);
-  const path = el('h2', { class: 'path' });
-  if (way.length === 0) path.append('All keys');
-  way.forEach((step, i) => {
-    if (i > 0) path.append('\\', el('wbr'));
-    path.append(
-      i === way.length - 1
-        ? el('span', { class: 'last' }, visible(step.name))
-        : link(step, step.name, events, 'step'),
-    );
-  });
-  const status = node.item !== undefined && node.own.key ? node.item.status : undefined;
-  const copy = el(
-    'button',
-    { type: 'button', class: 'icon-button', title: 'Copy the path' },
-    'Copy',
-  );
-  copy.addEventListener('click', () => {
-    navigator.clipboard?.writeText(node.path).then(
-      () => {
-        copy.textContent = 'Copied';
-        setTimeout(() => {
-          copy.textContent = 'Copy';
-        }, 1500);
-      },
-      () => {},
-    );
-  });
-  return el(
-    'div',
-    { class: 'detail-head' },
-    status === undefined ? el('span', { class: 'folder-icon large' }) : badge(status),
-    path,
-    way.length > 0 && copy,
-  );
-}
-
-function link(node: KeyNode, text: string, events: KeyEvents, style: string): HTMLElement {
-  return el(
-    'a',
-    {
-      class: style,
-      href: events.hash(node),
-      click: (event: MouseEvent) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-        event.preventDefault();
-        events.select(node);
-      },
-    },
-    visible(text),
-  );
+function heading(node: KeyNode, events: NodeEvents<KeyNode>): HTMLElement {
+  const status = node.own.key ? node.item?.status : undefined;
+  const words = { root: 'All keys', separator: '\\', status, copied: node.path };
+  return detailHead(node, words, events);
 }
 
 /** One key. @param top what is chosen: paths below it begin there. */
-function section(node: KeyNode, top: KeyNode, events: KeyEvents): HTMLElement {
+function section(node: KeyNode, top: KeyNode, events: NodeEvents<KeyNode>): HTMLElement {
   const item = node.item as KeyItem;
   const { own } = node;
   const parts: (HTMLElement | false)[] = [];
@@ -102,7 +48,7 @@ function section(node: KeyNode, top: KeyNode, events: KeyEvents): HTMLElement {
         'h3',
         { class: 'key' },
         badge(own.key ? item.status : 'M'),
-        link(node, below, events, 'leaf'),
+        nodeLink(node, below, events, 'leaf'),
       ),
     );
   }

@@ -1,12 +1,12 @@
 // What of the keys and values is to be seen: statuses, noise, types and a search over paths, names and data.
-// Made by keys-view.ts, which applies the filter.
-// The number of changes that match is told to screen readers as it changes.
+// Made by keys-view.ts, which applies the filter; chips.ts, search-box.ts and filter-parts.ts are parts of it.
+// A link may lead to what is hidden: everything is then shown.
 
 import { changesIn, type KeyStatus, type KeysSummary } from '../keys.js';
 import type { KeyFilter } from '../keys-tree.js';
-import { countText } from '../page-words.js';
 import { Chips } from './chips.js';
 import { el } from './dom.js';
+import { FilterParts } from './filter-parts.js';
 import { SearchBox } from './search-box.js';
 
 const NOISE = 'noise';
@@ -15,9 +15,8 @@ export class KeysFilter {
   readonly element: HTMLElement;
   readonly #search: SearchBox;
   readonly #type: HTMLSelectElement;
-  readonly #count: HTMLElement;
-  readonly #clear: HTMLElement;
   readonly #chips: Chips;
+  readonly #parts: FilterParts;
   readonly #summary: KeysSummary;
   readonly #changed: () => void;
 
@@ -31,20 +30,9 @@ export class KeysFilter {
       el('option', { value: '' }, 'Any type'),
       ...[...types].sort().map((type) => el('option', { value: type }, type)),
     );
-    this.#count = el('span', { class: 'count', role: 'status' });
-    this.#clear = el(
-      'button',
-      { type: 'button', class: 'toggle', hidden: true, click: () => this.clear() },
-      'Clear',
-    );
-    this.element = el(
-      'div',
-      { class: 'filters', role: 'search' },
-      this.#search.element,
-      el('div', { class: 'selects' }, this.#type),
-      el('div', { class: 'result' }, this.#count, this.#clear),
-    );
     this.#chips = new Chips(`chips-${id}`, (status) => status !== NOISE, changed);
+    this.#parts = new FilterParts(this.#search, [this.#type], this.#chips, () => this.clear());
+    this.element = this.#parts.element;
   }
 
   focus(): void {
@@ -52,9 +40,7 @@ export class KeysFilter {
   }
 
   clear(): void {
-    this.#search.clear();
-    this.#type.selectedIndex = 0;
-    this.#chips.clear();
+    this.#parts.clear();
     this.#changed();
   }
 
@@ -65,19 +51,14 @@ export class KeysFilter {
 
   /** Everything is to be seen, but for noise, unless that is meant. */
   showAll(noise: boolean): void {
-    this.#search.clear();
-    this.#type.selectedIndex = 0;
-    this.#chips.clear();
+    this.#parts.clear();
     if (noise) this.#chips.show(NOISE);
   }
 
   /** undefined: the expression is none, which the field then says. */
   read(): KeyFilter | undefined {
-    const text = this.#search.read();
-    if (text === undefined) {
-      this.#count.textContent = 'No regular expression';
-      return undefined;
-    }
+    const text = this.#parts.readText();
+    if (text === undefined) return undefined;
     const on = this.#chips.read();
     const noise = on.delete(NOISE);
     const statuses = on as Set<KeyStatus>;
@@ -86,12 +67,6 @@ export class KeysFilter {
 
   say(shown: number): void {
     const noise = this.#chips.read().has(NOISE) ? this.#summary.noise : 0;
-    const of = changesIn(this.#summary) + noise;
-    this.#count.textContent =
-      shown === of
-        ? countText(of, 'change')
-        : `${shown.toLocaleString('en')} of ${countText(of, 'change')}`;
-    this.#clear.hidden =
-      this.#search.isClear() && this.#type.selectedIndex === 0 && this.#chips.isClear();
+    this.#parts.say(shown, changesIn(this.#summary) + noise);
   }
 }

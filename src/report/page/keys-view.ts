@@ -9,6 +9,7 @@ import { el } from './dom.js';
 import { KEY_ROWS } from './key-row.js';
 import { keysDetail } from './keys-detail.js';
 import { KeysFilter } from './keys-filter.js';
+import { PanelSwitch } from './panel-switch.js';
 import { splitter } from './splitter.js';
 import { TreeView } from './tree-view.js';
 
@@ -25,7 +26,8 @@ export class KeysView {
   readonly #filter: KeysFilter;
   readonly #tree: TreeView<KeyNode>;
   readonly #detail: HTMLElement;
-  readonly #panels: HTMLElement;
+  /** On a narrow screen one panel at a time. */
+  readonly #switch: PanelSwitch<Panel>;
   #selected: KeyNode;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -40,13 +42,13 @@ export class KeysView {
       toggle: (node, expanded, siblings) => this.#toggle(node, expanded, siblings),
     });
     this.#detail = el('section', { class: 'detail-panel', 'aria-label': 'Values', tabindex: 0 });
-    this.#panels = el(
+    const panels = el(
       'div',
       { class: 'panels' },
       el('section', { class: 'tree-panel', 'aria-label': 'Keys' }, scroller),
     );
-    this.#panels.append(
-      splitter(this.#panels, {
+    panels.append(
+      splitter(panels, {
         property: '--tree',
         label: 'Width of the tree',
         vertical: true,
@@ -56,12 +58,16 @@ export class KeysView {
       }),
       this.#detail,
     );
+    this.#switch = new PanelSwitch(panels, [
+      ['tree', 'Keys'],
+      ['detail', 'Values'],
+    ]);
     this.element = el(
       'div',
       { class: 'files' },
       this.#filter.element,
-      this.#switch(),
-      this.#panels,
+      this.#switch.element,
+      panels,
     );
   }
 
@@ -112,41 +118,9 @@ export class KeysView {
   }
 
   focusPanel(panel: Panel): void {
-    this.#show(panel);
+    this.#switch.show(panel);
     if (panel === 'tree') this.#tree.focus();
     else this.#detail.focus();
-  }
-
-  /** On a narrow screen one panel at a time. */
-  #switch(): HTMLElement {
-    const names: readonly (readonly [Panel, string])[] = [
-      ['tree', 'Keys'],
-      ['detail', 'Values'],
-    ];
-    return el(
-      'div',
-      { class: 'switch', role: 'group', 'aria-label': 'Panel' },
-      ...names.map(([panel, label]) =>
-        el(
-          'button',
-          {
-            type: 'button',
-            class: 'toggle',
-            'data-panel': panel,
-            'aria-pressed': String(panel === 'tree'),
-            click: () => this.#show(panel),
-          },
-          label,
-        ),
-      ),
-    );
-  }
-
-  #show(panel: Panel): void {
-    this.#panels.dataset['panel'] = panel;
-    for (const button of this.element.querySelectorAll<HTMLElement>('[data-panel].toggle')) {
-      button.setAttribute('aria-pressed', String(button.dataset['panel'] === panel));
-    }
   }
 
   #rows(): ReturnType<typeof rowsOf<KeyNode>> {
@@ -188,7 +162,7 @@ export class KeysView {
     // An arrow key that is held down draws nothing on its way.
     if (go) this.#drawDetail();
     else this.#timer = setTimeout(() => this.#drawDetail(), 60);
-    if (go && node.children.length === 0) this.#show('detail');
+    if (go && node.children.length === 0) this.#switch.show('detail');
   }
 
   #select(node: KeyNode, go: boolean): void {
@@ -199,7 +173,7 @@ export class KeysView {
     for (let n = node.parent; n !== undefined; n = n.parent) n.expanded = true;
     this.#tree.setRows(this.#rows());
     this.#chosen(node, go);
-    if (go) this.#show('detail');
+    if (go) this.#switch.show('detail');
   }
 
   #drawDetail(): void {
