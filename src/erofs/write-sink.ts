@@ -19,6 +19,7 @@ import { AT, O } from '../linux/constants.js';
 import { check } from '../linux/errno.js';
 import { linkFd } from '../linux/files.js';
 import { mapMemory, putBytes, scratch } from '../linux/memory.js';
+import { syncPath } from '../linux/sync-path.js';
 
 /** Bytes after which the kernel is asked to begin writing back, so that the end has little left to wait for. */
 const FLUSH_EVERY = 64 * 1024 * 1024;
@@ -110,12 +111,7 @@ export class ImageFile {
     this.#isNamed = true;
     await this.#close();
     renameSync(this.#temporary, this.path);
-    const folder = openSync(dirname(this.path), 'r');
-    try {
-      fsyncSync(folder);
-    } finally {
-      closeSync(folder);
-    }
+    syncPath(dirname(this.path));
   }
 
   /** Deletes the file, when it was not published. */

@@ -25,6 +25,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:pat
 import { setTimeout } from 'node:timers/promises';
 import { E, errnoName } from '../linux/errno.js';
 import { lockFile } from '../linux/peer.js';
+import { syncPath } from '../linux/sync-path.js';
 import { MountError, reasonOf } from '../stack/errors.js';
 import { findImage } from '../stack/find-image.js';
 import { type Draft, editStacks } from './edit.js';
@@ -276,7 +277,7 @@ function publish(target: string, bytes: Buffer, stat: Stats | undefined, path: s
       `${path}: cannot be written (${reasonOf(error)}): nothing was changed`,
     );
   }
-  syncFolder(folder);
+  syncPath(folder);
 }
 
 function keepOwner(fd: number, stat: Stats): void {
@@ -284,13 +285,4 @@ function keepOwner(fd: number, stat: Stats): void {
     fchownSync(fd, stat.uid, stat.gid);
   }
   fchmodSync(fd, stat.mode & 0o7777);
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -2,11 +2,11 @@
 // Called by `store gc`. It has the store's lock alone, so nobody adds meanwhile; users of images keep theirs by holds.ts.
 // Killed at any point it leaves a valid store: links of images go before objects, and are on disk as gone before.
 
-import { closeSync, fsyncSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, statSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { O } from '../linux/constants.js';
 import { mapMemory } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
+import { syncPath } from '../linux/sync-path.js';
 import { listObjects, streamObjects, withObject } from './contents.js';
 import { StoreError } from './errors.js';
 import { livePins } from './holds.js';
@@ -86,7 +86,7 @@ function collect(
   if (!dryRun) {
     for (const name of report.images) removeImage(store, name);
     sweepLinks(store);
-    if (report.images.length > 0) syncFolder(join(store.path, 'images'));
+    if (report.images.length > 0) syncPath(join(store.path, 'images'));
   }
   listObjects(store, (path, digest) => {
     const file = join(store.objects, path);
@@ -159,10 +159,4 @@ function addUses(store: Store, objects: Objects, digest: string, live: Set<strin
 /** Ours are nobody's, because those who make them have the lock. */
 function isNobodys(file: string, now: number): boolean {
   return !file.includes('/.tmp') || now - statSync(file).mtimeMs > FOREIGN_AGE;
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, O.RDONLY | O.DIRECTORY);
-  fsyncSync(fd);
-  closeSync(fd);
 }

@@ -4,10 +4,7 @@
 
 import { randomBytes } from 'node:crypto';
 import {
-  closeSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readlinkSync,
   renameSync,
@@ -16,7 +13,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
-import { O } from '../linux/constants.js';
+import { syncPath } from '../linux/sync-path.js';
 import { StoreError } from './errors.js';
 import { digestOfPath, isDigest, objectPath } from './objects.js';
 import type { Store } from './store.js';
@@ -161,7 +158,7 @@ export function removeRef(store: Store, ...names: string[]): void {
 function removeOne(store: Store, name: string): void {
   const path = join(refsFolder(store), name);
   unlinkSync(path);
-  syncFolder(dirname(path));
+  syncPath(dirname(path));
   for (let at = dirname(path); at !== refsFolder(store); at = dirname(at)) {
     try {
       rmdirSync(at);
@@ -200,16 +197,7 @@ function replaceLink(path: string, target: string): void {
       throw error;
     }
   }
-  syncFolder(folder);
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, O.RDONLY | O.DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  syncPath(folder);
 }
 
 /** Names in a folder, sorted; none when it is not there. */

@@ -5,7 +5,6 @@
 import {
   closeSync,
   existsSync,
-  fsyncSync,
   linkSync,
   openSync,
   readdirSync,
@@ -18,6 +17,7 @@ import { O } from '../linux/constants.js';
 import { E, SysError } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
+import { syncPath } from '../linux/sync-path.js';
 import { enableVerity, measureVerity } from '../linux/verity.js';
 import { StoreError } from './errors.js';
 import { makeFolder } from './folder.js';
@@ -173,9 +173,7 @@ function publishMeta(path: string, text: string, algorithm: VerityAlgorithm): vo
   } finally {
     rmSync(temporary, { force: true });
   }
-  const folder = openSync(path, O.RDONLY | O.DIRECTORY);
-  fsyncSync(folder);
-  closeSync(folder);
+  syncPath(path);
 }
 
 function absent(path: string): StoreError {

@@ -2,16 +2,9 @@
 // Called by cli/boot-sign.ts. At boot the mini-initramfs takes IMAGE.verity only with a valid IMAGE.verity.p7s.
 // Follows: PKCS#7 1.5 (RFC 2315), detached, DER, by openssl-smime(1ssl).
 
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { syncPath } from '../../linux/sync-path.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { readManifest } from '../build/manifest.js';
 import { SIGNATURE_SUFFIX, VERITY_SUFFIX, writeVerity } from '../config.js';
@@ -163,11 +156,11 @@ function publish({ verity, signature }: SignedLayer, folder: string): void {
     const next = readFileSync(verity + UNFINISHED);
     if (!contentOf(verity)?.equals(next)) {
       rmSync(signature, { force: true });
-      sync(folder);
+      syncPath(folder);
       renameSync(verity + UNFINISHED, verity);
     }
     renameSync(signature + UNFINISHED, signature);
-    sync(folder);
+    syncPath(folder);
   } catch (error) {
     throw new MountError(
       'layer',
@@ -193,14 +186,5 @@ function writeSynced(path: string, bytes: Uint8Array): void {
     throw new MountError('layer', `${path}: cannot be written: ${reasonOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-function sync(folder: string): void {
-  const fd = openSync(folder, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

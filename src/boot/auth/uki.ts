@@ -16,6 +16,7 @@ import {
 import { dirname, join } from 'node:path';
 import { type ByteSource, MemorySource } from '../../bytes/source.js';
 import { FileSource } from '../../linux/file-source.js';
+import { syncPath } from '../../linux/sync-path.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { type BootManifest, readManifest } from '../build/manifest.js';
 import { type BootConfig, ROOTHASH_OPTION } from '../config.js';
@@ -262,11 +263,11 @@ async function publish(
       await signFile(plain, signed, key);
       await checkUkiSignature(signed, key.cert);
       renameSync(signed, plain);
-      sync(plain);
+      syncPath(plain);
     }
     const { size } = statSync(plain);
     renameSync(plain, out);
-    sync(dirname(out));
+    syncPath(dirname(out));
     return size;
   } catch (error) {
     if (error instanceof MountError) throw error;
@@ -303,13 +304,4 @@ export async function checkUkiSignature(file: string, certificate: string): Prom
     'layer',
     `${file}: is not signed with the key of ${certificate}, or was altered: make it again with varve boot uki`,
   );
-}
-
-function sync(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

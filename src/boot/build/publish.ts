@@ -6,7 +6,6 @@ import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
-  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -19,6 +18,7 @@ import { AT, RENAME } from '../../linux/constants.js';
 import { mapMemory } from '../../linux/memory.js';
 import { renameName } from '../../linux/named.js';
 import { lockFile } from '../../linux/peer.js';
+import { syncPath } from '../../linux/sync-path.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
 import { CONFIG_FILE, SIGNATURE_SUFFIX, VERITY_SUFFIX } from '../config.js';
 import { MANIFEST_FILE, MINI_FILE, readManifest } from './manifest.js';
@@ -67,8 +67,8 @@ export class Stage {
 
   /** Gives the folder its name. @throws MountError when OUTDIR has become something else meanwhile. */
   publish(): void {
-    for (const name of readdirSync(this.folder)) sync(join(this.folder, name));
-    sync(this.folder);
+    for (const name of readdirSync(this.folder)) syncPath(join(this.folder, name));
+    syncPath(this.folder);
     checkTarget(this.#target, this.#target);
     const swap = (flags: number): number =>
       renameName(AT.FDCWD, latin1(this.folder), AT.FDCWD, latin1(this.#target), flags);
@@ -79,7 +79,7 @@ export class Stage {
       renameSync(this.folder, this.#target);
       rmSync(old, { recursive: true, force: true });
     }
-    sync(dirname(this.#target));
+    syncPath(dirname(this.#target));
   }
 
   /** Takes away what has the temporary name: what was not published, or after an exchange the old OUTDIR. */
@@ -156,15 +156,6 @@ function checkTarget(target: string, shown: string): void {
     'busy',
     `${join(shown, odd)}: is not of varve boot build: it would be lost: move it away, or name another folder`,
   );
-}
-
-function sync(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 const latin1 = (path: string): string => Buffer.from(path).toString('latin1');

@@ -3,22 +3,13 @@
 // anywhere: first the layer with the registry, then the record that names it, then the files change sides by one exchange.
 // A layer that waits for its files says so (`pending`), and the same command completes it.
 
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  statSync,
-  utimesSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, renameSync, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { AT, RENAME } from '../../linux/constants.js';
 import { check } from '../../linux/errno.js';
 import { mapMemory } from '../../linux/memory.js';
 import { renameName } from '../../linux/named.js';
+import { syncPath } from '../../linux/sync-path.js';
 import { MountError } from '../../stack/errors.js';
 import { extractTree } from '../../tree/extract.js';
 import { scan } from '../../tree/scan.js';
@@ -239,11 +230,7 @@ function exchange(one: string, other: string): void {
   const bytes = (path: string): string => Buffer.from(path).toString('latin1');
   const r = renameName(AT.FDCWD, bytes(one), AT.FDCWD, bytes(other), RENAME.EXCHANGE);
   check(r, 'exchange', one);
-  for (const folder of [dirname(one), dirname(other)]) {
-    const fd = openSync(folder, 'r');
-    fsyncSync(fd);
-    closeSync(fd);
-  }
+  for (const folder of [dirname(one), dirname(other)]) syncPath(folder);
 }
 
 function removeIfThere(path: string): void {
