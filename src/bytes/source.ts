@@ -36,3 +36,22 @@ export class MemorySource implements ByteSource {
     out.set(this.#bytes.subarray(at, at + out.length));
   }
 }
+
+/** Most that is read at once, bytes. */
+const PIECE = 4 * 1024 * 1024;
+
+/** Reads the bytes from `from` to `to` in order. @param take is given each piece, which is valid until it returns. */
+export function eachPiece(
+  source: ByteSource,
+  from: number,
+  to: number,
+  take: (piece: Uint8Array) => void,
+): void {
+  const buffer = Buffer.alloc(Math.max(0, Math.min(PIECE, to - from)));
+  for (let at = from; at < to; ) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, to - at));
+    source.read(at, piece);
+    take(piece);
+    at += piece.length;
+  }
+}

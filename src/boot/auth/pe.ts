@@ -2,7 +2,7 @@
 // Called by uki.ts to make a unified kernel image and by verify.ts to look into one; firmware and stub are its readers.
 // Follows: PE Format (Microsoft, revision 11), UEFI 2.10 section 2.1.1, the Unified Kernel Image specification of UAPI.
 
-import type { ByteSource } from '../../bytes/source.js';
+import { type ByteSource, eachPiece } from '../../bytes/source.js';
 import { bytes, type Decoded, pad, struct, u16, u32, u64 } from '../../bytes/struct.js';
 import { MountError } from '../../stack/errors.js';
 
@@ -233,31 +233,15 @@ export function writePe(
   }
 
   write(headers);
-  copy(stub, headers.length, stubEnd, write);
+  eachPiece(stub, headers.length, stubEnd, write);
   let at = stubEnd;
   for (const [i, { source }] of sections.entries()) {
     const place = places[i] as number;
     if (place > at) write(Buffer.alloc(place - at));
-    copy(source, 0, source.size, write);
+    eachPiece(source, 0, source.size, write);
     at = place + source.size;
   }
   if (offset > at) write(Buffer.alloc(offset - at));
-}
-
-/** Hands on the bytes from `from` to `to` in pieces. */
-export function copy(
-  source: ByteSource,
-  from: number,
-  to: number,
-  write: (piece: Uint8Array) => void,
-): void {
-  const buffer = Buffer.alloc(Math.max(0, Math.min(4 * 1024 * 1024, to - from)));
-  for (let at = from; at < to; ) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, to - at));
-    source.read(at, piece);
-    write(piece);
-    at += piece.length;
-  }
 }
 
 /** The bytes of a section as they were put in. */

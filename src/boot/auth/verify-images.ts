@@ -14,8 +14,8 @@ import {
   VERITY_SUFFIX,
   type VerityConfig,
 } from '../config.js';
+import { digestOf } from '../digest.js';
 import { type Checks, differs } from './checks.js';
-import { digestOf } from './digest.js';
 import { certificatesIn, fingerprint } from './key.js';
 import type { Mini } from './mini.js';
 import { checkSignature } from './sign.js';

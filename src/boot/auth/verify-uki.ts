@@ -4,12 +4,12 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ByteSource } from '../../bytes/source.js';
+import { type ByteSource, eachPiece } from '../../bytes/source.js';
 import { FileSource } from '../../linux/file-source.js';
+import { digestOf } from '../digest.js';
 import { type Checks, differs } from './checks.js';
-import { digestOf } from './digest.js';
 import { type Mini, openMini } from './mini.js';
-import { copy, type PeImage, readPe, sectionSource } from './pe.js';
+import { type PeImage, readPe, sectionSource } from './pe.js';
 import { checkUkiSignature } from './uki.js';
 import { checkImages, checkRootHashes, type Locate } from './verify-images.js';
 
@@ -114,7 +114,7 @@ async function sameAsFile(
 function extractMini(section: ByteSource, path: string): Mini {
   const fd = openSync(path, 'wx', 0o600);
   try {
-    copy(section, 0, section.size, (piece) => {
+    eachPiece(section, 0, section.size, (piece) => {
       for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
     });
   } finally {

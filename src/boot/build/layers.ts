@@ -7,7 +7,6 @@ import { basename, join, posix } from 'node:path';
 import { S } from '../../linux/constants.js';
 import { MountError } from '../../stack/errors.js';
 import { find } from '../../tree/tree.js';
-import { digestOfFile } from '../auth/digest.js';
 import { appendVerity } from '../auth/verity.js';
 import {
   type FsType,
@@ -16,6 +15,7 @@ import {
   type VerityConfig,
   writeVerity,
 } from '../config.js';
+import { digestOfFile } from '../digest.js';
 import { replaceSwitchRoot } from './glue.js';
 import { imageFormat, makeImage, type Payload, takeImage } from './image.js';
 import { type BootInput, openInitramfs, openRoot } from './input.js';

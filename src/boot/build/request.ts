@@ -10,7 +10,6 @@ import {
   parseCompression,
 } from '../../erofs/write-options.js';
 import { MountError, reasonOf } from '../../stack/errors.js';
-import { digestOfFile } from '../auth/digest.js';
 import {
   type BootConfig,
   CONFIG_FILE,
@@ -19,6 +18,7 @@ import {
   type OnFailure,
   type Verify,
 } from '../config.js';
+import { digestOfFile } from '../digest.js';
 import type { MiniCompress } from './compress.js';
 import { unpackerOf } from './input.js';
 import { MANIFEST_FILE, MINI_FILE } from './manifest.js';

@@ -5,7 +5,7 @@
 import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { ByteSource } from '../../bytes/source.js';
+import { type ByteSource, eachPiece } from '../../bytes/source.js';
 import { ErofsImage } from '../../erofs/image.js';
 import { imageTree } from '../../erofs/to-tree.js';
 import { FileSource } from '../../linux/file-source.js';
@@ -15,7 +15,7 @@ import { MountError, reasonOf } from '../../stack/errors.js';
 import { isErofs } from '../../stack/images.js';
 import { readContent } from '../../tree/read-content.js';
 import { find, type TreeNode } from '../../tree/tree.js';
-import { copy, type PeImage, readPe, sectionSource } from '../auth/pe.js';
+import { type PeImage, readPe, sectionSource } from '../auth/pe.js';
 import { openInitramfs } from '../build/input.js';
 import { MINI_FILE } from '../build/manifest.js';
 import { type BootConfig, CONFIG_FILE, type LayerConfig, parseConfig } from '../config.js';
@@ -130,7 +130,7 @@ function ofUki(path: string, closers: (() => void)[]): Omit<OpenBoot, 'close'> {
   const fd = openSync(copied, 'wx', 0o600);
   try {
     const inside = sectionSource(source, initrd);
-    copy(inside, 0, inside.size, (piece) => {
+    eachPiece(inside, 0, inside.size, (piece) => {
       for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
     });
   } finally {

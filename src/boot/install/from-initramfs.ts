@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { MountError } from '../../stack/errors.js';
 import { type BuildRequest, buildBoot } from '../build/build.js';
 import { DEFAULT_OVERLAY_SIZE, DEFAULT_TIMEOUT, type OnFailure } from '../config.js';
+import { digestIfThere } from '../digest.js';
 import { type InstallRequest, type InstallResult, installBuild } from './install.js';
 import { type BootPlace, bootfsOfPlace, bootPlace } from './places.js';
-import { digestOfFile } from './publish.js';
 import { readRecords } from './record.js';
 import type { BootSettings } from './settings.js';
 import { isUnchanged } from './settle.js';
@@ -54,7 +54,7 @@ function temporaryFolder(): string {
 
 /** The initramfs itself; of one of ours, the one that was kept when it took its name. @throws MountError of kind `layer`. */
 function completeOne(folder: string, path: string): string {
-  const digest = digestOfFile(path);
+  const digest = digestIfThere(path);
   if (digest === undefined) {
     throw new MountError('absent', `${path}: is no file: make the complete initramfs first`);
   }

@@ -16,6 +16,7 @@ import {
   VERITY_SUFFIX,
   writeConfig,
 } from '../config.js';
+import { digestIfThere } from '../digest.js';
 import { entryPath, entryText, hasEntries } from './entry.js';
 import { withConfig } from './mini.js';
 import { type BootPlace, bootfsOfPlace, bootPlace, otherDevice } from './places.js';
@@ -23,7 +24,6 @@ import {
   type Bytes,
   bytesOfFile,
   type Disk,
-  digestOfFile,
   MODE,
   publish,
   REAL_DISK,
@@ -249,7 +249,7 @@ function imagesOf({ outdir, manifest, config }: Build, pattern: string, release:
   return manifest.layers.map((layer) => {
     const source = join(outdir, layer.file);
     const beside = [VERITY_SUFFIX, `${VERITY_SUFFIX}${SIGNATURE_SUFFIX}`].flatMap((suffix) => {
-      const sha256 = digestOfFile(source + suffix);
+      const sha256 = digestIfThere(source + suffix);
       return sha256 === undefined ? [] : [{ suffix, sha256, size: statSync(source + suffix).size }];
     });
     // Another signature of the same image must not stand in the place of the one that the running mini-initramfs takes.
@@ -286,7 +286,7 @@ function fullOf(
 ): Planned | undefined {
   if (!keepFull) return undefined;
   const source = join(folder, name);
-  const sha256 = digestOfFile(source);
+  const sha256 = digestIfThere(source);
   const isOurs =
     now?.initramfs.path === name && (sha256 === undefined || sha256 === now.initramfs.sha256);
   if (isOurs) {

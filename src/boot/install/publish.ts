@@ -68,14 +68,6 @@ export function* bytesOfFile(path: string): Bytes {
   }
 }
 
-/** SHA-256 of a file, hex; undefined: there is none. */
-export function digestOfFile(path: string): string | undefined {
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
-  const hash = createHash('sha256');
-  for (const piece of bytesOfFile(path)) hash.update(piece);
-  return hash.digest('hex');
-}
-
 /** @throws MountError of kind `layer`; then there is nothing left of it. */
 export function writeBeside(path: string, bytes: Bytes, mode: number, disk: Disk): Beside {
   const temporary = `${path}${UNFINISHED}`;

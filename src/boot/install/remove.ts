@@ -6,8 +6,9 @@ import { rmdirSync } from 'node:fs';
 import { release as runningRelease } from 'node:os';
 import { join } from 'node:path';
 import { MountError } from '../../stack/errors.js';
+import { digestIfThere } from '../digest.js';
 import { bootPlace } from './places.js';
-import { type Disk, digestOfFile, moveInto, REAL_DISK, takeAway } from './publish.js';
+import { type Disk, moveInto, REAL_DISK, takeAway } from './publish.js';
 import { type BootRecord, FOLDER, filesOf, type Installed, recordName } from './record.js';
 import { alone, dropUnnamed, settle } from './settle.js';
 
@@ -86,12 +87,12 @@ function putBack(
   disk: Disk,
 ): string | undefined {
   if (full === undefined) return undefined;
-  const there = digestOfFile(join(folder, initramfs.path));
+  const there = digestIfThere(join(folder, initramfs.path));
   // A call that was killed has done it.
   if (there === full.sha256) return initramfs.path;
   const isOurs = there === undefined || there === initramfs.sha256;
-  if (!isOurs || digestOfFile(join(folder, full.path)) !== full.sha256) return undefined;
-  if (entry !== undefined && digestOfFile(join(folder, entry.path)) === entry.sha256) {
+  if (!isOurs || digestIfThere(join(folder, full.path)) !== full.sha256) return undefined;
+  if (entry !== undefined && digestIfThere(join(folder, entry.path)) === entry.sha256) {
     takeAway(join(folder, entry.path), disk);
   }
   moveInto(join(folder, full.path), join(folder, initramfs.path), disk);
@@ -100,7 +101,7 @@ function putBack(
 
 function present(folder: string, state: Installed | undefined): string[] {
   const paths = filesOf(state).map(({ path }) => path);
-  return paths.filter((path) => digestOfFile(join(folder, path)) !== undefined);
+  return paths.filter((path) => digestIfThere(join(folder, path)) !== undefined);
 }
 
 /** Unless something is in it. */

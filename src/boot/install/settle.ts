@@ -9,7 +9,8 @@ import { E } from '../../linux/errno.js';
 import { mapMemory } from '../../linux/memory.js';
 import { lockFileSoon } from '../../linux/peer.js';
 import { MountError } from '../../stack/errors.js';
-import { type Disk, digestOfFile, sweepUnfinished, takeAway } from './publish.js';
+import { digestIfThere } from '../digest.js';
+import { type Disk, sweepUnfinished, takeAway } from './publish.js';
 import {
   type BootRecord,
   FOLDER,
@@ -106,7 +107,7 @@ export function dropUnnamed(
   for (const file of files) {
     if (named.has(file.path)) continue;
     const path = join(folder, file.path);
-    const digest = digestOfFile(path);
+    const digest = digestIfThere(path);
     if (digest === undefined) continue;
     if (digest === file.sha256 || force) takeAway(path, disk);
     else left.push(file);
@@ -115,5 +116,5 @@ export function dropUnnamed(
 }
 
 export function isUnchanged(folder: string, file: InstalledFile): boolean {
-  return digestOfFile(join(folder, file.path)) === file.sha256;
+  return digestIfThere(join(folder, file.path)) === file.sha256;
 }

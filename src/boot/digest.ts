@@ -3,14 +3,14 @@
 // Follows: FIPS 180-4, by node:crypto.
 
 import { createHash } from 'node:crypto';
-import type { ByteSource } from '../../bytes/source.js';
-import { FileSource } from '../../linux/file-source.js';
-import { copy } from './pe.js';
+import { statSync } from 'node:fs';
+import { type ByteSource, eachPiece } from '../bytes/source.js';
+import { FileSource } from '../linux/file-source.js';
 
 /** Lower-case hex. */
 export function digestOf(source: ByteSource): string {
   const hash = createHash('sha256');
-  copy(source, 0, source.size, (piece) => hash.update(piece));
+  eachPiece(source, 0, source.size, (piece) => hash.update(piece));
   return hash.digest('hex');
 }
 
@@ -22,4 +22,10 @@ export function digestOfFile(path: string): { size: number; sha256: string } {
   } finally {
     source.close();
   }
+}
+
+/** SHA-256 of a file, hex; undefined: there is none. @throws the error of open(2) or pread(2). */
+export function digestIfThere(path: string): string | undefined {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
+  return digestOfFile(path).sha256;
 }
