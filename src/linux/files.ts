@@ -439,11 +439,24 @@ export function duplicate(fd: number): number {
   return ret(c.fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
-/** Switches O_NONBLOCK of an open file description. */
-// fcntl(2): F_SETLEASE, F_RDLCK, F_UNLCK.
+/**
+ * Makes descriptor `number` one of the file of `fd`, unless it is open already: then nothing happens.
+ * @returns whether it is one now.
+ */
+export function takeNumber(number: number, fd: number): boolean {
+  const taken = ret(c.fcntl(fd, F_DUPFD_CLOEXEC, number));
+  if (taken === number) return true;
+  if (taken >= 0) close(taken);
+  return false;
+}
+
+// fcntl(2): F_SETSIG, F_SETLEASE, F_RDLCK, F_WRLCK, F_UNLCK; signal(7) of whoever opens a file while there is a lease on it.
+const F_SETSIG = 10;
 const F_SETLEASE = 1024;
 const F_RDLCK = 0;
+const F_WRLCK = 1;
 const F_UNLCK = 2;
+const SIGURG = 23;
 
 /**
  * Whether somebody has the file open for writing, or mapped so: then the kernel gives no read lease. True where it gives
@@ -455,6 +468,19 @@ export function hasWriter(fd: number): boolean {
   return false;
 }
 
+/**
+ * Whether anybody has the file open but through `fd` and its duplicates, in any namespace; a mounted filesystem that reads
+ * from it too. True where the kernel gives no leases. @param fd opened for writing, too.
+ */
+export function isOpenElsewhere(fd: number): boolean {
+  // The signal to a holder of a lease would end this process; this one is ignored.
+  c.fcntl(fd, F_SETSIG, SIGURG);
+  if (ret(c.fcntl(fd, F_SETLEASE, F_WRLCK)) < 0) return true;
+  c.fcntl(fd, F_SETLEASE, F_UNLCK);
+  return false;
+}
+
+/** Switches O_NONBLOCK of an open file description. */
 export function setNonblocking(fd: number, on: boolean): number {
   const flags = ret(c.fcntl(fd, F_GETFL, 0));
   if (flags < 0) return flags;

@@ -41,7 +41,14 @@ export class NativeStruct {
 }
 
 /** struct z_stream. */
-export const ZStream = { size: 112, next_in: 0, avail_in: 8, next_out: 24, avail_out: 32 } as const;
+export const ZStream = {
+  size: 112,
+  next_in: 0,
+  avail_in: 8,
+  next_out: 24,
+  avail_out: 32,
+  data_type: 88,
+} as const;
 
 /** struct lzma_stream: avail_* have 8 bytes, in z_stream 4. All zeros is LZMA_STREAM_INIT. */
 export const LzmaStream = {

@@ -3,6 +3,7 @@
 // Follows: socketpair(2), recvmsg(2), unix(7) SCM_RIGHTS, cmsg(3).
 
 import { E } from './errno.js';
+import { close } from './files.js';
 import { func, ret } from './libc.js';
 import { base, i32, scratch, u8, u32 } from './memory.js';
 import { pollIn } from './poll.js';
@@ -12,7 +13,16 @@ const c = {
   socketpair: func(`int socketpair(int domain, int type, int protocol, ${P} fds)`),
   recvmsg: func(`int64_t recvmsg(int fd, ${P} msg, int flags)`),
   sendmsg: func(`int64_t sendmsg(int fd, ${P} msg, int flags)`),
+  socket: func('int socket(int domain, int type, int protocol)'),
+  connect: func(`int connect(int fd, ${P} address, uint32_t length)`),
 };
+
+// A typed array is passed as its address, as in file-source.ts.
+type Transfer = (fd: number, bytes: Uint8Array, n: number, flags: number) => number;
+const send = func(
+  'int64_t send(int fd, const void *bytes, size_t n, int flags)',
+) as unknown as Transfer;
+const recv = func('int64_t recv(int fd, void *bytes, size_t n, int flags)') as unknown as Transfer;
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -21,15 +31,21 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_DONTWAIT = 0x40;
+const SOCK_NONBLOCK = 0o4000;
+/** struct sockaddr_un: a family of 2 bytes, a path with its NUL. */
+const ADDRESS_SIZE = 110;
+const PATH_MAX = 107;
 
 /** Descriptors of one message; the kernel takes up to 253 (SCM_MAX_FD). */
 const FDS_MAX = 64;
 
-// Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (16 bytes and the fds); 1024: data.
+// Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (16 bytes and the fds); 512: address; 1024: data.
 const AT = 0x29000;
 const IOV = 64;
 const PAIR = 80;
 const CONTROL = 96;
+const ADDRESS = 512;
 const DATA = 1024;
 const CONTROL_HEAD = 16;
 const CONTROL_SIZE = CONTROL_HEAD + 4 * FDS_MAX;
@@ -127,4 +143,33 @@ export function receiveFds(socket: number, count: number, patience: number): num
     fds.push(...some);
   }
   return fds;
+}
+
+/**
+ * Connects to a Unix stream socket without waiting.
+ * @returns a non-blocking socket, close-on-exec; -EAGAIN when its listener has too many waiting, or -errno.
+ */
+export function connectUnix(path: string): number {
+  const name = Buffer.from(path);
+  if (name.length > PATH_MAX) return -E.NAMETOOLONG;
+  const fd = ret(c.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (fd < 0) return fd;
+  const at = scratch + AT + ADDRESS;
+  u8.fill(0, at, at + ADDRESS_SIZE);
+  u8[at] = AF_UNIX;
+  u8.set(name, at + 2);
+  const r = ret(c.connect(fd, base + at, ADDRESS_SIZE));
+  if (r >= 0) return fd;
+  close(fd);
+  return r;
+}
+
+/** Sends without waiting. @returns bytes taken, or -errno (-EAGAIN: none). */
+export function sendBytes(socket: number, bytes: Uint8Array): number {
+  return ret(send(socket, bytes, bytes.length, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+/** Receives without waiting. @returns bytes, 0 when the peer has closed, or -errno (-EAGAIN: none). */
+export function receiveBytes(socket: number, out: Uint8Array): number {
+  return ret(recv(socket, out, out.length, MSG_DONTWAIT));
 }

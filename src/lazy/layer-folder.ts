@@ -1,0 +1,146 @@
+// Where the parts of a lazy layer lie, and what layer.json says of it.
+// Made by build/, tar/ and pull/; opened by the loader, by servers and by every command on images.
+// Published by one rename of the whole folder: a layer is there with everything but its content, or not at all.
+
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Where chunks come from: one blob of a registry. */
+export interface Origin {
+  /** `sha256:HEX` of the blob as it lies in the registry. */
+  readonly digest: string;
+  /** Bytes of it. */
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+/** A repository that has the origins; several when a layer was found in several. Credentials never stand here. */
+export interface Source {
+  /** `host[:port]` */
+  readonly registry: string;
+  readonly repository: string;
+  /** HTTP without TLS was asked for. */
+  readonly plainHttp?: boolean;
+}
+
+/** What layer.json holds. */
+export interface LayerRecord {
+  readonly version: 1;
+  /** `sha256:HEX`, which names the folder too. */
+  readonly id: string;
+  /** In the order of the numbers in the chunk table. */
+  readonly origins: readonly Origin[];
+  readonly sources: readonly Source[];
+  /** What it was made from: `varve`, `tar`, `tar+gzip`, `tar+zstd`, `estargz`, `zstd:chunked`. */
+  readonly form: string;
+  /** Names and digests come from an index that no digest of the image covers (tar/layer-index.ts). */
+  readonly byIndex?: true;
+  /** Inodes, and bytes of all files. */
+  readonly inodes: number;
+  readonly bytes: number;
+}
+
+/** Beginnings of folders that are being made or removed: swept when they are old. */
+export const STAGING = '.new-';
+
+/** One layer on disk. */
+export class LayerFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** The folder of layer `id` (`sha256:HEX`) in an image store. */
+  static of(store: string, id: string): LayerFolder {
+    return new LayerFolder(join(store, 'layers', id.replace(':', '-')));
+  }
+
+  /** The layer whose metadata image is at `path`, or undefined where that is no layer's. */
+  static ofImage(path: string): LayerFolder | undefined {
+    if (!path.endsWith('/meta.erofs')) return undefined;
+    const folder = new LayerFolder(path.slice(0, -'/meta.erofs'.length));
+    return existsSync(folder.table) && existsSync(folder.record) ? folder : undefined;
+  }
+
+  /** EROFS image whose extra device 1 is `blob`. */
+  get meta(): string {
+    return join(this.path, 'meta.erofs');
+  }
+  /** The content, sparse. */
+  get blob(): string {
+    return join(this.path, 'blob');
+  }
+  /** chunk-table.ts */
+  get table(): string {
+    return join(this.path, 'chunks');
+  }
+  get record(): string {
+    return join(this.path, 'layer.json');
+  }
+  /** residency.ts */
+  get map(): string {
+    return join(this.path, 'map');
+  }
+  /** Chunks in the order in which they were first used: u32 each. */
+  get order(): string {
+    return join(this.path, 'order');
+  }
+  /** States of inflate of a gzip layer (tar/). */
+  get checkpoints(): string {
+    return join(this.path, 'checkpoints');
+  }
+  /** There when every chunk is here and on disk. */
+  get complete(): string {
+    return join(this.path, 'complete');
+  }
+
+  /** flock(2): whoever has it is the only writer of `blob` and `map`. */
+  get lock(): string {
+    return join(this.path, 'lock');
+  }
+
+  get isComplete(): boolean {
+    return existsSync(this.complete);
+  }
+
+  get exists(): boolean {
+    return existsSync(this.record);
+  }
+
+  /** @throws Error when it is missing or of a later version. */
+  read(): LayerRecord {
+    const record = JSON.parse(readFileSync(this.record, 'utf8')) as LayerRecord;
+    if (record.version !== 1) throw new Error(`${this.record}: version ${record.version}`);
+    return record;
+  }
+}
+
+/**
+ * A folder in which a layer is put together. Publish it with publishLayer(), which also says who was first.
+ * @returns its path.
+ */
+export function stageLayer(store: string): string {
+  const layers = join(store, 'layers');
+  mkdirSync(layers, { recursive: true });
+  const path = join(layers, `${STAGING}${process.pid}-${randomBytes(6).toString('hex')}`);
+  mkdirSync(path, 0o700);
+  return path;
+}
+
+/**
+ * Gives a staged folder its name. Its files must be on disk already. A layer that is there already stays, for whoever
+ * uses it, and the staged one is removed.
+ */
+export function publishLayer(store: string, staged: string, id: string): LayerFolder {
+  const folder = LayerFolder.of(store, id);
+  try {
+    renameSync(staged, folder.path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
+    rmSync(staged, { recursive: true });
+  }
+  return folder;
+}
