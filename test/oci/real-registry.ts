@@ -1,0 +1,104 @@
+// Debian's docker-registry on a loopback port of its own, with its data in a temporary folder.
+// For tests with `requires({ packages: ['docker-registry'] })`; it ends with the test, however that ends.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { makeTempDir, removeTempDir } from '../support/temp.js';
+
+export interface RealRegistry {
+  /** `127.0.0.1:PORT`. */
+  readonly host: string;
+  /** What the registry stores. */
+  readonly folder: string;
+  /** Ends the process; its data stays until the test ends. */
+  stop(): Promise<void>;
+  /** Starts it again, on the same port and with the same data. */
+  start(): Promise<void>;
+}
+
+/** What this file needs of node:test's context. */
+interface Cleanup {
+  after(fn: () => void | Promise<void>): void;
+}
+
+/** @param settings YAML lines for the configuration, without indentation: `auth:`, `http:` is taken */
+export async function startRealRegistry(t: Cleanup, settings = ''): Promise<RealRegistry> {
+  const folder = makeTempDir();
+  const host = `127.0.0.1:${await freePort()}`;
+  const config = join(folder, 'config.yml');
+  writeFileSync(
+    config,
+    [
+      'version: 0.1',
+      'log: {level: error, accesslog: {disabled: true}}',
+      `storage: {filesystem: {rootdirectory: ${folder}/data}, delete: {enabled: true}}`,
+      `http: {addr: "${host}", secret: test}`,
+      settings,
+      '',
+    ].join('\n'),
+  );
+  let child: ChildProcess | undefined;
+  const stop = async (): Promise<void> => {
+    const old = child;
+    child = undefined;
+    if (old === undefined || old.exitCode !== null) return;
+    const gone = new Promise((resolve) => old.once('exit', resolve));
+    old.kill('SIGKILL');
+    await gone;
+  };
+  const start = async (): Promise<void> => {
+    // In no environment of a developer: REGISTRY_ variables would change the configuration.
+    const env = { PATH: process.env['PATH'] };
+    const started = spawn('docker-registry', ['serve', config], {
+      env,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    child = started;
+    let errors = '';
+    started.stderr.setEncoding('utf8').on('data', (text: string) => {
+      errors = (errors + text).slice(-4000);
+    });
+    const failed = new Promise<never>((_, reject) => {
+      started.once('error', reject);
+      started.once('exit', (code) => {
+        if (child === started) reject(new Error(`docker-registry ended (${code}): ${errors}`));
+      });
+    });
+    failed.catch(() => {});
+    await Promise.race([answers(host), failed]);
+  };
+  t.after(async () => {
+    await stop();
+    removeTempDir(folder);
+  });
+  await start();
+  return { host, folder: join(folder, 'data'), start, stop };
+}
+
+/** A port that was free a moment ago: docker-registry cannot tell which one it got for port 0. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+/** Waits until somebody accepts connections there. */
+async function answers(host: string): Promise<void> {
+  const [address, port] = host.split(':');
+  for (;;) {
+    const up = await new Promise<boolean>((resolve) => {
+      const socket = connect(Number(port), address);
+      socket.once('connect', () => resolve(socket.end() !== undefined));
+      socket.once('error', () => resolve(false));
+    });
+    if (up) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
