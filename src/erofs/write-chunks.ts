@@ -43,16 +43,36 @@ function bytesInChunks(extents: Extents, size: number, bits: number): number {
   return bytes;
 }
 
-/** The chunk size for a sparse file, as log2, and the bytes that data and addresses then take. */
-export function bestChunkBits(extents: Extents, size: number): { bits: number; cost: number } {
-  let best = { bits: BLOCK_BITS, cost: Number.POSITIVE_INFINITY };
-  for (let bits = BLOCK_BITS; bits <= MAX_CHUNK_BITS; bits++) {
+/**
+ * The chunk size for a sparse file, as log2 of `least` or more, and the bytes that data and addresses then take.
+ */
+export function bestChunkBits(
+  extents: Extents,
+  size: number,
+  least = BLOCK_BITS,
+): { bits: number; cost: number } {
+  let best = { bits: least, cost: Number.POSITIVE_INFINITY };
+  for (let bits = least; bits <= MAX_CHUNK_BITS; bits++) {
     const count = Math.ceil(size / 2 ** bits);
     const cost = bytesInChunks(extents, size, bits) + count * ADDRESS;
     if (cost < best.cost) best = { bits, cost };
     if (count <= 1) break;
   }
   return best;
+}
+
+/** Says where the chunks of a file lie. @param bits log2 of the chunk size. */
+export function placeChunks(
+  plan: InodePlan,
+  device: number,
+  bits: number,
+  blocks: Uint32Array,
+): void {
+  const data = new ChunkedData(blocks, device);
+  plan.layout = Layout.CHUNK_BASED;
+  plan.i_u = (bits - BLOCK_BITS) | (device === 0 ? 0 : ChunkFormat.INDEXES);
+  plan.stored = data;
+  plan.indexSize = data.indexSize(plan);
 }
 
 /** Writes files as chunks and remembers the chunks of all of them. */
@@ -88,11 +108,7 @@ export class ChunkWriter {
       }
       next = Math.max(next, end);
     }
-    const data = new ChunkedData(blocks, target.device);
-    plan.layout = Layout.CHUNK_BASED;
-    plan.i_u = (bits - BLOCK_BITS) | (target.device === 0 ? 0 : ChunkFormat.INDEXES);
-    plan.stored = data;
-    plan.indexSize = data.indexSize(plan);
+    placeChunks(plan, target.device, bits, blocks);
   }
 
   /** @returns the first block of the chunk. */

@@ -9,7 +9,7 @@ import { Piece, PieceFlag, type Slot } from './compress-job.js';
 import { CompressPool } from './compress-pool.js';
 import { PackedFile } from './fragments.js';
 import { InodePlan } from './plan.js';
-import { bestChunkBits, type ChunkTarget, ChunkWriter } from './write-chunks.js';
+import { bestChunkBits, type ChunkTarget, ChunkWriter, placeChunks } from './write-chunks.js';
 import { BLOCK, checkPcluster, type Settings } from './write-options.js';
 import type { ProgressMeter } from './write-progress.js';
 import type { Spool } from './write-sink.js';
@@ -17,6 +17,9 @@ import { type FileState, SlotWriter, type SlotWriterOptions } from './write-slot
 
 /** A compressed file with less data than this part of its size becomes chunks: reading its holes takes longer. */
 const SPARSE = 1 / 16;
+
+/** log2 of the smallest chunk that keeps holes of larger ones: each costs an address, and a request when it is fetched. */
+const HOLE_BITS = 16;
 
 /** A source that is given back. */
 type Opened = ByteSource & { close?(): void };
@@ -56,10 +59,11 @@ export class DataWriter {
         ? undefined
         : new PackedFile(options.packedSpool, options.packedHead);
     this.#writer = new SlotWriter({ ...options, packed: this.#packed });
+    const isChunked = settings.chunkSize !== undefined || settings.placed !== undefined;
     this.#pool = new CompressPool({
       coders: settings.coders,
       maxPcluster: settings.pclusterSize,
-      workers: settings.chunkSize === undefined ? settings.workers : 0,
+      workers: isChunked ? 0 : settings.workers,
       sums: settings.uuid === undefined,
     });
   }
@@ -99,6 +103,11 @@ export class DataWriter {
   async #file(plan: InodePlan): Promise<void> {
     const { settings } = this.#options;
     const node = plan.node;
+    const place = node === undefined ? undefined : settings.placed?.at(node);
+    if (place !== undefined) {
+      placeChunks(plan, 1, place.chunkBits, place.blocks);
+      return;
+    }
     if (node?.content === undefined) {
       if (node?.backing !== undefined || plan.size < 0) {
         throw new Error(`${show(plan.path)}: its content is an object elsewhere, not in the tree`);
@@ -109,7 +118,12 @@ export class DataWriter {
     }
     const extents = dataExtents(node);
     if (settings.chunkSize !== undefined) {
-      await this.#chunked(plan, extents, settings.chunkSize);
+      let size = settings.chunkSize;
+      if (settings.keepHoles === true && node.content.extents !== undefined) {
+        const { bits, cost } = bestChunkBits(extents, plan.size, HOLE_BITS);
+        if (cost + BLOCK < plan.size) size = Math.min(size, 2 ** bits);
+      }
+      await this.#chunked(plan, extents, size);
       return;
     }
     const choice = settings.choose?.(plan.path, plan.size);

@@ -3,6 +3,7 @@
 // Follows: mkfs.erofs(1) of erofs-utils 1.9 for the meaning of the options, erofs_fs.h for the limits.
 
 import { METHODS, type Method } from '../linux/compressors.js';
+import type { TreeNode } from '../tree/tree.js';
 import { Z_EROFS_LZMA_MAX_DICT_SIZE, Z_EROFS_PCLUSTER_MAX_SIZE } from './format.js';
 
 /** Bytes of a block, of every image that is written here. */
@@ -23,6 +24,22 @@ export interface FileChoice {
   readonly compression: number;
   /** Bytes; undefined: the image's. */
   readonly pclusterSize?: number;
+}
+
+/** Where the data of one file lies on extra device 1. */
+export interface FilePlace {
+  /** log2 of the chunk size in bytes, 12 to 43. */
+  readonly chunkBits: number;
+  /** First block of each chunk; 0xffffffff: a hole. */
+  readonly blocks: Uint32Array;
+}
+
+/** Data that lies on extra device 1 already, or will: the tree's content is not read. */
+export interface PlacedData {
+  /** Blocks of the device. */
+  readonly blocks: number;
+  /** Asked for each regular file that is not empty; undefined: all of it is a hole. */
+  at(node: TreeNode): FilePlace | undefined;
 }
 
 export interface BuildProgress {
@@ -53,8 +70,12 @@ export interface BuildOptions {
   readonly dedupe?: boolean;
   /** Bytes, a power of two of 4096 or more: files become chunks, equal chunks are stored once, nothing is compressed. */
   readonly chunkSize?: number;
+  /** Files with holes of 64 KiB or more take smaller chunks than `chunkSize` where that leaves the holes out. */
+  readonly keepHoles?: boolean;
   /** Path of a second file that takes all chunks, so that the image is only metadata. Needs chunkSize. */
   readonly blob?: string;
+  /** All data is on a device beside the image, at these places; the image is only metadata. Not with chunkSize. Give a uuid, too. */
+  readonly placed?: PlacedData;
   /** Owner of everything. */
   readonly uid?: number;
   readonly gid?: number;
@@ -136,6 +157,9 @@ export function settle(options: BuildOptions): Settings {
   }
   if (options.blob !== undefined && chunkSize === undefined) {
     throw new BuildOptionError('a blob for the data needs a chunk size');
+  }
+  if (options.placed !== undefined && (chunkSize !== undefined || coders.length > 0)) {
+    throw new BuildOptionError('placed data is neither cut nor compressed');
   }
   if (coders.length === 0 && (options.tailPacking || options.fragments !== undefined)) {
     throw new BuildOptionError('tail packing and fragments need a compression');

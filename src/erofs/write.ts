@@ -89,7 +89,7 @@ class Build {
     const head = planHead({
       coders: settings.coders,
       pclusterSize: settings.pclusterSize,
-      hasBlob: blob !== undefined,
+      hasBlob: blob !== undefined || settings.placed !== undefined,
       // Readers look for them in the packed file when there is one.
       prefixes: packed === undefined ? prefixes : new Uint8Array(0),
     });
@@ -101,6 +101,7 @@ class Build {
     const written = (): number => image.written + (blob?.written ?? 0);
     const progress = new ProgressMeter(totals, written, settings.onProgress);
     const target = blob === undefined ? undefined : { file: blob, device: 1, block: 0 };
+    const blobBlocks = (): number => settings.placed?.blocks ?? target?.block ?? 0;
     const data = new DataWriter({
       settings,
       image,
@@ -134,7 +135,7 @@ class Build {
       xattrFilter: settings.xattrFilter,
     });
     const blocks = metaBlock + layout.blocks;
-    if (Math.max(blocks, target?.block ?? 0) >= NO_BLOCK) {
+    if (Math.max(blocks, blobBlocks()) >= NO_BLOCK) {
       throw new RangeError('the image is larger than the 16 TiB that its block numbers reach');
     }
     const uuid = settings.uuid ?? uuidOf(hash.digest());
@@ -143,7 +144,7 @@ class Build {
       .filter((one) => one instanceof CompressedData);
     const superblock = encodeHead(head, {
       blocks,
-      blobBlocks: target?.block ?? 0,
+      blobBlocks: blobBlocks(),
       rootNid: plan.root.nid,
       packedNid: packedInode?.nid,
       inodes: inodes.length,
@@ -163,7 +164,7 @@ class Build {
     progress.report();
     return {
       bytes: blocks * BLOCK,
-      blobBytes: (target?.block ?? 0) * BLOCK,
+      blobBytes: blobBlocks() * BLOCK,
       metaBytes: layout.blocks * BLOCK,
       inodes: inodes.length,
       fileBytes: totals.bytes,

@@ -22,7 +22,7 @@ export interface Archive {
   readonly input: Window;
   /** What its first compressed part holds; `input` itself when that is not compressed. */
   readonly window: Window;
-  readonly store: MemberStore;
+  readonly store: Pick<MemberStore, 'keep'>;
   readonly onProgress: (members: number) => void;
 }
 

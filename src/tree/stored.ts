@@ -21,6 +21,13 @@ export interface Piece extends Extent {
   readonly from: number;
 }
 
+/** How the data of a sparse member lies in its file. */
+export interface DataMap {
+  /** Bytes of the file, holes included. */
+  readonly realSize: number;
+  readonly pieces: readonly Piece[];
+}
+
 /** Where the data of one archive's members goes, and the descriptors that the tree needs. */
 export class MemberStore {
   readonly #folder: string;
@@ -34,9 +41,10 @@ export class MemberStore {
 
   /**
    * Passes `size` bytes of the archive and remembers where they can be read again.
-   * @param what for messages: the structure that the data belongs to. @throws ArchiveError when the archive is shorter.
+   * @param what for messages: the structure that the data belongs to. @param _map of a sparse member, for other stores than this.
+   @throws ArchiveError when the archive is shorter.
    */
-  keep(window: Window, size: number, what: string): Range {
+  keep(window: Window, size: number, what: string, _map?: DataMap): Range {
     const { file } = window;
     const at = window.position;
     if (file !== undefined) {
@@ -99,16 +107,17 @@ export function truncated(what: string, at: number, wanted: number, have: number
 
 /** Content that lies in one range, whole. */
 export class RangeContent implements Content {
-  readonly #range: Range;
+  /** Where the data lies. */
+  readonly range: Range;
   readonly #size: number;
 
   constructor(range: Range, size: number) {
-    this.#range = range;
+    this.range = range;
     this.#size = size;
   }
 
   open(): OpenContent {
-    const { fd, offset } = this.#range;
+    const { fd, offset } = this.range;
     const size = this.#size;
     return {
       size,
@@ -125,15 +134,16 @@ export class RangeContent implements Content {
 /** Content of a sparse member: pieces one after the other in a range, holes between them. */
 export class PiecesContent implements Content {
   readonly extents: readonly Extent[];
-  readonly #range: Range;
+  /** Where the data lies. */
+  readonly range: Range;
   readonly #size: number;
-  readonly #pieces: readonly Piece[];
+  readonly pieces: readonly Piece[];
 
   /** @param pieces in ascending order, without overlaps, within `size`. */
   constructor(range: Range, size: number, pieces: readonly Piece[]) {
-    this.#range = range;
+    this.range = range;
     this.#size = size;
-    this.#pieces = pieces;
+    this.pieces = pieces;
     this.extents = pieces.map(({ at, length }) => ({ at, length }));
   }
 
@@ -149,7 +159,7 @@ export class PiecesContent implements Content {
   }
 
   #read(at: number, out: Uint8Array): void {
-    const pieces = this.#pieces;
+    const pieces = this.pieces;
     const end = at + out.length;
     out.fill(0);
     for (let i = this.#first(at); i < pieces.length; i++) {
@@ -157,18 +167,18 @@ export class PiecesContent implements Content {
       if (piece.at >= end) break;
       const from = Math.max(piece.at, at);
       const to = Math.min(piece.at + piece.length, end);
-      const inFile = this.#range.offset + piece.from + (from - piece.at);
-      readAll(this.#range.fd, out.subarray(from - at, to - at), inFile);
+      const inFile = this.range.offset + piece.from + (from - piece.at);
+      readAll(this.range.fd, out.subarray(from - at, to - at), inFile);
     }
   }
 
   /** The first piece that ends behind `at`, by bisection. */
   #first(at: number): number {
     let low = 0;
-    let high = this.#pieces.length;
+    let high = this.pieces.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const piece = this.#pieces[middle] as Piece;
+      const piece = this.pieces[middle] as Piece;
       if (piece.at + piece.length <= at) low = middle + 1;
       else high = middle;
     }

@@ -215,7 +215,7 @@ class TarReader {
     } else {
       checkMap(map, size, offset);
       node.size = map.realSize;
-      const range = this.#archive.store.keep(this.#window, size, 'tar member');
+      const range = this.#archive.store.keep(this.#window, size, 'tar member', map);
       if (map.pieces.length > 0) {
         node.content = new PiecesContent(range, map.realSize, map.pieces);
       }
