@@ -1,0 +1,120 @@
+// Gives space back: content that has not been used lately becomes hole again, and is fetched when somebody wants it.
+// Used by loader.ts for layers in use, and for others (evictIdle); the layer's lock is held.
+// Order: the map says that it is gone, on disk, and only then it goes. Readers look at the map's generation (residency.ts).
+
+import { closeSync, openSync } from 'node:fs';
+import { check } from '../../linux/errno.js';
+import { fallocate, isOpenElsewhere } from '../../linux/files.js';
+import { mountTable } from '../../linux/mountinfo.js';
+import { lockFile } from '../../linux/peer.js';
+import { NOWHERE } from '../chunk-table.js';
+import type { LayerFolder } from '../layer-folder.js';
+import { LoadError, LoadedLayer } from './layer.js';
+
+/** FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
+const PUNCH_HOLE = 3;
+/** Pages are what readers map, and at least what filesystems give back. */
+const BLOCK = 4096;
+
+/** Which chunks go, so that at most `keep` bytes stay: those used last stay. */
+export function chooseVictims(
+  layer: LoadedLayer,
+  keep: number,
+  lastUse: (i: number) => number,
+  isFixed: (i: number) => boolean,
+): number[] {
+  const { table, map } = layer;
+  const candidates: number[] = [];
+  for (let i = 0; i < table.count; i++) {
+    // What no registry has would be gone.
+    if (map.isHere(i) && !isFixed(i) && table.origin(i) !== NOWHERE) candidates.push(i);
+  }
+  // Equally old ones go from the end of the blob.
+  candidates.sort((a, b) => lastUse(a) - lastUse(b) || b - a);
+  const victims: number[] = [];
+  let excess = layer.residentBytes - keep;
+  for (const i of candidates) {
+    if (excess <= 0) break;
+    victims.push(i);
+    excess -= table.length(i);
+  }
+  return victims;
+}
+
+/**
+ * Takes these chunks back and their space with them. Blocks that they share with one that stays are left.
+ * @param isComing the content of a chunk may be in the blob by now, although the map does not say so yet.
+ * @returns bytes of content.
+ */
+export function evict(
+  layer: LoadedLayer,
+  victims: readonly number[],
+  isComing: (i: number) => boolean = () => false,
+): number {
+  if (victims.length === 0) return 0;
+  const { table, map, blob } = layer;
+  layer.clear(victims);
+  const stays = (i: number): boolean => map.isHere(i) || isComing(i);
+  let bytes = 0;
+  const sorted = [...victims].sort((a, b) => a - b);
+  for (let k = 0; k < sorted.length; ) {
+    let n = 1;
+    while (sorted[k + n] === (sorted[k] as number) + n) n++;
+    const first = sorted[k] as number;
+    const last = first + n - 1;
+    for (let i = first; i <= last; i++) bytes += table.length(i);
+    // Up to the neighbours there is nothing but zeros; a neighbour that is not here has nothing to lose.
+    const before =
+      first > 0 && stays(first - 1) ? table.at(first - 1) + table.length(first - 1) : 0;
+    const behind = last + 1 < table.count && stays(last + 1) ? table.at(last + 1) : table.blobSize;
+    const from = Math.max(up(before), down(table.at(first)));
+    const to = Math.min(down(behind), up(table.at(last) + table.length(last)));
+    if (to > from)
+      check(fallocate(blob, PUNCH_HOLE, from, to - from), 'fallocate', layer.folder.blob);
+    k += n;
+  }
+  return bytes;
+}
+
+const down = (at: number): number => Math.floor(at / BLOCK) * BLOCK;
+const up = (at: number): number => Math.ceil(at / BLOCK) * BLOCK;
+
+/**
+ * Empties a layer that is not being loaded, down to `keep` bytes.
+ * @param live servers may be reading it, and look at its map; else nobody may have it open.
+ * @returns bytes given back. @throws LoadError when somebody relies on its content.
+ */
+export function evictIdle(folder: LayerFolder, keep: number, live: boolean): number {
+  const layer = LoadedLayer.open(folder);
+  const hold = openSync(folder.meta, 'r');
+  try {
+    requireFree(folder, hold, layer.blob, live);
+    const victims = chooseVictims(
+      layer,
+      keep,
+      () => 0,
+      () => false,
+    );
+    return evict(layer, victims);
+  } finally {
+    closeSync(hold);
+    layer.close();
+  }
+}
+
+/** The kernel's page cache, and descriptors that the kernel reads by itself, would have zeros where content was. */
+function requireFree(folder: LayerFolder, hold: number, blob: number, live: boolean): void {
+  const mounted = mountTable().find(
+    ({ type, source }) => type === 'erofs' && source === folder.meta,
+  );
+  if (mounted !== undefined) {
+    throw new LoadError(
+      `${folder.path}: is mounted by the kernel, which does not notice when content goes: unmount it first`,
+    );
+  }
+  // Whoever reads the blob without looking at the map has a shared lock.
+  const isHeld = lockFile(hold) < 0;
+  if (isHeld || (!live && isOpenElsewhere(blob))) {
+    throw new LoadError(`${folder.path}: is in use: unmount it first`);
+  }
+}

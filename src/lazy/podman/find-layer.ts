@@ -1,0 +1,186 @@
+// Finds the layer that a container engine asks for by an image's name and the layer's digest, and gets its metadata.
+// Run in the loader, for the server of a layer store (command `layer` of protocol.ts), which must not wait for a registry.
+// Follows: OCI image specification 1.1; the digests of tables of contents as eStargz and zstd:chunked annotate them.
+
+import { type Descriptor, type Index, isIndex, type Manifest } from '../../oci/manifest.js';
+import { parseReference, type Reference, withDigest } from '../../oci/reference.js';
+import type { FetchedManifest, Registry } from '../../oci/registry.js';
+import { LayerFolder } from '../layer-folder.js';
+import { decodeConfig } from '../oci-config.js';
+import { pullTarLayer } from '../tar/index.js';
+import { findIndex } from '../tar/layer-index.js';
+import { fetchWhole, LIMITS, wrong } from '../untrusted.js';
+import { type LayerNote, writeNote } from './records.js';
+
+export interface FindOptions {
+  readonly registry: Registry;
+  readonly store: string;
+  readonly plainHttp: boolean;
+  /** An index beside the image may be used. */
+  readonly trustIndex: boolean;
+  readonly clock?: () => number;
+}
+
+/** Annotations of a layer that name its table of contents: newer engines ask for a layer by that. */
+const TOC_DIGESTS = [
+  'containerd.io/snapshot/stargz/toc.digest',
+  'io.github.containers.zstd-chunked.manifest-checksum',
+] as const;
+
+/** Annotation of an eStargz layer: bytes of its tar archive. */
+const TAR_SIZE = 'io.containers.estargz.uncompressed-size';
+
+/** Milliseconds for which an image is known without asking again: its layers are asked for one by one. */
+const KNOWN_FOR = 30_000;
+/** Images of an index that are looked through. */
+const MOST_IMAGES = 16;
+
+/** A layer as its image names it; `ref` has the digest of the image's manifest. */
+interface FoundLayer {
+  readonly ref: Reference;
+  readonly descriptor: Descriptor;
+  readonly diffId: string;
+}
+
+interface KnownImage {
+  readonly until: number;
+  readonly layers: Promise<readonly FoundLayer[]>;
+}
+
+export class LayerFinder {
+  readonly #options: FindOptions;
+  readonly #clock: () => number;
+  readonly #images = new Map<string, KnownImage>();
+  /** Layers that are being pulled. */
+  readonly #pulls = new Map<string, Promise<string>>();
+
+  constructor(options: FindOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? (() => performance.now());
+  }
+
+  /**
+   * @param digest of the layer's blob, or of the table of contents in it.
+   * @returns the record of the layer, which the store has now; undefined: the image has no such layer.
+   * @throws RegistryError.
+   */
+  async find(reference: string, digest: string): Promise<LayerNote | undefined> {
+    const isMeant = ({ descriptor }: FoundLayer) => namesOf(descriptor).includes(digest);
+    // The engine may have been told another platform than this machine's.
+    const found =
+      (await this.#layersOf(reference, false)).find(isMeant) ??
+      (await this.#layersOf(reference, true)).find(isMeant);
+    if (found === undefined) return undefined;
+    const { store, plainHttp } = this.#options;
+    const layer = await this.#pull(found);
+    const { descriptor, diffId } = found;
+    const { digest: blob, size, mediaType, annotations } = descriptor;
+    const told = Number(annotations?.[TAR_SIZE]);
+    const { bytes } = LayerFolder.of(store, layer).read();
+    return writeNote(store, {
+      reference,
+      digest,
+      blob: { digest: blob, size, mediaType },
+      diffId,
+      layer,
+      bytes: Number.isSafeInteger(told) && told > 0 ? told : bytes,
+      plainHttp,
+    });
+  }
+
+  /** Once, however many ask. */
+  #pull(found: FoundLayer): Promise<string> {
+    const { digest } = found.descriptor;
+    const known = this.#pulls.get(digest);
+    if (known !== undefined) return known;
+    const pulled = this.#pullNow(found).finally(() => this.#pulls.delete(digest));
+    this.#pulls.set(digest, pulled);
+    return pulled;
+  }
+
+  async #pullNow({ ref, descriptor, diffId }: FoundLayer): Promise<string> {
+    const { registry, store, plainHttp, trustIndex } = this.#options;
+    const { registry: host, repository, digest = '' } = ref;
+    const source = { registry: host, repository, ...(plainHttp ? { plainHttp } : {}) };
+    const indexes = trustIndex ? await findIndex(registry, ref, digest) : undefined;
+    const index = indexes?.get(descriptor.digest);
+    return pullTarLayer({
+      registry,
+      ref,
+      descriptor,
+      diffId,
+      store,
+      source,
+      lazy: true,
+      index,
+      trustsIndex: trustIndex,
+    });
+  }
+
+  /** @param everyPlatform of all images of an index. */
+  #layersOf(reference: string, everyPlatform: boolean): Promise<readonly FoundLayer[]> {
+    const key = `${reference} ${everyPlatform}`;
+    const known = this.#images.get(key);
+    if (known !== undefined && this.#clock() < known.until) return known.layers;
+    for (const [name, { until }] of this.#images) {
+      if (this.#clock() >= until) this.#images.delete(name);
+    }
+    const ref = parseReference(reference);
+    const layers = everyPlatform ? this.#allLayers(ref) : this.#ownLayers(ref);
+    this.#images.set(key, { until: this.#clock() + KNOWN_FOR, layers });
+    // A failure is asked again.
+    layers.catch(() => this.#images.delete(key));
+    return layers;
+  }
+
+  async #ownLayers(ref: Reference): Promise<FoundLayer[]> {
+    const image = await this.#options.registry.image(ref);
+    return this.#layersIn(ref, image, image.manifest);
+  }
+
+  async #allLayers(ref: Reference): Promise<FoundLayer[]> {
+    const { registry } = this.#options;
+    const { manifest } = await registry.manifest(ref);
+    if (!isIndex(manifest)) return [];
+    const layers: FoundLayer[] = [];
+    for (const { digest } of imagesOf(manifest)) {
+      const inner = await registry.manifest(withDigest(ref, digest));
+      if (isIndex(inner.manifest)) continue;
+      layers.push(...(await this.#layersIn(ref, inner, inner.manifest)));
+    }
+    return layers;
+  }
+
+  async #layersIn(
+    ref: Reference,
+    { descriptor }: FetchedManifest,
+    { config, layers }: Manifest,
+  ): Promise<FoundLayer[]> {
+    const pinned = withDigest(ref, descriptor.digest);
+    const bytes = await fetchWhole(this.#options.registry, pinned, config, LIMITS.config);
+    let diffIds: readonly string[];
+    try {
+      ({ diffIds } = decodeConfig(bytes));
+    } catch (error) {
+      throw wrong(pinned, config, `the configuration: ${(error as Error).message}`);
+    }
+    if (diffIds.length !== layers.length) {
+      throw wrong(pinned, config, `names ${diffIds.length} layers, the manifest ${layers.length}`);
+    }
+    return layers.map((layer, i) => ({
+      ref: pinned,
+      descriptor: layer,
+      diffId: diffIds[i] as string,
+    }));
+  }
+}
+
+function namesOf({ digest, annotations }: Descriptor): string[] {
+  const tables = TOC_DIGESTS.map((name) => annotations?.[name]);
+  return [digest, ...tables.filter((name) => name !== undefined)];
+}
+
+function imagesOf({ manifests }: Index): Descriptor[] {
+  const isImage = ({ platform }: Descriptor) => platform?.os !== 'unknown';
+  return manifests.filter(isImage).slice(0, MOST_IMAGES);
+}

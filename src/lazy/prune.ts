@@ -1,0 +1,104 @@
+// Layers that no image of the store and no layer store names, and nobody uses, are removed, and what killed processes have left.
+// Called by commands that remove images.
+// A layer in use has its lock taken by the loader, its metadata image locked (shared) by whoever serves it, or is named by a
+// mount. It goes from its name by one rename first.
+
+import { closeSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { mountTable } from '../linux/mountinfo.js';
+import { lockFile } from '../linux/peer.js';
+import { syncPath } from '../linux/sync-path.js';
+import { listImages } from './image-record.js';
+import { type LayerFolder, STAGING } from './layer-folder.js';
+import { layersOf } from './local-chunks.js';
+import { readNotes } from './podman/records.js';
+
+/** What was removed. */
+export interface Pruned {
+  readonly layers: number;
+  /** Bytes on disk. */
+  readonly bytes: number;
+  /** Layers that nobody names and that stay, because they are in use. */
+  readonly inUse: readonly string[];
+}
+
+export interface PruneOptions {
+  /** Layers that must stay, by id. */
+  readonly keep?: ReadonlySet<string>;
+  /** Milliseconds since 1970. */
+  readonly now?: number;
+}
+
+/** Milliseconds after which a folder that was being made or removed is nobody's: longer than any build takes. */
+const OLD = 24 * 3600 * 1000;
+
+/** @throws ImageRecordError: what is no record may have named any layer. */
+export function pruneLayers(store: string, options: PruneOptions = {}): Pruned {
+  const named = new Set(options.keep);
+  for (const image of listImages(store)) for (const id of image.layers) named.add(id);
+  for (const { layer } of readNotes(store)) named.add(layer);
+  const folder = join(store, 'layers');
+  const inUse: string[] = [];
+  let layers = 0;
+  let bytes = sweep(folder, options.now ?? Date.now());
+  for (const layer of layersOf(store)) {
+    const { id } = layer.read();
+    if (named.has(id)) continue;
+    const freed = remove(layer, folder);
+    if (freed === undefined) inUse.push(id);
+    else {
+      layers++;
+      bytes += freed;
+    }
+  }
+  return { layers, bytes, inUse };
+}
+
+/** @returns bytes that it took, undefined when somebody uses it. */
+function remove(layer: LayerFolder, folder: string): number | undefined {
+  const locks = [openSync(layer.lock, 'a', 0o600), openSync(layer.meta, 'r')];
+  try {
+    if (locks.some((fd) => lockFile(fd) < 0) || isMounted(layer)) return undefined;
+    const gone = join(folder, `${STAGING}gone-${process.pid}-${basename(layer.path).slice(-16)}`);
+    renameSync(layer.path, gone);
+    syncPath(folder);
+    const bytes = bytesOf(gone);
+    rmSync(gone, { recursive: true });
+    return bytes;
+  } finally {
+    for (const fd of locks) closeSync(fd);
+  }
+}
+
+/** Whether a mount of the kernel reads it: nobody has its files open then. */
+function isMounted({ meta }: LayerFolder): boolean {
+  return mountTable().some(({ type, source }) => type === 'erofs' && source === meta);
+}
+
+/** Removes what killed processes have left. @returns bytes. */
+function sweep(folder: string, now: number): number {
+  let bytes = 0;
+  for (const name of namesIn(folder)) {
+    const path = join(folder, name);
+    if (!name.startsWith(STAGING) || now - statSync(path).mtimeMs < OLD) continue;
+    bytes += bytesOf(path);
+    rmSync(path, { recursive: true, force: true });
+  }
+  return bytes;
+}
+
+/** Bytes on disk of a file, or of the files in a folder. */
+function bytesOf(path: string): number {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.blocks * 512;
+  return namesIn(path).reduce((sum, name) => sum + statSync(join(path, name)).blocks * 512, 0);
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

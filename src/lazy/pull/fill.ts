@@ -1,0 +1,117 @@
+// All content of a layer comes at once, without a loader: what a pull that is not lazy does after the metadata.
+// Called by pull.ts; what came before this was killed stays, by the layer's residency map.
+// The parts are those of the loader (load/): requests, verification before anything is visible, and what complete means.
+
+import type { LayerFolder } from '../layer-folder.js';
+import { contents, type FetchFrom, fetchRun, type ReadRange } from '../load/fetch.js';
+import { LoadedLayer } from '../load/layer.js';
+import { joinRuns, type Run, type Streams } from '../load/runs.js';
+import type { LocalChunks } from '../local-chunks.js';
+
+export interface FillOptions {
+  readonly read: ReadRange;
+  /** Of a gzip layer. */
+  readonly checkpoints?: Streams;
+  /** What other layers of the store have is taken from there. */
+  readonly local?: LocalChunks;
+  readonly signal?: AbortSignal;
+  /** Told bytes of content that are here, and of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Requests at a time; bytes of a request; bytes after which what came is put on disk. */
+const CONNECTIONS = 4;
+const SPAN = 4 << 20;
+const SYNC_EVERY = 64 << 20;
+
+/**
+ * @throws LoadError when another process loads the layer, RegistryError, Error when content is not what it must be.
+ */
+export async function fillLayer(folder: LayerFolder, options: FillOptions): Promise<void> {
+  if (folder.isComplete) return;
+  const layer = LoadedLayer.open(folder);
+  try {
+    const tell = () => options.onProgress?.(layer.residentBytes, layer.totalBytes);
+    tell();
+    await takeLocal(layer, options);
+    const missing: number[] = [];
+    for (let i = layer.map.nextAbsent(0); i < layer.table.count; i = layer.map.nextAbsent(i + 1)) {
+      missing.push(i);
+    }
+    const join = { streams: options.checkpoints, isFree: (i: number) => !layer.map.isHere(i) };
+    await fetchAll(layer, joinRuns(layer.table, missing, SPAN, join), options, tell);
+    if (!(await layer.complete())) throw new Error(`${folder.path}: is still not complete`);
+  } finally {
+    layer.close();
+  }
+}
+
+async function takeLocal(layer: LoadedLayer, { local }: FillOptions): Promise<void> {
+  if (local === undefined) return;
+  for (let i = layer.map.nextAbsent(0); i < layer.table.count; i = layer.map.nextAbsent(i + 1)) {
+    const content = local.find(layer.table.digest(i), layer.table.length(i));
+    if (content !== undefined) await layer.put(i, content);
+  }
+}
+
+async function fetchAll(
+  layer: LoadedLayer,
+  runs: readonly Run[],
+  options: FillOptions,
+  tell: () => void,
+): Promise<void> {
+  const from: FetchFrom = {
+    table: layer.table,
+    origins: layer.record.origins,
+    sources: layer.record.sources,
+    checkpoints: options.checkpoints,
+  };
+  const stop = new AbortController();
+  const signal =
+    options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
+  let next = 0;
+  const work = async (): Promise<void> => {
+    for (let run = runs[next++]; run !== undefined; run = runs[next++]) {
+      await takeRun(layer, from, run, options.read, signal);
+      if (layer.unsyncedBytes > SYNC_EVERY) await layer.sync();
+      tell();
+    }
+  };
+  const workers = Array.from({ length: CONNECTIONS }, () =>
+    work().catch((error: unknown) => {
+      // The others give up, too, and the first failure is the one that is told.
+      next = runs.length;
+      stop.abort();
+      throw error;
+    }),
+  );
+  const results = await Promise.allSettled(workers);
+  const failed = results.find(({ status }) => status === 'rejected');
+  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+}
+
+/** Each source is asked until one has the right content. */
+async function takeRun(
+  layer: LoadedLayer,
+  from: FetchFrom,
+  run: Run,
+  read: ReadRange,
+  signal: AbortSignal,
+): Promise<void> {
+  let wrong: readonly number[] = run.chunks;
+  for (let first = 0; wrong.length > 0 && first < Math.max(2, from.sources.length); first++) {
+    const fetched = await fetchRun(from, run, read, first % from.sources.length, signal);
+    const left: number[] = [];
+    for (const unit of contents(from, run, fetched)) {
+      for (const [i, content] of unit) {
+        if (content === undefined || !(await layer.put(i, content))) left.push(i);
+      }
+    }
+    wrong = left;
+  }
+  if (wrong.length === 0) return;
+  const { digest } = layer.record.origins[run.origin] ?? { digest: '' };
+  throw new Error(
+    `blob ${digest}: ${wrong.length} chunks of it are not what the image says; nothing of them was kept`,
+  );
+}
