@@ -1,0 +1,126 @@
+// A tar layer that lies in a file, compressed or not, becomes the files of a complete layer, in one pass.
+// Called by index.ts behind the download; checkpoints are made on the way, so that its content can be let go and had again.
+// Follows: OCI image-spec v1.1, layer.md; the archive itself is read by tree/tar-read.
+
+import { closeSync, fsyncSync, openSync, readSync, rmSync } from 'node:fs';
+import { type StreamFormat, streamFormat } from '../../linux/stream-codecs.js';
+import type { Descriptor } from '../../oci/manifest.js';
+import { TreeError } from '../../tree/errors.js';
+import { PiecesContent, RangeContent } from '../../tree/stored.js';
+import { readTarMembers } from '../../tree/tar-read.js';
+import { remove, type TreeNode } from '../../tree/tree.js';
+import { FileWindow } from '../../tree/window.js';
+import { Codec } from '../chunk-table.js';
+import { LayerFolder, type Source } from '../layer-folder.js';
+import { ResidencyMap } from '../residency.js';
+import { writeDurable } from '../write-durable.js';
+import { BlobStore } from './blob-store.js';
+import { type Compression, type IndexWindow, indexWindow } from './index-window.js';
+import { writeLayer } from './places.js';
+import { hasToc, TOC_FILE } from './toc-layer.js';
+import { applyWhiteouts } from './whiteouts.js';
+
+export interface TarBuildOptions {
+  readonly descriptor: Descriptor;
+  readonly diffId?: string;
+  readonly source: Source;
+}
+
+/** @param staged folder of the layer. @param path the blob of the registry. @throws TreeError, ArchiveError, RangeError. */
+export async function buildTarLayer(
+  options: TarBuildOptions,
+  staged: string,
+  path: string,
+): Promise<void> {
+  const { descriptor, diffId, source } = options;
+  const folder = new LayerFolder(staged);
+  const compressed = openSync(path, 'r');
+  const blob = openSync(folder.blob, 'wx+', 0o600);
+  try {
+    const compression = compressionOf(compressed);
+    const store = new BlobStore(blob, compression === 'none' ? Codec.RAW : Codec.CHECKPOINT);
+    const { tree, digest, checkpoints } = read(compressed, compression, store, descriptor.size);
+    if (diffId !== undefined && diffId !== digest) {
+      throw new TreeError(`its archive is ${digest}, the image says ${diffId}`);
+    }
+    store.finish();
+    fsyncSync(blob);
+    // Where a table of contents is used it is no file of the layer, so it is none here.
+    if (hasToc(descriptor)) remove(tree, TOC_FILE);
+    applyWhiteouts(tree);
+    const { digest: id, size, mediaType } = descriptor;
+    const canReturn = compression === 'none' || checkpoints !== undefined;
+    const records = await writeLayer(staged, {
+      tree,
+      places: store.places,
+      keyOf,
+      isWhole: !canReturn,
+      record: {
+        id,
+        origins: [{ digest: id, size, mediaType }],
+        sources: [source],
+        form: compression === 'none' ? 'tar' : `tar+${compression}`,
+      },
+    });
+    if (checkpoints !== undefined) writeDurable(folder.checkpoints, checkpoints);
+    markAll(folder, records.length);
+    rmSync(path);
+    writeDurable(folder.complete, '');
+  } finally {
+    closeSync(compressed);
+    closeSync(blob);
+  }
+}
+
+interface Archive {
+  readonly tree: TreeNode;
+  /** `sha256:HEX` of the archive. */
+  readonly digest: string;
+  readonly checkpoints: Uint8Array | undefined;
+}
+
+function read(fd: number, compression: Compression, store: BlobStore, size: number): Archive {
+  const input = new FileWindow(fd, 'layer');
+  let window: IndexWindow | undefined;
+  try {
+    window = indexWindow(compression, input);
+    const name = 'layer';
+    const tree = readTarMembers({ name, input, window, store, onProgress: () => {} });
+    const digest = window.digest();
+    return { tree, digest, checkpoints: window.checkpoints(size) };
+  } finally {
+    window?.close();
+    input.close();
+  }
+}
+
+/** By the first bytes: media types are wrong often enough. @throws TreeError for what layers are not compressed by. */
+function compressionOf(fd: number): Compression {
+  const head = Buffer.alloc(8);
+  readSync(fd, head, 0, head.length, 0);
+  const format: StreamFormat | 'bzip2' | 'lzo' | undefined = streamFormat(head);
+  if (format === undefined) return 'none';
+  if (format === 'gzip' || format === 'zstd') return format;
+  throw new TreeError(`it is compressed by ${format}, as no layer should be`);
+}
+
+/** What a file is known by in the places: where its data begins in the archive. */
+function keyOf({ content }: TreeNode): number | undefined {
+  return content instanceof RangeContent || content instanceof PiecesContent
+    ? content.range.offset
+    : undefined;
+}
+
+/** All chunks are here and on disk. */
+function markAll(folder: LayerFolder, count: number): void {
+  const map = ResidencyMap.open(folder.map, count, true);
+  for (let i = 0; i < count; i++) {
+    map.mark(i);
+    map.markDurable(i);
+  }
+  map.setComplete();
+  map.close();
+  const fd = openSync(folder.map, 'r');
+  fsyncSync(fd);
+  closeSync(fd);
+}

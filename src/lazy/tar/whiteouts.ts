@@ -1,0 +1,58 @@
+// The tree of a tar layer becomes one of overlayfs: `.wh.` files become whiteouts and opaque marks, marks of its own none.
+// Called for every tar layer, whatever its tree was made from; the tree is changed in place.
+// Follows: OCI image-spec v1.1, layer.md, "Whiteouts"; Documentation/filesystems/overlayfs.rst, "Nesting".
+
+import { S } from '../../linux/constants.js';
+import { add, makeNode, nameProblem, remove, type TreeNode, walk } from '../../tree/tree.js';
+
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+/** Both names: the kernel reads the first as root and the second with userxattr, and no mount shows its own. */
+const PREFIXES = ['trusted.overlay.', 'user.overlay.'] as const;
+
+export function applyWhiteouts(root: TreeNode): void {
+  const seen = new Set<TreeNode>();
+  walk(root, (_path, node, parent, name) => {
+    // A layer must not tell the overlay on top of it what to do.
+    if (!seen.has(node)) node.xattrs = escapeMarks(node.xattrs);
+    seen.add(node);
+    if (parent === undefined || !name.startsWith(WHITEOUT)) return true;
+    remove(parent, name);
+    if (name === OPAQUE) makeOpaque(parent, seen);
+    // Others of the kind `.wh..wh.` are aufs's own, and mean nothing here.
+    else if (!name.startsWith(WHITEOUT + WHITEOUT)) hide(parent, name.slice(WHITEOUT.length), seen);
+    return false;
+  });
+}
+
+/** What is below the name in lower layers is hidden; what this layer has of that name stays. */
+function hide(dir: TreeNode, name: string, seen: Set<TreeNode>): void {
+  const there = dir.entries?.get(name);
+  if (there?.entries !== undefined) makeOpaque(there, seen);
+  else if (there === undefined && nameProblem(name) === undefined)
+    add(dir, name, makeNode(S.IFCHR));
+}
+
+function makeOpaque(dir: TreeNode, seen: Set<TreeNode>): void {
+  const own = seen.has(dir) ? dir.xattrs : escapeMarks(dir.xattrs);
+  seen.add(dir);
+  const marks = PREFIXES.map((prefix) => [`${prefix}opaque`, Buffer.from('y')] as const);
+  dir.xattrs = sorted([...(own ?? []), ...marks]);
+}
+
+type Xattrs = TreeNode['xattrs'];
+
+function escapeMarks(xattrs: Xattrs): Xattrs {
+  if (xattrs === undefined) return undefined;
+  const prefixOf = (name: string) => PREFIXES.find((prefix) => name.startsWith(prefix));
+  if (![...xattrs.keys()].some((name) => prefixOf(name) !== undefined)) return xattrs;
+  return sorted(
+    [...xattrs].map(([name, value]) => {
+      const prefix = prefixOf(name);
+      return [prefix === undefined ? name : `${prefix}overlay.${name.slice(prefix.length)}`, value];
+    }),
+  );
+}
+
+const sorted = (xattrs: (readonly [string, Uint8Array])[]): Map<string, Uint8Array> =>
+  new Map(xattrs.sort(([a], [b]) => (a < b ? -1 : 1)));
