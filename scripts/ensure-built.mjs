@@ -30,11 +30,13 @@ const programs = [
   'supervisor/supervisor',
   'supervisor/refuse',
   'stack/server',
+  'stack/loader',
   'stack/compare-worker',
   'stack/composefs-worker',
   'fuse/worker',
   'erofs/compress-worker',
   'store/object-worker',
+  'lazy/fanotify/fanotify-worker',
   'sandbox/enter',
   'sandbox/init',
 ];

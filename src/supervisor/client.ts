@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { existingRuntimes, makeRuntime, type RuntimePaths } from './folder.js';
 import {
   ANOTHER,
+  type LoadRequest,
   lineReader,
   type MountRequest,
   PROTOCOL_VERSION,
@@ -111,7 +112,7 @@ export async function askSupervisor(
 ): Promise<{ reply: Reply; supervisor: Supervisor }> {
   const deadline = Date.now() + PATIENCE;
   for (let failures = 0; failures < 3 && Date.now() < deadline; ) {
-    const early = request.op === 'mount' ? takeAhead() : undefined;
+    const early = request.op === 'mount' ? takeAhead() : aheadFor(request);
     const running = early === undefined ? await findSupervisor(env) : undefined;
     const { supervisor, asked } =
       running === undefined
@@ -125,6 +126,7 @@ export async function askSupervisor(
       if (asked.op === 'mount' && asked.started !== undefined) {
         rmSync(asked.started.log, { force: true });
       }
+      if (ahead?.supervisor === supervisor) ahead = undefined;
       if (running === undefined && !supervisor.foundAnother) failures++;
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -149,6 +151,23 @@ export function startAhead(program: readonly string[], env: NodeJS.ProcessEnv = 
   const uid = process.geteuid?.() ?? 0;
   if (existingRuntimes(env, uid).some(({ socket }) => existsSync(socket))) return;
   ahead = startWithServer(program, env);
+}
+
+/** What a mount needs is asked of the supervisor that will be asked for the mount. */
+function aheadFor(request: Request): Started | undefined {
+  return request.op === 'load' && ahead !== undefined
+    ? { supervisor: ahead.supervisor }
+    : undefined;
+}
+
+/** Has a loader started for the mount that this process asks for next. @returns the reply, refusals included. */
+export async function askForLoader(
+  request: LoadRequest,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Reply> {
+  const { reply, supervisor } = await askSupervisor(request, env);
+  if (supervisor !== ahead?.supervisor) supervisor.close();
+  return reply;
 }
 
 function takeAhead(): Started | undefined {

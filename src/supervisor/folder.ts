@@ -12,6 +12,8 @@ export interface RuntimePaths {
   readonly folder: string;
   readonly socket: string;
   readonly lock: string;
+  /** Where the loader of lazy layers listens (supervisor/loader.ts). */
+  readonly loaderSocket: string;
   /** What the supervisor itself prints. */
   readonly log: string;
   /** Log of the server with this process id. */
@@ -23,6 +25,7 @@ function paths(folder: string, id: string): RuntimePaths {
     folder,
     socket: join(folder, `${id}.sock`),
     lock: join(folder, `${id}.lock`),
+    loaderSocket: join(folder, `${id}.loader.sock`),
     log: join(folder, `${id}.log`),
     serverLog: (name) => join(folder, `${id}.${name}.log`),
   };
@@ -102,7 +105,7 @@ export function makeRuntime(env: NodeJS.ProcessEnv, euid: number): RuntimePaths 
   const faults: string[] = [];
   for (const folder of candidateFolders(env, euid)) {
     const found = paths(folder, id);
-    if (Buffer.byteLength(found.socket) > MAX_SOCKET_PATH) {
+    if (Buffer.byteLength(found.loaderSocket) > MAX_SOCKET_PATH) {
       faults.push(`${folder}: the path is too long for a socket`);
       continue;
     }

@@ -12,6 +12,7 @@ import {
   truncateSync,
   writeSync,
 } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { MNT } from '../linux/constants.js';
 import { check } from '../linux/errno.js';
@@ -56,6 +57,9 @@ const PATIENCE = 2000;
 
 /** Milliseconds within which a server must leave; then it is killed, which loses nothing either. */
 const LEAVE_LIMIT = 10_000;
+
+/** Milliseconds until a change is tried again that a server has asked for. */
+const ASK_AGAIN = 500;
 
 /** struct fuse_out_header with the code FUSE_NOTIFY_RESEND: what was read and not answered is queued again. */
 const RESEND = Buffer.from([16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -247,6 +251,9 @@ export class Mount {
         this.#keep(report.kept, fdOf(server.orders));
         this.#mount();
         check(sendFd(fdOf(server.orders), this.#fuse), 'send /dev/fuse');
+        break;
+      case 'asks':
+        void this.#changeFor(server, report.change);
         break;
       case 'ready':
         this.#session = report.session;
@@ -501,6 +508,19 @@ export class Mount {
     });
     if (outcome instanceof RefusedError) throw outcome;
     return outcome;
+  }
+
+  /** Makes the change that the server asks for, as soon as nothing else is going on, unless that has replaced it. */
+  async #changeFor(server: ServerProcess, change: StackChange): Promise<void> {
+    while (server === this.#server && !this.#over) {
+      try {
+        await this.change(this.#program, change);
+        return;
+      } catch (error) {
+        if (!(error instanceof RefusedError)) throw error;
+        await sleep(ASK_AGAIN);
+      }
+    }
   }
 
   /** Lets the new server open what it needs while the old one serves; then that one is to leave. */

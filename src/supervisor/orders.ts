@@ -164,6 +164,12 @@ export function awaitMount(): number {
   return SERVER_FDS.fuse;
 }
 
+/** Asks for a successor that changes the stack. */
+export function askForChange(change: StackChange): void {
+  if (!employed) return;
+  report({ state: 'asks', change });
+}
+
 /** Says that requests are answered. */
 export function reportReady(session: object, recovery: Recovery): void {
   report({ state: 'ready', session, recovery });

@@ -5,7 +5,7 @@
 import type { FuseMount } from '../linux/mount.js';
 
 /** Raised whenever a request or reply changes its meaning. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** Longest line, bytes: a spec of 500 layers with paths of 4 KiB fits twice. */
 export const MAX_LINE = 8 << 20;
@@ -66,7 +66,30 @@ export type Request =
   | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean }
   /** Replaces the server by one of `program` (as in MountRequest), without unmounting; answers when that one serves. */
   | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] }
-  | ChangeRequest;
+  | ChangeRequest
+  | LoadRequest;
+
+/** There shall be a loader of lazy layers: one is started where none runs. Answers when it takes connections. */
+export interface LoadRequest {
+  readonly op: 'load';
+  /** Arguments of node: flags and the loader's script. */
+  readonly program: readonly string[];
+  /** What it finds in its environment beside the supervisor's own: proxies, credentials. Not for one that runs already. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where there was one before, it is started as that was: who asks is a server, and has no environment of a person's. */
+  readonly again?: true;
+}
+
+/** The loader of a supervisor. */
+export interface LoaderInfo {
+  readonly pid: number;
+  /** Where it listens (lazy/protocol.ts). */
+  readonly socket: string;
+  readonly restarts: number;
+  readonly log: string;
+  /** It does not run: how the last one ended, and there will be another. */
+  readonly trouble?: string;
+}
 
 /**
  * Gives a mount other layers without unmounting: a server of `program` takes over as in `reload`, and makes the change
@@ -142,6 +165,8 @@ export interface Reply {
   readonly mounts?: readonly MountStatus[];
   /** Answer of `wait`: how the server ended, absent when it ended as it should. */
   readonly why?: string;
+  /** Answers of `load`, `list` and `status`: the loader, where there is one. */
+  readonly loader?: LoaderInfo;
   /** Answer of `change`: what the server told; `refusal` of it means that nothing was changed. */
   readonly changed?: ChangeOutcome;
 }
@@ -195,6 +220,7 @@ export const LEAVE = { leave: true } as const;
  * (sendFds); it keeps them for successors. It then mounts, and sends one byte that carries /dev/fuse.
  * prepared: of a change, before `waiting`: descriptors that it needs and that are kept in the same way. changed: `kept` are
  * all there are from now on, and the spec is that of the change. unchanged: it stays as it was.
+ * asks: of a server that serves: another one is to make this change, as in ChangeRequest.
  * ready: requests are being answered. ended: the mount is gone, or the server leaves: it ends as it should.
  * aborted: the connection was; so no other server can have it either. error: the server ends, because of this; `final`:
  * so would every other of its program.
@@ -205,9 +231,32 @@ export type ServerReport =
   | { readonly state: 'opened' | 'prepared'; readonly kept: readonly string[] }
   | { readonly state: 'changed'; readonly kept: readonly string[]; readonly told: object }
   | { readonly state: 'unchanged'; readonly refusal: Refusal; readonly told: object }
+  | { readonly state: 'asks'; readonly change: StackChange }
   | { readonly state: 'ready'; readonly session: object; readonly recovery: Recovery }
   | { readonly state: 'aborted'; readonly message: string }
   | { readonly state: 'error'; readonly error: Refusal; readonly final?: boolean };
+
+/** Orders to a loader, one line on its fd 5. */
+export interface LoaderOrders {
+  /** Where it listens, unless it is given the listening socket. */
+  readonly socket: string;
+  /** Names of the descriptors that the one before has had kept. They are sent when it reports `waiting`. */
+  readonly kept: readonly string[];
+}
+
+/**
+ * What a loader says. waiting: for its descriptors (sendFds). keep: the supervisor answers with a byte, is sent a descriptor
+ * for each name, and answers with another byte when it has them. release: it closes them, and answers with a byte. ready: it
+ * takes connections. idle: nothing is left to do; the answer is GO or STAY.
+ */
+export type LoaderReport =
+  | { readonly state: 'waiting' | 'ready' | 'idle' }
+  | { readonly state: 'keep' | 'release'; readonly names: readonly string[] }
+  | { readonly state: 'error'; readonly error: Refusal };
+
+/** Answers to `idle`, a byte each. GO: end now, with 0. STAY: somebody is about to come. */
+export const GO = 'g';
+export const STAY = 's';
 
 /** What becomes of requests that a server had read when it dies; as fuse/server.ts has it. none: it has no successor. */
 export type Recovery = 'resend' | 'clone' | 'none';

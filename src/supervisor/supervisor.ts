@@ -8,6 +8,7 @@ import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
 import { lockFile, peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
+import { LoaderKeeper } from './loader.js';
 import { Mounts } from './mounts.js';
 import {
   ANOTHER,
@@ -52,6 +53,12 @@ function run(): void {
   dropOldLogs(runtime);
 
   const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
+  const loader = new LoaderKeeper({
+    socket: runtime.loaderSocket,
+    log: runtime.serverLog('loader'),
+    aboutToCome: 1000 + IDLE,
+    changed: () => restartIdle(),
+  });
   const server = createServer({ allowHalfOpen: false }, (socket) => {
     if (peerUid(fdOf(socket)) === process.geteuid?.()) serve(socket);
     else socket.destroy();
@@ -59,7 +66,7 @@ function run(): void {
 
   function restartIdle(): void {
     clearTimeout(idle);
-    if (clients > 0 || mounts.live > 0 || ending) return;
+    if (clients > 0 || mounts.live > 0 || loader.isNeeded || ending) return;
     idle = setTimeout(leave, mounts.failed > 0 ? IDLE_WITH_FAILURE : IDLE);
   }
 
@@ -70,6 +77,7 @@ function run(): void {
     server.close();
     for (const status of mounts.list()) rmSync(status.log, { force: true });
     rmSync(runtime.serverLog('spare'), { force: true });
+    rmSync(runtime.serverLog('loader'), { force: true });
     rmSync(runtime.log, { force: true });
     process.exit(0);
   }
@@ -126,9 +134,11 @@ function run(): void {
       case 'mount':
         return { mounts: [await mountFor(socket, request)] };
       case 'list':
-        return { mounts: mounts.list() };
+        return { mounts: mounts.list(), loader: loader.info };
       case 'status':
-        return { mounts: [mounts.find(request.mountpoint).status()] };
+        return { mounts: [mounts.find(request.mountpoint).status()], loader: loader.info };
+      case 'load':
+        return { loader: await loader.load(request) };
       case 'wait':
         return { why: await mounts.find(request.mountpoint).gone };
       case 'umount':
@@ -160,7 +170,11 @@ function run(): void {
       socket.on('close', () => {
         // A client that unmounts before it leaves has ended the others itself.
         if (mounts.live > 0) killNamespace({ id: namespace, mark });
-        void mounts.end().then(leave);
+        // The mounts of the kernel end with the namespace: nobody is left to read what is not there.
+        void mounts
+          .end()
+          .then(() => loader.end(true))
+          .then(leave);
       });
     }
     if (request.started !== undefined) adopted = true;
@@ -170,12 +184,18 @@ function run(): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       ending = true;
-      void mounts.end().then(leave);
+      void mounts
+        .end()
+        .then(() => loader.end(false))
+        .then(leave);
     });
   }
   // A terminal that closes takes no mount with it.
   process.on('SIGHUP', () => {});
-  setInterval(() => mounts.trimLogs(), 60_000).unref();
+  setInterval(() => {
+    mounts.trimLogs();
+    loader.trimLog();
+  }, 60_000).unref();
 
   serve(starter);
   // The server that was started for a mount which nobody asked for ends with its socket.

@@ -1,0 +1,30 @@
+// The process that loads the lazy layers of a user's mounts from registries, started by the supervisor when one is needed.
+// Ends with 0 when everything is here that is in use; the mounts go on without it.
+// What it does stands in run-loader.ts and lazy/load/.
+
+import { localContent } from '../lazy/load/local.js';
+import { limitsOf, registryRanges } from '../lazy/load/registry-ranges.js';
+import { reportLoaderError } from '../supervisor/loader-orders.js';
+import { layerStoreCommands } from './layer-store-commands.js';
+import { runLoader } from './run-loader.js';
+
+const log = (line: string): void => console.error(`${new Date().toISOString()} ${line}`);
+const limits = limitsOf(process.env);
+
+runLoader(
+  {
+    ...registryRanges({ limits, log }),
+    local: localContent(log),
+    connections: limits.connections,
+    log,
+  },
+  layerStoreCommands({ limits, log }),
+).then(
+  () => process.exit(0),
+  (error: unknown) => {
+    console.error(error);
+    const message = error instanceof Error ? error.message : String(error);
+    reportLoaderError({ kind: 'server', message });
+    process.exit(1);
+  },
+);

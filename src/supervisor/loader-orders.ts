@@ -1,0 +1,99 @@
+// The loader's side of its talk with the supervisor: orders, descriptors that outlive it, and the question whether it may go.
+// Called by stack/loader.ts and by what it uses; every call waits for the supervisor, which answers at once.
+// Messages: LoaderOrders and LoaderReport of protocol.ts. Without a supervisor nothing is kept, and nothing else changes.
+
+import { readSync, writeSync } from 'node:fs';
+import { SysError } from '../linux/errno.js';
+import { mapMemory } from '../linux/memory.js';
+import { receiveFds, sendFds } from '../linux/socket.js';
+import {
+  GO,
+  type LoaderOrders,
+  type LoaderReport,
+  MAX_LINE,
+  type Refusal,
+  SERVER_FDS,
+  toLine,
+} from './protocol.js';
+
+const SOCKET = SERVER_FDS.orders;
+const kept = new Map<string, number>();
+
+/** Reads the orders and takes what was kept. @returns undefined when there is no supervisor. */
+export function takeLoaderOrders(): LoaderOrders | undefined {
+  mapMemory();
+  const orders = readOrders();
+  if (orders === undefined || orders.kept.length === 0) return orders;
+  report({ state: 'waiting' });
+  const fds = receiveFds(SOCKET, orders.kept.length, -1);
+  if (typeof fds === 'number') throw new SysError('receive descriptors', fds);
+  orders.kept.forEach((name, i) => {
+    kept.set(name, fds[i] as number);
+  });
+  return orders;
+}
+
+function readOrders(): LoaderOrders | undefined {
+  const chunks: Buffer[] = [];
+  for (let length = 0; length < MAX_LINE; ) {
+    const chunk = Buffer.alloc(65536);
+    const n = readSync(SOCKET, chunk);
+    if (n === 0) return undefined;
+    chunks.push(chunk.subarray(0, n));
+    length += n;
+    if (chunk[n - 1] === 10) return JSON.parse(Buffer.concat(chunks).toString()) as LoaderOrders;
+  }
+  return undefined;
+}
+
+/** @returns false when the supervisor is gone. */
+function report(what: LoaderReport): boolean {
+  try {
+    writeSync(SOCKET, toLine(what));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function answer(): string | undefined {
+  const byte = Buffer.alloc(1);
+  try {
+    return readSync(SOCKET, byte, 0, 1, null) === 1 ? byte.toString() : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Descriptors that are kept, by name. */
+export function allKept(): ReadonlyMap<string, number> {
+  return kept;
+}
+
+/** Has the supervisor keep duplicates of these for the next loader, under these names. It has them when this returns. */
+export function keepForNext(named: ReadonlyMap<string, number>): void {
+  if (named.size === 0) return;
+  for (const [name, fd] of named) kept.set(name, fd);
+  if (!report({ state: 'keep', names: [...named.keys()] }) || answer() === undefined) return;
+  if (sendFds(SOCKET, [...named.values()]) === 0) answer();
+}
+
+/** The supervisor closes its duplicates of these; this process's own stay open. */
+export function releaseKept(names: readonly string[]): void {
+  const known = names.filter((name) => kept.delete(name));
+  if (known.length > 0 && report({ state: 'release', names: known })) answer();
+}
+
+/** Says that connections are taken. */
+export function reportLoaderReady(): void {
+  report({ state: 'ready' });
+}
+
+export function reportLoaderError(error: Refusal): void {
+  report({ state: 'error', error });
+}
+
+/** Nothing is left to do. @returns whether this process is to end; else somebody is about to come. */
+export function mayGo(): boolean {
+  return !report({ state: 'idle' }) || (answer() ?? GO) === GO;
+}

@@ -1,0 +1,291 @@
+// The loader of lazy layers as its supervisor sees it: started when somebody needs it, replaced when it dies, let go when it is done.
+// Owned by supervisor.ts; the program is stack/loader.ts, its side of the talk loader-orders.ts.
+// Holds what must outlive a loader: the socket that clients are about to connect to, and what keeps readers waiting (LINUX.md 3, fanotify).
+
+import { closeSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { check } from '../linux/errno.js';
+import { receiveFds, sendFds } from '../linux/socket.js';
+import {
+  GO,
+  type LoaderInfo,
+  type LoaderOrders,
+  type LoaderReport,
+  type LoadRequest,
+  STAY,
+} from './protocol.js';
+import { lastLines, RefusedError } from './refusals.js';
+import {
+  childServer,
+  type Ending,
+  fdOf,
+  type ServerProcess,
+  startServer,
+} from './server-process.js';
+
+/** Milliseconds to wait for descriptors that a loader is about to send. */
+const PATIENCE = 2000;
+/** Milliseconds within which a loader must be ready; then it is killed. */
+const START_LIMIT = 15_000;
+/** Pause before the next one, after one that ended by itself: doubled each time. Milliseconds. */
+const FIRST_PAUSE = 100;
+const LONGEST_PAUSE = 10_000;
+/** Milliseconds within which a loader must end when it is asked to by the end of everything that it serves. */
+const END_LIMIT = 10_000;
+/** Bytes that a loader may print before its log starts again. */
+const LOG_LIMIT = 4 << 20;
+
+/** Descriptors whose names begin so keep readers of the kernel waiting: without them these read zeros. */
+export const GROUP = 'group';
+
+interface KeeperHost {
+  readonly socket: string;
+  readonly log: string;
+  /** Milliseconds after a request for a loader within which its client comes. */
+  readonly aboutToCome: number;
+  /** There is a loader now, or there is none. */
+  changed(): void;
+}
+
+export class LoaderKeeper {
+  readonly #host: KeeperHost;
+  #request: LoadRequest | undefined;
+  #process: ServerProcess | undefined;
+  #ready = false;
+  /** It was told to go. */
+  #going = false;
+  #ending = false;
+  /** Readers of the kernel are gone, or going. */
+  #forced = false;
+  #restarts = 0;
+  /** Since one was ready. */
+  #failures = 0;
+  #trouble: string | undefined;
+  #error: string | undefined;
+  #lastLoad = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  #limit: NodeJS.Timeout | undefined;
+  readonly #kept = new Map<string, number>();
+  /** Who waits until one is ready, or none can be. */
+  #waiting: { resolve: (info: LoaderInfo) => void; reject: (error: Error) => void }[] = [];
+  #atRest: (() => void)[] = [];
+
+  constructor(host: KeeperHost) {
+    this.#host = host;
+  }
+
+  /** One runs, or will again: the supervisor must live. */
+  get isNeeded(): boolean {
+    return this.#process !== undefined || this.#timer !== undefined;
+  }
+
+  get info(): LoaderInfo | undefined {
+    if (!this.isNeeded) return undefined;
+    return {
+      pid: this.#process?.pid ?? 0,
+      socket: this.#host.socket,
+      restarts: this.#restarts,
+      log: this.#host.log,
+      ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
+    };
+  }
+
+  /** Resolves when a loader takes connections. @throws RefusedError when none can be started. */
+  load(request: LoadRequest): Promise<LoaderInfo> {
+    this.#lastLoad = performance.now();
+    if (this.#ready && !this.#going) return Promise.resolve(this.info as LoaderInfo);
+    return new Promise((resolve, reject) => {
+      if (this.#ending) {
+        reject(new RefusedError('busy', 'the supervisor is ending: try again'));
+        return;
+      }
+      this.#waiting.push({ resolve, reject });
+      if (this.#process === undefined) {
+        if (request.again !== true) this.#request = request;
+        this.#request ??= request;
+        this.#start();
+      } else {
+        this.#request ??= request;
+      }
+    });
+  }
+
+  #start(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const { program, env } = this.#request as LoadRequest;
+    this.#ready = false;
+    this.#going = false;
+    this.#error = undefined;
+    const { child, orders } = startServer(program, this.#host.log, {}, { ...process.env, ...env });
+    const loader = childServer(child, orders);
+    this.#process = loader;
+    loader.hear((report) => {
+      if (loader !== this.#process) return;
+      try {
+        this.#report(report as unknown as LoaderReport, loader);
+      } catch (error) {
+        this.#error = error instanceof Error ? error.message : String(error);
+        loader.kill();
+      }
+    });
+    loader.order({
+      socket: this.#host.socket,
+      kept: [...this.#kept.keys()],
+    } satisfies LoaderOrders);
+    this.#limit = setTimeout(() => {
+      this.#error = `it was not ready within ${START_LIMIT / 1000} s`;
+      loader.kill();
+    }, START_LIMIT);
+    void loader.gone.then((ending) => {
+      orders.destroy();
+      this.#gone(ending);
+    });
+    this.#host.changed();
+  }
+
+  #report(report: LoaderReport, loader: ServerProcess): void {
+    const socket = fdOf(loader.orders);
+    switch (report.state) {
+      case 'waiting':
+        check(sendFds(socket, [...this.#kept.values()]), 'send descriptors');
+        break;
+      case 'keep':
+        this.#keep(report.names, socket);
+        break;
+      case 'release':
+        for (const name of report.names) this.#release(name);
+        writeSync(socket, '\n');
+        break;
+      case 'ready':
+        this.#isReady();
+        break;
+      case 'idle':
+        this.#going = performance.now() - this.#lastLoad >= this.#host.aboutToCome || this.#ending;
+        writeSync(socket, this.#going ? GO : STAY);
+        break;
+      case 'error':
+        this.#error = report.error.message;
+        break;
+    }
+  }
+
+  #keep(names: readonly string[], socket: number): void {
+    writeSync(socket, '\n');
+    const fds = receiveFds(socket, names.length, PATIENCE);
+    if (typeof fds === 'number') throw new Error(`receive descriptors: errno ${-fds}`);
+    names.forEach((name, i) => {
+      this.#release(name);
+      this.#kept.set(name, fds[i] as number);
+    });
+    writeSync(socket, '\n');
+  }
+
+  #release(name: string): void {
+    const fd = this.#kept.get(name);
+    this.#kept.delete(name);
+    if (fd !== undefined) closeSync(fd);
+  }
+
+  #isReady(): void {
+    clearTimeout(this.#limit);
+    this.#ready = true;
+    this.#failures = 0;
+    this.#trouble = undefined;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { resolve } of waiting) resolve(this.info as LoaderInfo);
+  }
+
+  #gone(ending: Ending): void {
+    clearTimeout(this.#limit);
+    const wasReady = this.#ready;
+    this.#process = undefined;
+    this.#ready = false;
+    // Whatever was agreed on: as long as the kernel has readers that would get zeros there is another one.
+    if ((this.#going || this.#ending) && !this.#holdsReaders) {
+      this.#dropAll();
+      this.#going = false;
+      // Somebody has come meanwhile.
+      if (this.#waiting.length > 0 && !this.#ending) this.#start();
+      this.#rest();
+      return;
+    }
+    const how = this.#error ?? `${ending.how}${lastLines(this.#host.log)}`;
+    if (!wasReady && this.#kept.size === 0) {
+      this.#refuse(how);
+      return;
+    }
+    this.#restarts++;
+    this.#trouble = `the loader has ended: ${how}`;
+    if (!wasReady || !ending.killed) this.#failures++;
+    const pause =
+      this.#failures === 0
+        ? 0
+        : Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.#failures - 1, 16));
+    this.#timer = setTimeout(() => this.#start(), pause);
+  }
+
+  /** Nobody depends on it: whoever asks next may try again. */
+  #refuse(how: string): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#failures = 0;
+    for (const { reject } of waiting) {
+      reject(new RefusedError('server', `the loader of lazy layers does not start: ${how}`));
+    }
+    this.#dropAll();
+    this.#rest();
+  }
+
+  get #holdsReaders(): boolean {
+    return !this.#forced && [...this.#kept.keys()].some((name) => name.startsWith(GROUP));
+  }
+
+  #dropAll(): void {
+    for (const fd of this.#kept.values()) closeSync(fd);
+    this.#kept.clear();
+    rmSync(this.#host.socket, { force: true });
+  }
+
+  #rest(): void {
+    if (this.isNeeded) return;
+    const atRest = this.#atRest;
+    this.#atRest = [];
+    for (const told of atRest) told();
+    this.#host.changed();
+  }
+
+  /**
+   * The supervisor is to end; resolves when nothing is left that needs it. As long as the kernel's readers would get zeros
+   * it does not: @param force they are gone, or going.
+   */
+  async end(force: boolean): Promise<void> {
+    this.#ending = true;
+    if (!this.isNeeded) return;
+    const rest = new Promise<void>((resolve) => this.#atRest.push(resolve));
+    this.#forced ||= force;
+    const stop = (): void => {
+      if (this.#holdsReaders) return;
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      if (this.#process === undefined) {
+        this.#dropAll();
+        this.#rest();
+      } else {
+        this.#process.kill();
+      }
+    };
+    if (force) stop();
+    else if (this.#holdsReaders)
+      console.error('mounts of the kernel are being loaded: unmount them');
+    const limit = setTimeout(stop, END_LIMIT);
+    await rest;
+    clearTimeout(limit);
+  }
+
+  trimLog(): void {
+    if ((statSync(this.#host.log, { throwIfNoEntry: false })?.size ?? 0) > LOG_LIMIT) {
+      truncateSync(this.#host.log);
+    }
+  }
+}
