@@ -55,3 +55,44 @@ export function eachPiece(
     at += piece.length;
   }
 }
+
+/** A source whose bytes come one after the other, from elsewhere. */
+export interface LateSource extends ByteSource {
+  /** Whether all of these bytes are here. */
+  isHere(at: number, length: number): boolean;
+  /**
+   * Calls `done` once: with 0 when parts `first` to `last` (not included) are here, with -errno when they do not come.
+   * @returns what ends the wait without a call.
+   */
+  whenHere(first: number, last: number, done: (result: number) => void): () => void;
+  /** Has bytes fetched that will be asked for soon. Nobody waits for them. */
+  wantSoon(at: number, length: number): void;
+}
+
+/** What stands for NotHereError where results are numbers: below every -errno. */
+export const NOT_HERE = -0x10002;
+
+/** Thrown by a LateSource for bytes that it has not yet. */
+export class NotHereError extends Error {
+  source: LateSource | undefined;
+  first = 0;
+  last = 0;
+}
+
+/** The one that is thrown: a source that waits for its bytes would spend its time on stacks otherwise. */
+const notHere = new NotHereError('its content is not here yet');
+
+/** @param first part that is missing, and `last` (not included): numbers of the source. */
+export function throwNotHere(source: LateSource, first: number, last: number): never {
+  notHere.source = source;
+  notHere.first = first;
+  notHere.last = last;
+  throw notHere;
+}
+
+/** Waits for what the last NotHereError of this thread was about, see LateSource.whenHere(). */
+export function whenHere(done: (result: number) => void): () => void {
+  const { source, first, last } = notHere;
+  if (source === undefined) throw notHere;
+  return source.whenHere(first, last, done);
+}

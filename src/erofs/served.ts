@@ -2,6 +2,7 @@
 // Used by layer/erofs.ts (one of several layers) and imagefs/ (one image alone); the reading itself is image.ts's.
 // Follows: what the kernel's mount of the image answers (fs/erofs of Linux 6.18).
 
+import { NOT_HERE, NotHereError } from '../bytes/source.js';
 import { DT, S } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import { u8 } from '../linux/memory.js';
@@ -122,8 +123,12 @@ export class ServedImage {
     return length;
   }
 
-  /** What a malformed image throws becomes EUCLEAN, as the kernel's mount answers, and a line in the log. */
+  /**
+   * What a malformed image throws becomes EUCLEAN, as the kernel's mount answers, and a line in the log; NOT_HERE for content
+   * that somebody may wait for (whenHere() of bytes/source.ts).
+   */
   failure(error: unknown): number {
+    if (error instanceof NotHereError) return NOT_HERE;
     const { label, log } = this.#options;
     log(`${label}: ${error instanceof Error ? error.message : String(error)}`);
     const unsupported = (error as { unsupported?: unknown }).unsupported === true;

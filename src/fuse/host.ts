@@ -39,12 +39,14 @@ class Saved {
   readonly bytes: Uint8Array;
   readonly key: number;
   readonly redo: boolean;
+  readonly dropped: (() => void) | undefined;
   over = false;
 
-  constructor(bytes: Uint8Array, key: number, redo: boolean) {
+  constructor(bytes: Uint8Array, key: number, redo: boolean, dropped?: () => void) {
     this.bytes = bytes;
     this.key = key;
     this.redo = redo;
+    this.dropped = dropped;
   }
 }
 
@@ -58,7 +60,8 @@ export class ServerHost implements DispatchHost {
   readonly #fuseFd: number;
   readonly #saved = new Map<number, Saved>();
   readonly #ready: Saved[] = [];
-  readonly #errands: (() => boolean)[] = [];
+  #errands: { readonly step: () => boolean; readonly optional: boolean }[] = [];
+  #leaves = false;
   /** No filesystem here has refused to tell what it holds in memory (tmpfs does: everything). */
   #cacheKnown = true;
 
@@ -86,11 +89,11 @@ export class ServerHost implements DispatchHost {
     return this.session?.writeback ?? false;
   }
 
-  defer(): Deferred {
+  defer(dropped?: () => void): Deferred {
     const at = requestBuffer(0);
     const r = this.#request;
     const key = keyOf(r.uniqueLo, r.uniqueHi);
-    const saved = new Saved(u8.slice(at, at + (u32[at >>> 2] as number)), key, r.redo);
+    const saved = new Saved(u8.slice(at, at + (u32[at >>> 2] as number)), key, r.redo, dropped);
     this.#saved.set(key, saved);
     return saved;
   }
@@ -98,6 +101,29 @@ export class ServerHost implements DispatchHost {
   resume(deferred: Deferred): void {
     const saved = deferred as Saved;
     if (!saved.over) this.#ready.push(saved);
+  }
+
+  refuse(deferred: Deferred, error: number): void {
+    const saved = deferred as Saved;
+    if (!saved.over) this.#answerError(saved, error);
+  }
+
+  #answerError(saved: Saved, error: number): void {
+    saved.over = true;
+    if (this.#saved.get(saved.key) === saved) this.#saved.delete(saved.key);
+    const view = new DataView(saved.bytes.buffer, saved.bytes.byteOffset);
+    const k = (scratch + MESSAGE_AT) >>> 2;
+    u32[k] = FuseOutHeader.size;
+    u32[k + 1] = error;
+    u32[k + 2] = view.getUint32(FuseInHeader.at.unique, true);
+    u32[k + 3] = view.getUint32(FuseInHeader.at.unique + 4, true);
+    write(this.#fuseFd, scratch + MESSAGE_AT, FuseOutHeader.size);
+  }
+
+  /** The kernel sends what was put aside once more: nothing of it is to be handled here again. */
+  dropSaved(): void {
+    for (const saved of this.#saved.values()) saved.over = true;
+    this.#saved.clear();
   }
 
   /** Requests that were put aside and are not answered. */
@@ -120,15 +146,21 @@ export class ServerHost implements DispatchHost {
       if (saved === undefined) return 0;
       if (saved.over) continue;
       saved.over = true;
-      this.#saved.delete(saved.key);
+      if (this.#saved.get(saved.key) === saved) this.#saved.delete(saved.key);
       u8.set(saved.bytes, requestBuffer(0));
       this.resumedRedo = saved.redo;
       return saved.bytes.length;
     }
   }
 
-  errand(step: () => boolean): void {
-    this.#errands.push(step);
+  errand(step: () => boolean, optional = false): void {
+    if (!(optional && this.#leaves)) this.#errands.push({ step, optional });
+  }
+
+  /** The server leaves: what it need not do is dropped. */
+  dropErrands(): void {
+    this.#leaves = true;
+    this.#errands = this.#errands.filter(({ optional }) => !optional);
   }
 
   get hasErrand(): boolean {
@@ -137,8 +169,8 @@ export class ServerHost implements DispatchHost {
 
   /** One step of the oldest errand; the others take their turns after it. */
   runErrand(): void {
-    const step = this.#errands.shift();
-    if (step?.() === true) this.#errands.push(step);
+    const errand = this.#errands.shift();
+    if (errand?.step() === true) this.#errands.push(errand);
   }
 
   /**
@@ -151,14 +183,8 @@ export class ServerHost implements DispatchHost {
     const view = new DataView(saved.bytes.buffer, saved.bytes.byteOffset);
     const header = FuseInHeader.decode(view);
     if (!isBeingKilled(header.pid)) return;
-    saved.over = true;
-    this.#saved.delete(saved.key);
-    const k = (scratch + MESSAGE_AT) >>> 2;
-    u32[k] = FuseOutHeader.size;
-    u32[k + 1] = -E.INTR;
-    u32[k + 2] = uniqueLo;
-    u32[k + 3] = uniqueHi;
-    write(this.#fuseFd, scratch + MESSAGE_AT, FuseOutHeader.size);
+    this.#answerError(saved, -E.INTR);
+    saved.dropped?.();
   }
 
   /*

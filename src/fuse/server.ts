@@ -63,10 +63,24 @@ export interface ServeOptions {
   readonly onReady?: (session: Session, recovery: Recovery) => void;
   /** Another program for worker threads, that does more kinds of jobs; it calls workUntilStopped(perform). */
   readonly work?: { readonly script: URL; readonly perform: Perform };
+  /** Looked after between requests, beside wakeFd. */
+  readonly watch?: Watch;
+  /** Default MAX_BACKGROUND: above the number of requests that may be parked. At most 65535. */
+  readonly maxBackground?: number;
   /** Another descriptor to watch, for example a control pipe. */
   readonly wakeFd?: number;
   /** Called when wakeFd has something, and reads it. */
   readonly onWake?: () => Wake;
+}
+
+/** Something else that is done on the server's thread, without anybody waiting for it. */
+export interface Watch {
+  /** attend() is called when it has something; -1: none now. */
+  readonly fd: number;
+  /** Milliseconds after which attend() is called all the same; -1: not at all. */
+  readonly timeout: number;
+  /** Does what is to be done, and never waits. */
+  attend(): void;
 }
 
 /**
@@ -84,8 +98,14 @@ export type Recovery = 'resend' | 'clone' | 'none';
 /** Milliseconds without a request after which a rehearsal goes on. */
 const PAUSE = 5;
 
+/** Of the descriptors that are slept on: FUSE, jobs, wakeFd, the watch. */
+const WATCH_BIT = 8;
+
 /** Requests after which an errand takes its turn although more wait. */
 const ERRAND_EVERY = 16;
+
+/** Requests without a pause after which the watch has its turn. */
+const WATCH_EVERY = 32;
 
 /** Requests without a pause after which wakeFd is looked at. */
 const WAKE_EVERY = 1024;
@@ -146,6 +166,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       writeback: options.writeback ?? false,
       acl: (options.acl ?? false) && (fs.acl ?? true),
       exported: options.exported ?? false,
+      maxBackground: options.maxBackground,
       minor: options.minor,
     },
     timeout: options.timeout ?? 1,
@@ -198,6 +219,11 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   const redo = (): number => {
     let reply = dispatcher.handle(u32[LENGTH] as number, true);
     while (reply === 0 && host.savedCount > 0) {
+      // It waits for content, which may never come. Nothing is changed yet, and the kernel sends it again.
+      if (jobs.pending === 0 && !host.hasErrand && !host.hasReady) {
+        host.dropSaved();
+        break;
+      }
       pollIn([jobs.doneFd], jobs.pending > 0 ? PAUSE : 0);
       jobs.collect();
       jobs.rescue((slot, result) => host.answer(slot, result));
@@ -214,13 +240,30 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   // A practised request must not be parked: while others are, it might wait for the same.
   const rehearsing = (): boolean => announced && rehearse && !rehearsal.over && jobs.pending === 0;
 
+  const { watch } = options;
+  let sinceWatch = 0;
+  const attend = (): void => {
+    sinceWatch = 0;
+    if (watch !== undefined) attempt('watch', () => watch.attend());
+  };
+  /** Its turn while there is no time to sleep. */
+  const glance = (weight: number): void => {
+    sinceWatch += weight;
+    if (watch === undefined || sinceWatch < WATCH_EVERY) return;
+    sinceWatch = 0;
+    if (watch.timeout === 0 || pollIn([watch.fd], 0) > 0) attend();
+  };
+
   /** Sleeps until there is something to do. @returns a reason to end, if that is what came. */
   const wait = (): ExitReason | undefined => {
     // Before the first job there is no pipe; poll(2) skips -1.
     jobs.publish();
     // A client that is at work shall not find the server practising.
-    const timeout = rehearsing() ? PAUSE : jobs.concern;
-    const mask = channel.sleep([jobs.doneFd, wakeFd], timeout);
+    const own = rehearsing() ? PAUSE : jobs.concern;
+    const due = watch?.timeout ?? -1;
+    const timeout = due < 0 ? own : own < 0 ? due : Math.min(own, due);
+    const mask = channel.sleep([jobs.doneFd, wakeFd, watch?.fd ?? -1], timeout);
+    if (mask === 0 || mask & WATCH_BIT) attend();
     if (mask === 0) jobs.rescue((slot, result) => host.answer(slot, result));
     if (mask < 0) return mask === -E.INTR ? undefined : 'failed';
     return mask & 4 ? wake() : undefined;
@@ -263,14 +306,17 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
       }
       if (succession?.over) succession = undefined;
       if (rehearsing()) lastRequest = performance.now();
+      glance(1);
       if (++sinceWake > WAKE_EVERY) {
         sinceWake = 0;
         if (wakeFd >= 0 && pollIn([wakeFd], 0) > 0) reason = wake();
       }
     } else if (n === -E.AGAIN) {
       if (ahead.wanted) attempt('listing ahead', () => ahead.make(request));
-      else if (host.hasErrand) errand();
-      else if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
+      else if (host.hasErrand) {
+        errand();
+        glance(ERRAND_EVERY);
+      } else if (rehearsing() && performance.now() - lastRequest >= PAUSE) rehearsal.turn();
       else reason = wait();
     } else if (n === -E.NODEV) {
       reason = 'unmounted';
@@ -283,6 +329,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   }
 
   // Jobs and errands use the filesystem's descriptors: they end before it closes them.
+  host.dropErrands();
   do {
     while (host.hasErrand) errand();
     jobs.finish();

@@ -24,6 +24,8 @@ export interface SessionWishes {
   readonly acl: boolean;
   /** Nodeids mean the same to every server of the filesystem: file handles outlive what the kernel remembers. */
   readonly exported?: boolean;
+  /** Default MAX_BACKGROUND. */
+  readonly maxBackground?: number;
   /** Claim an older ABI (a test of older kernels' paths). */
   readonly minor?: number;
 }
@@ -130,6 +132,7 @@ export function negotiate(init: Value<typeof FuseInitIn>, wishes: SessionWishes)
   if (passthrough) flags2 |= INIT2.PASSTHROUGH;
   flags2 = (flags2 & offered2) >>> 0;
 
+  const background = wishes.maxBackground ?? MAX_BACKGROUND;
   const maxWrite = flags & INIT.MAX_PAGES ? MAX_IO : 32 * PAGE;
   return {
     session: {
@@ -150,8 +153,8 @@ export function negotiate(init: Value<typeof FuseInitIn>, wishes: SessionWishes)
       max_readahead: init.max_readahead,
       flags,
       flags2,
-      max_background: MAX_BACKGROUND,
-      congestion_threshold: (MAX_BACKGROUND * 3) / 4,
+      max_background: background,
+      congestion_threshold: Math.floor((background * 3) / 4),
       max_write: maxWrite,
       time_gran: 1,
       max_pages: flags & INIT.MAX_PAGES ? maxWrite / PAGE : 0,

@@ -2,6 +2,7 @@
 // Served by stack/server.ts for `varve image mount`; the base of metadata-filesystem.ts and follow-filesystem.ts (composefs).
 // Shows what the kernel's own mount of the image shows (fs/erofs of Linux 6.18). Nodeids follow from nids, so FORGET means nothing.
 
+import { NOT_HERE, whenHere } from '../bytes/source.js';
 import { type ImageView, RAW } from '../erofs/composefs-view.js';
 import { FileType } from '../erofs/format.js';
 import type { ErofsImage, Inode } from '../erofs/image.js';
@@ -17,8 +18,10 @@ import {
   type Host,
   OPEN,
   type OpenReply,
+  PARKED,
   type Request,
 } from '../vfs/filesystem.js';
+import { ReadOnlyFileSystem } from './read-only.js';
 
 const HI = 0x1_0000_0000;
 const TRUSTED = 'trusted.';
@@ -27,6 +30,13 @@ const ACL = 'system.posix_acl_';
 const ROOT = 1;
 const FIRST = 2;
 
+/** Bits of the upper half of a nodeid below the number of its image: nids have 44 bits, which is 512 TiB of metadata. */
+const NUMBER_SHIFT = 12;
+const NID_HIGH = (1 << NUMBER_SHIFT) - 1;
+
+/** The number of the image that a nodeid is of. */
+export const imageNumber = (nodeHi: number): number => nodeHi >>> NUMBER_SHIFT;
+
 export interface ImageFileSystemOptions extends ServedImageOptions {
   /** Absent: the image as it is. */
   readonly view?: ImageView;
@@ -34,9 +44,14 @@ export interface ImageFileSystemOptions extends ServedImageOptions {
   readonly trusted: boolean;
   /** Whether POSIX ACLs are shown. Absent: true. */
   readonly acl?: boolean;
+  /**
+   * Which of several images in one filesystem this is, below 2^20: nodeids and inode numbers of different images differ. Absent:
+   * the only one, 0.
+   */
+  readonly number?: number;
 }
 
-export class ImageFileSystem implements FileSystem {
+export class ImageFileSystem extends ReadOnlyFileSystem implements FileSystem {
   readonly acl: boolean;
   readonly listsAhead = true;
   protected readonly served: ServedImage;
@@ -45,8 +60,12 @@ export class ImageFileSystem implements FileSystem {
   protected host!: Host;
   readonly #view: ImageView;
   readonly #trusted: boolean;
+  /** The image's number, as bits of the upper half of nodeids and inode numbers. */
+  readonly #high: number;
 
   constructor(options: ImageFileSystemOptions) {
+    super();
+    this.#high = ((options.number ?? 0) << NUMBER_SHIFT) >>> 0;
     this.acl = options.acl ?? true;
     this.served = new ServedImage(options);
     this.image = options.image;
@@ -113,11 +132,6 @@ export class ImageFileSystem implements FileSystem {
     return KSTATFS_SIZE;
   }
 
-  access(): number {
-    // Permissions are the kernel's to check (default_permissions).
-    return 0;
-  }
-
   /** Files have no state here: the kernel opens and closes them itself from then on, and keeps their pages. */
   open(_r: Request, _flags: number, _reply: OpenReply): number {
     return -E.NOSYS;
@@ -129,16 +143,20 @@ export class ImageFileSystem implements FileSystem {
       if ((inode.mode & S.IFMT) !== S.IFREG) return -E.INVAL;
       return this.served.read(inode, out, size, offset);
     } catch (error) {
-      return this.served.failure(error);
+      const failure = this.served.failure(error);
+      return failure === NOT_HERE ? this.#park() : failure;
     }
   }
 
-  flush(): number {
-    return -E.NOSYS;
-  }
-
-  release(_r: Request, _lo: number, _hi: number): number {
-    return 0;
+  /** The current request is handled again when the content is here that it has just missed. */
+  #park(): number {
+    let forget = (): void => {};
+    const saved = this.host.defer(() => forget());
+    forget = whenHere((result) => {
+      if (result < 0) this.host.refuse(saved, result);
+      else this.host.resume(saved);
+    });
+    return PARKED;
   }
 
   lseek(r: Request, _lo: number, _hi: number, offset: number, whence: number): number {
@@ -172,7 +190,8 @@ export class ImageFileSystem implements FileSystem {
             this.#entry(image.inode(nid), sink.entry);
           }
           this.served.number(nid);
-          sink.add(this.served.lo, this.served.hi, next, dirType(type), start, length, bytes);
+          const inoHi = (this.served.hi | this.#high) >>> 0;
+          sink.add(this.served.lo, inoHi, next, dirType(type), start, length, bytes);
           return true;
         },
         offset,
@@ -181,22 +200,6 @@ export class ImageFileSystem implements FileSystem {
     } catch (error) {
       return this.served.failure(error);
     }
-  }
-
-  releasedir(): number {
-    return 0;
-  }
-
-  fsync(): number {
-    return 0;
-  }
-
-  fsyncdir(): number {
-    return 0;
-  }
-
-  syncfs(): number {
-    return 0;
   }
 
   getxattr(r: Request, name: number, nameLen: number, out: number, size: number): number {
@@ -229,57 +232,19 @@ export class ImageFileSystem implements FileSystem {
     return this.#trusted && r.uid === 0;
   }
 
-  setattr(): number {
-    return -E.ROFS;
-  }
-  mknod(): number {
-    return -E.ROFS;
-  }
-  mkdir(): number {
-    return -E.ROFS;
-  }
-  symlink(): number {
-    return -E.ROFS;
-  }
-  link(): number {
-    return -E.ROFS;
-  }
-  unlink(): number {
-    return -E.ROFS;
-  }
-  rmdir(): number {
-    return -E.ROFS;
-  }
-  rename(): number {
-    return -E.ROFS;
-  }
-  create(): number {
-    return -E.ROFS;
-  }
-  tmpfile(): number {
-    return -E.ROFS;
-  }
-  write(): number {
-    return -E.ROFS;
-  }
-  fallocate(): number {
-    return -E.ROFS;
-  }
-  setxattr(): number {
-    return -E.ROFS;
-  }
-  removexattr(): number {
-    return -E.ROFS;
-  }
-  /** From here to a file elsewhere: the kernel reads and writes. */
-  copyFileRange(): number {
-    return -E.OPNOTSUPP;
-  }
-
   /** @throws ErofsError for a nodeid that the image has nothing at. */
   protected inodeOf(r: Request): Inode {
-    const node = r.nodeHi * HI + r.nodeLo;
+    const node = (r.nodeHi & NID_HIGH) * HI + r.nodeLo;
     return this.served.inode(node === ROOT ? this.image.rootNid : node - FIRST);
+  }
+
+  /** The ENTRY record of the root, or an errno. */
+  rootEntry(out: number): number {
+    try {
+      return this.#entry(this.served.inode(this.image.rootNid), out);
+    } catch (error) {
+      return this.served.failure(error);
+    }
   }
 
   /** The ENTRY record of an inode. */
@@ -287,7 +252,7 @@ export class ImageFileSystem implements FileSystem {
     const node = inode.nid === this.image.rootNid ? ROOT : inode.nid + FIRST;
     const k = out >>> 2;
     u32[k] = node >>> 0;
-    u32[k + 1] = Math.floor(node / HI);
+    u32[k + 1] = (Math.floor(node / HI) | this.#high) >>> 0;
     u32[k + 2] = 0;
     u32[k + 3] = 0;
     this.#attr(inode, out + Entry.attr);
@@ -299,7 +264,7 @@ export class ImageFileSystem implements FileSystem {
     const k = out >>> 2;
     this.served.number(inode.nid);
     u32[k] = this.served.lo;
-    u32[k + 1] = this.served.hi;
+    u32[k + 1] = (this.served.hi | this.#high) >>> 0;
     const { size, blocks512, mtime, mtimeNsec } = inode;
     u32[k + (Attr.size >>> 2)] = size >>> 0;
     u32[k + (Attr.size >>> 2) + 1] = Math.floor(size / HI);

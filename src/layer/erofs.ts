@@ -2,6 +2,7 @@
 // Opened by stack/open.ts, used by overlay/ like any other layer; nothing of it is kept but a bounded cache.
 // Numbers are those of a kernel mount of the image: st_ino is the nid, file handles are fs/erofs/super.c's.
 
+import type { LateSource } from '../bytes/source.js';
 import { METADATA, RAW } from '../erofs/composefs-view.js';
 import { EROFS_SUPER_MAGIC_V1 } from '../erofs/format.js';
 import type { Inode } from '../erofs/image.js';
@@ -13,7 +14,7 @@ import { E } from '../linux/errno.js';
 import { Statx, statBuffer } from '../linux/files.js';
 import { cstrlen, getBytes, putU64, u8, u16, u32 } from '../linux/memory.js';
 import { LISTING } from '../vfs/layout.js';
-import { type Content, openContent } from './content.js';
+import { type Content, NOT_HERE, openContent } from './content.js';
 import { allocDir, D, get, put, releaseDir } from './dirs.js';
 import { pathOfNid } from './find-nid.js';
 import type { Layer } from './layer.js';
@@ -31,7 +32,13 @@ export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
   /** The stack's marks are user.overlay.*: those of a composefs image, trusted.*, are shown so. */
   readonly userxattr: boolean;
+  /** Its extra device 1, where content arrives one piece after the other. */
+  readonly late?: LateSource;
 }
+
+/** Bytes asked for ahead of a file that is read from front to back while it arrives: the first time, and the most. */
+const FIRST_AHEAD = 256 * 1024;
+const MOST_AHEAD = 4 * 1024 * 1024;
 
 export class ErofsLayer implements Layer {
   readonly index: number;
@@ -46,11 +53,13 @@ export class ErofsLayer implements Layer {
   readonly metadataOnly: boolean;
   readonly #served: ServedImage;
   readonly #view: typeof RAW;
+  readonly #late: LateSource | undefined;
 
   constructor(options: ErofsLayerOptions) {
     this.index = options.index;
     this.label = options.label;
     this.#served = new ServedImage(options);
+    this.#late = options.late;
     // Nobody but who made it can have put marks into such an image, and without them its files would be all zeros.
     this.metadataOnly = options.image.superblock.composefsVersion !== undefined;
     this.#view = this.metadataOnly && options.userxattr ? METADATA : RAW;
@@ -209,12 +218,59 @@ export class ErofsLayer implements Layer {
   }
 
   #content(inode: Inode): Content {
+    if (this.#late !== undefined) return this.#lateContent(inode, this.#late);
     return {
       size: inode.size,
       read: (out, size, offset) => this.#guard(() => this.#served.read(inode, out, size, offset)),
       seek: (offset, hole) => this.#guard(() => this.#served.seek(inode, offset, hole)),
       close: nothing,
     };
+  }
+
+  #lateContent(inode: Inode, late: LateSource): Content {
+    const wantSoon = (offset: number, length: number): void =>
+      this.#wantSoon(inode, late, offset, length);
+    /** Where the read behind the last one begins. */
+    let next = 0;
+    let ahead = 0;
+    return {
+      size: inode.size,
+      read: (out, size, offset) => {
+        const n = this.#guard(() => this.#served.read(inode, out, size, offset));
+        if (n === NOT_HERE) {
+          const goesOn = offset > 0 && offset === next;
+          ahead = goesOn ? Math.min(Math.max(2 * ahead, FIRST_AHEAD), MOST_AHEAD) : 0;
+          if (goesOn) wantSoon(offset + size, ahead);
+        }
+        next = offset + size;
+        return n;
+      },
+      seek: (offset, hole) => this.#guard(() => this.#served.seek(inode, offset, hole)),
+      isHere: () => this.#guard(() => (this.#isHere(inode, late) ? 1 : 0)) !== 0,
+      wantSoon,
+      close: nothing,
+    };
+  }
+
+  #isHere(inode: Inode, late: LateSource): boolean {
+    for (const { device, storedAt, length } of this.#served.image.extents(inode)) {
+      if (device === 1 && !late.isHere(storedAt, length)) return false;
+    }
+    return true;
+  }
+
+  #wantSoon(inode: Inode, late: LateSource, offset: number, length: number): void {
+    const end = offset + length;
+    if (offset >= inode.size) return;
+    this.#guard(() => {
+      for (const extent of this.#served.image.extents(inode, offset)) {
+        if (extent.at >= end) break;
+        const from = Math.max(offset, extent.at);
+        const to = Math.min(end, extent.at + extent.length);
+        if (extent.device === 1) late.wantSoon(extent.storedAt + from - extent.at, to - from);
+      }
+      return 0;
+    });
   }
 
   /** Attributes as the kernel's mount of the image shows them. @returns st_mode. */

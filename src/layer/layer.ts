@@ -4,7 +4,16 @@
 
 import type { EntryCallback } from '../linux/dirents.js';
 
-export { closeFile, isContent, readFile, seekFile } from './content.js';
+export {
+  awaitContent,
+  closeFile,
+  isContent,
+  isFileHere,
+  NOT_HERE,
+  readFile,
+  seekFile,
+  wantSoon,
+} from './content.js';
 export {
   D,
   get as dirGet,

@@ -11,6 +11,14 @@ export interface IdMap {
   store(id: number): number;
 }
 
+/** A lower whose content is on its way into the upper (fill.ts). */
+export interface Detaching {
+  /** Its index. */
+  readonly index: number;
+  /** Called once, when all of it is there. */
+  done(): void;
+}
+
 export interface OverlayConfig {
   /** Topmost first; absent: a read-only overlay. */
   readonly upper: UpperLayer | undefined;
@@ -48,6 +56,10 @@ export interface OverlayConfig {
   readonly passthrough: boolean;
   /** File handles outlive the server: nodeids are inode numbers. */
   readonly nfsExport: boolean;
+  /** Heights (heights.ts) of layers that are in the stack no more, ascending. */
+  readonly gone: readonly number[];
+  /** A lower that is being detached. */
+  readonly detaching: Detaching | undefined;
   /** Name of the xattr that keeps mode and owner, or undefined. */
   readonly overrideStat: string | undefined;
 }

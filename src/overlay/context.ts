@@ -16,6 +16,18 @@ export interface PendingCopy {
   error: number;
   /** Waiters that have yet to take the error. */
   failures: number;
+  /** Called once it is over, with 0 or -errno: nobody's request. */
+  after?: (result: number) => void;
+}
+
+/** What a lower layer that is being filled from (fill.ts) adds. */
+export interface Filling {
+  /** Whether a node stays that nobody else refers to. */
+  holds(slot: number): boolean;
+  /** A node or alias has got another name, or one more. */
+  moved(record: number): void;
+  /** A name has gone. */
+  removed(): void;
 }
 
 /** What nfs_export=on adds (export.ts): nodeids that are numbers, and a way from a number to its object. */
@@ -77,6 +89,10 @@ export class Overlay {
   tempCounter = 0;
   /** With nfs_export=on. */
   exporting: Exporting | undefined;
+  /** While a lower layer is being detached. */
+  filling: Filling | undefined;
+  /** What is copied up now is nobody's request. */
+  unasked = false;
   /** umask of the process as last set. */
   umask = -1;
 

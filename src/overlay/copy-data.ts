@@ -2,7 +2,15 @@
 // Called by copy-up.ts once the target is staged; a copy that takes longer parks the request, and others that need its result.
 // Follows: fs/overlayfs/copy_up.c (ovl_copy_up_file): shared blocks first, holes kept, synced before it is published.
 
-import { closeFile, isContent, readFile, seekFile } from '../layer/layer.js';
+import {
+  awaitContent,
+  closeFile,
+  isContent,
+  NOT_HERE,
+  readFile,
+  seekFile,
+  wantSoon,
+} from '../layer/layer.js';
 import { SEEK } from '../linux/constants.js';
 import { copyFile } from '../linux/copy.js';
 import { E } from '../linux/errno.js';
@@ -16,10 +24,14 @@ import type { Overlay, PendingCopy } from './context.js';
 const INLINE_COPY = 4 * 1024 * 1024;
 /** The same for what must be decompressed first. */
 const INLINE_CONTENT = 512 * 1024;
+/** The same for what nobody waits for: others shall not wait for it either. */
+const INLINE_UNASKED = 256 * 1024;
 
 // Content of images passes through here: no reply is formed while a file is copied up.
 const SLICE_AT = replyBuffer(0) + 8192;
 const SLICE_SIZE = 128 * 1024;
+/** Bytes ahead of a copy that a loader is asked for. */
+const AHEAD = 4 * 1024 * 1024;
 
 /** Joins the requests that wait for a copy of `slot`'s data; or takes its failure. @returns PARKED or -errno. */
 export function waitForCopy(o: Overlay, slot: number, pending: PendingCopy): number {
@@ -48,33 +60,37 @@ export function copyData(
   const content = isContent(from);
   const shared = !content && cloneFile(to, from) >= 0;
   // Shared blocks are on disk already: as in the kernel, a full clone is not synced.
-  const inline = content ? INLINE_CONTENT : INLINE_COPY;
+  const inline = o.unasked ? INLINE_UNASKED : content ? INLINE_CONTENT : INLINE_COPY;
   if (shared || (size <= inline && !o.config.sync)) {
     const r = shared ? 0 : content ? copyContent(from, to, size) : copyFile(from, to, size);
-    closeFile(from);
-    return then(r);
+    if (r !== NOT_HERE) {
+      closeFile(from);
+      return then(r);
+    }
   }
-  const pending: PendingCopy = { waiting: [o.host.defer()], error: 0, failures: 0 };
+  const waiting = o.unasked ? [] : [o.host.defer()];
+  const pending: PendingCopy = { waiting, error: 0, failures: 0 };
   o.copies.set(slot, pending);
   counters.count(counters.Counter.parked);
   const done = (r: number): void => {
     closeFile(from);
     o.copies.delete(slot);
     const result = then(r);
-    if (result < 0) {
+    if (result < 0 && pending.waiting.length > 0) {
       // Each waiter runs once more and takes the error instead of trying again.
       pending.error = result;
       pending.failures = pending.waiting.length;
       o.copies.set(slot, pending);
     }
     for (const request of pending.waiting.splice(0)) o.host.resume(request);
+    pending.after?.(result);
   };
   if (content) copyInTurns(o, from, to, size, done);
   else o.host.jobs.run(JOB.COPY_FILE, from, to, size, o.config.sync ? 1 : 0, 0, done);
   return PARKED;
 }
 
-/** Copies what an image holds, whose reader lives on this thread: a slice between two requests. */
+/** Copies what an image holds, whose reader lives on this thread: a slice between two requests, and a pause for what is not here. */
 function copyInTurns(
   o: Overlay,
   from: number,
@@ -83,23 +99,37 @@ function copyInTurns(
   done: (result: number) => void,
 ): void {
   let at = ftruncate(to, size);
-  o.host.errand(() => {
-    if (at >= 0 && at < size) at = copySlice(from, to, at, size);
+  let wanted = 0;
+  const step = (): boolean => {
+    if (at >= wanted && at < size) {
+      wantSoon(from, at, AHEAD);
+      wanted = at + AHEAD / 2;
+    }
+    const next = at >= 0 && at < size ? copySlice(from, to, at, size) : at;
+    if (next === NOT_HERE) {
+      awaitContent((result) => {
+        if (result < 0) at = result;
+        o.host.errand(step);
+      });
+      return false;
+    }
+    at = next;
     if (at >= 0 && at < size) return true;
     if (at >= 0 && o.config.sync) o.host.jobs.run(JOB.FSYNC, to, 0, 0, 0, 0, done);
     else done(Math.min(at, 0));
     return false;
-  });
+  };
+  o.host.errand(step);
 }
 
-/** All of it at once. @returns 0 or -errno. */
+/** All of it at once. @returns 0, -errno or NOT_HERE. */
 function copyContent(from: number, to: number, size: number): number {
   let at = ftruncate(to, size);
   while (at >= 0 && at < size) at = copySlice(from, to, at, size);
   return Math.min(at, 0);
 }
 
-/** Copies the first data at or after offset `at` (bytes), holes left out. @returns where to go on, or -errno. */
+/** Copies the first data at or after offset `at` (bytes), holes left out. @returns where to go on, -errno or NOT_HERE. */
 function copySlice(from: number, to: number, at: number, size: number): number {
   const start = seekFile(from, at, SEEK.DATA);
   if (start === -E.NXIO) return size;

@@ -291,6 +291,17 @@ function restoreTimes(dirfd: number, kept: boolean): void {
   utimensFromStat(dirfd, emptyPath(), statBuffer());
 }
 
+/** Does something to what is in an upper directory that nobody shall see by its times. */
+export function keepingTimes(dirfd: number, act: () => number): number {
+  const mode = statFd(dirfd);
+  if (mode < 0) return mode;
+  const stat = u8.slice(statBuffer(), statBuffer() + 256);
+  const r = act();
+  u8.set(stat, statBuffer());
+  utimensFromStat(dirfd, emptyPath(), statBuffer());
+  return r;
+}
+
 /** What a staged copy needs to be finished once its data is there. */
 interface Staged {
   readonly slot: number;
@@ -401,7 +412,9 @@ function finish(o: Overlay, staged: Staged): number {
   if (r >= 0) r = applyModeAndTimes(workFd, TEMP_NAME, typeOfNode(slot));
   const links = u32[(SAVED_STAT + Statx.nlink) >>> 2] as number;
   const indexed = hasFlag(slot, FLAG.LOWER_LINKS) && !orphan;
-  if (r >= 0 && !orphan && (links === 1 || indexed)) {
+  // Without an index each name would be a file of its own, with the number of all; but of a layer that goes all names follow.
+  const goes = layer.index === o.config.detaching?.index;
+  if (r >= 0 && !orphan && (links === 1 || indexed || goes)) {
     markOrigin(o, slot, layer, dir, name, workFd, TEMP_NAME);
   }
   if (r >= 0 && !staged.withData) r = markMetacopy(o, workFd);
@@ -494,12 +507,16 @@ export function ensureNameUpper(o: Overlay, nameSlot: number): number {
   if (r < 0) return r;
   const name = nameAt(get(nameSlot, F.name));
   const fd = get(target, F.fd) - 1;
+  const dirfd = upper.fd(get(parent, F.upper));
+  // The name was there before: nothing that is seen changes.
+  const kept = keepTimes(dirfd);
   if (fd >= 0) {
-    r = linkFd(fd, upper.fd(get(parent, F.upper)), name);
+    r = linkFd(fd, dirfd, name);
   } else {
     const from = upper.fd(get(get(target, F.parent), F.upper));
-    r = linkAt(from, nameAt(get(target, F.name)), upper.fd(get(parent, F.upper)), name);
+    r = linkAt(from, nameAt(get(target, F.name)), dirfd, name);
   }
+  restoreTimes(dirfd, kept);
   if (r < 0 && r !== -E.EXIST) return r;
   markImpure(o, parent);
   noteUpperName(o, parent, name);
@@ -588,6 +605,10 @@ export function openUpper(o: Overlay, slot: number, flags: number): number {
   const fd = get(slot, F.fd);
   if (fd !== 0) return reopenFd(fd - 1, flags);
   if (hasFlag(slot, FLAG.ORPHAN)) {
+    // A handle that is still the lower's leads nowhere (io.ts fdToChange()).
+    if (hasFlag(slot, FLAG.METACOPY) && hasFlag(slot, FLAG.HIDDEN)) {
+      return openAt(o.config.workFd, hiddenName(slot), flags | O.NOFOLLOW);
+    }
     const handle = get(slot, F.handles);
     return handle === 0 ? -E.STALE : reopenFd(handleGet(handle, H.fd) - 1, flags);
   }

@@ -568,6 +568,7 @@ export function link(
   if (copied || (!unnamed && hasFlag(get(old, F.parent), FLAG.IMPURE))) markImpure(o, parent);
   // A link that was found is counted.
   if (!linked) changeUnionLinks(o, old, 1);
+  o.filling?.moved(old);
   const stale = findName(parent, name, nameLen);
   if (linked && stale !== 0 && resolve(stale) === old) {
     e = attrOf(o, old, out + Entry.attr);

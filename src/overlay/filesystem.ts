@@ -20,6 +20,7 @@ import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
 import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
 import { Exports, isDots } from './export.js';
+import { Fill } from './fill.js';
 import { forget } from './forget.js';
 import { unhideAll } from './hide.js';
 import * as io from './io.js';
@@ -51,6 +52,7 @@ export class OverlayFileSystem implements FileSystem {
     if (this.o.upper !== undefined) sweep(this.o.config.workFd);
     this.o.host = host;
     makeRoot(this.o);
+    this.fill();
   }
 
   succeed(host: Host): void {
@@ -62,9 +64,15 @@ export class OverlayFileSystem implements FileSystem {
     } else {
       this.o.host = host;
       giveLayers(this.o);
+      this.fill();
     }
     settleHandles(this.o);
     tellOfStaleNames(this.o);
+  }
+
+  private fill(): void {
+    const { detaching } = this.o.config;
+    if (detaching !== undefined) new Fill(this.o, detaching).begin();
   }
 
   /** Before the first node is made or taken over: whether nodeids are numbers. */

@@ -38,7 +38,7 @@ export function freeUnused(o: Overlay, slot: number): void {
     const k = rec(at);
     if ((u32[k + F.nlookup] as number) !== 0 || (u32[k + F.handles] as number) !== 0) return;
     if (isDir(at) && (u32[k + F.children] as number) !== 0) return;
-    if (o.copies.has(at)) return;
+    if (o.copies.has(at) || o.filling?.holds(at)) return;
     const parent = u32[k + F.parent] as number;
     destroy(o, at);
     at = parent;

@@ -2,7 +2,15 @@
 // The kernel reads and writes past this server where passthrough is possible; the rest ends in pread and pwrite here.
 // Follows: fs/fuse/iomode.c (cached and passthrough opens exclude each other, one backing id an inode).
 
-import { closeFile, isContent, readFile, seekFile } from '../layer/layer.js';
+import {
+  awaitContent,
+  closeFile,
+  isContent,
+  isFileHere,
+  NOT_HERE,
+  readFile,
+  seekFile,
+} from '../layer/layer.js';
 import { O, S, SEEK } from '../linux/constants.js';
 import { E } from '../linux/errno.js';
 import {
@@ -16,14 +24,14 @@ import {
 } from '../linux/files.js';
 import { u32 } from '../linux/memory.js';
 import { mayWriteTo } from '../linux/process.js';
-import { JOB, OPEN, type OpenReply, type Request } from '../vfs/filesystem.js';
+import { JOB, OPEN, type OpenReply, PARKED, type Request } from '../vfs/filesystem.js';
 import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '../vfs/handles.js';
 import { F, FLAG, get, hasFlag, nodeidHi, nodeidLo, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { ensureUpper, openUpper } from './copy-up.js';
 import { dropContent, freeUnused } from './forget.js';
 import { inoOf } from './objects.js';
-import { isDir, nodeOf } from './places.js';
+import { isDir, locateLower, nodeOf } from './places.js';
 import { fileOfHandle, openLower, serverFlags } from './reopen.js';
 
 export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): number {
@@ -34,7 +42,8 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
   if (isDir(slot)) return -E.ISDIR;
   const truncates = (flags & O.TRUNC) !== 0;
   const writes = (flags & O.ACCMODE) !== O.RDONLY || truncates;
-  if (writes) {
+  // touch(1) opens for writing what it does not write to: content that must come first comes with the first write.
+  if (writes && (truncates || !awaitsContent(o, slot))) {
     const e = ensureUpper(o, slot, truncates ? 'nothing' : 'data');
     if (e < 0) return e;
   }
@@ -69,6 +78,33 @@ export function open(o: Overlay, r: Request, flags: number, reply: OpenReply): n
     }
   }
   return 0;
+}
+
+/** Whether the file's data lies below, and not all of it is here. */
+function awaitsContent(o: Overlay, slot: number): boolean {
+  if (hasFlag(slot, FLAG.UPPER) && !hasFlag(slot, FLAG.METACOPY)) return false;
+  const place = locateLower(o, slot);
+  if (place.layer?.contentOnly !== true) return false;
+  const file = place.layer.open(place.dir, place.name);
+  if (file < 0) return false;
+  const here = isFileHere(file);
+  closeFile(file);
+  return !here;
+}
+
+/**
+ * The descriptor of the upper behind a handle that is about to be written through: opened before all of its content was here,
+ * it may still be the lower's.
+ * @returns it, PARKED or -errno.
+ */
+function fdToChange(o: Overlay, fhLo: number, fhHi: number): number {
+  const fd = fdOf(o, fhLo, fhHi);
+  if (fd < 0 || !isContent(fd)) return fd;
+  const node = nodeOfHandle(fhLo, fhHi);
+  const e = ensureUpper(o, hasFlag(node, FLAG.INHERITED) ? o.settle(node) : node, 'data');
+  if (e < 0) return e;
+  const now = fdOf(o, fhLo, fhHi);
+  return isContent(now) ? -E.IO : now;
 }
 
 /**
@@ -206,11 +242,24 @@ export function read(
   // A short read means the end of the file to the kernel, so it must be one.
   while (done < size) {
     const n = readFile(fd, out + done, size - done, offset + done);
-    if (n < 0) return done > 0 ? done : n;
+    // Never a part: what is missing would look like the end.
+    if (n === NOT_HERE) return parkForContent(o);
+    if (n < 0) return n;
     if (n === 0) break;
     done += n;
   }
   return done;
+}
+
+/** The current request is handled again when the content is here that it has just missed, or answered that it does not come. */
+function parkForContent(o: Overlay): number {
+  let forget = (): void => {};
+  const saved = o.host.defer(() => forget());
+  forget = awaitContent((result) => {
+    if (result < 0) o.host.refuse(saved, result);
+    else o.host.resume(saved);
+  });
+  return PARKED;
 }
 
 export function write(
@@ -223,7 +272,7 @@ export function write(
   killPriv: boolean,
   gid: number,
 ): number {
-  const fd = fdOf(o, fhLo, fhHi);
+  const fd = fdToChange(o, fhLo, fhHi);
   if (fd < 0) return fd;
   if (killPriv) {
     const e = takeSetId(o, nodeOfHandle(fhLo, fhHi), fd, gid);
@@ -302,7 +351,7 @@ export function fallocate(
   length: number,
   mode: number,
 ): number {
-  const fd = fdOf(o, fhLo, fhHi);
+  const fd = fdToChange(o, fhLo, fhHi);
   if (fd < 0) return fd;
   const e = takeSetIdFrom(o, r, fhLo, fhHi, fd);
   if (e < 0) return e;
@@ -339,7 +388,7 @@ export function copyFileRange(
   if (o.immutable) return -E.OPNOTSUPP;
   const from = fdOf(o, fhLo, fhHi);
   if (from < 0) return from;
-  const to = fdOf(o, outFhLo, outFhHi);
+  const to = fdToChange(o, outFhLo, outFhHi);
   if (to < 0) return to;
   if (isContent(from)) return -E.OPNOTSUPP;
   const e = takeSetIdFrom(o, r, outFhLo, outFhHi, to);

@@ -18,6 +18,7 @@ import {
 } from '../vfs/names.js';
 import { F, FLAG, get, hasFlag, keptField, put, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
+import { heightAt, placeOf } from './heights.js';
 import { isDir, locateLower } from './places.js';
 import { HIDDEN_NAME, PATH } from './work.js';
 
@@ -64,11 +65,6 @@ export function keepLower(o: Overlay, slot: number): void {
   put(slot, keptField(slot), keepText(text));
 }
 
-/** The index of a layer by its height, and back: a layer that joins on top changes nobody's height. */
-function fromBelow(o: Overlay, n: number): number {
-  return o.layers.length - n;
-}
-
 /** `HEIGHT:PATH`, the path from the layer's root. */
 function placeText(o: Overlay, dir: number, name: number): string {
   let path = '';
@@ -76,7 +72,8 @@ function placeText(o: Overlay, dir: number, name: number): string {
     const ref = dirGet(at, D.name);
     path = `${getBytes(nameAt(ref), nameLength(ref))}/${path}`;
   }
-  return `${fromBelow(o, layerOf(dir))}:${path}${zeroEnded(name)}`;
+  const height = heightAt(o.layers.length - layerOf(dir), o.config.gone);
+  return `${height}:${path}${zeroEnded(name)}`;
 }
 
 function zeroEnded(at: number): string {
@@ -112,7 +109,9 @@ function lastName(place: string): number {
 /** The directory of a kept place: a record with one reference, or -errno. */
 function walk(o: Overlay, place: string): number {
   const colon = place.indexOf(':');
-  const layer = o.layer(fromBelow(o, Number(place.slice(0, colon))));
+  const fromBottom = placeOf(Number(place.slice(0, colon)), o.config.gone);
+  if (fromBottom === undefined) return -E.NOENT;
+  const layer = o.layer(o.layers.length - fromBottom);
   const steps = place
     .slice(colon + 1)
     .split('/')

@@ -180,6 +180,46 @@ const search = {
 /** Lower directories found for a merged directory. */
 let merged: number[] = [];
 
+/** While lowersWithout() looks: a directory's lowers in place of those of its node, and the index of the layer left out (0: none). */
+const instead = { dirs: undefined as readonly number[] | undefined, without: 0 };
+
+/**
+ * What a directory would merge if one layer was not in the stack.
+ * @param dirs the lowers that its parent would merge then, topmost first. @param without index of the layer.
+ * @param upperDir its directory in the upper, or 0. @param found is given the records, one reference each. @returns 0 or -errno.
+ */
+export function lowersWithout(
+  o: Overlay,
+  without: number,
+  dirs: readonly number[],
+  upperDir: number,
+  name: number,
+  nameLen: number,
+  found: number[],
+): number {
+  search.name = name;
+  search.nameLen = nameLen;
+  search.path = undefined;
+  search.stop = false;
+  merged = [];
+  if (upperDir !== 0) {
+    const upper = o.upper as Layer;
+    const marks = o.marks.read(upper, upperDir, emptyPath());
+    if (marks < 0) return marks;
+    if (marks & MARK.OPAQUE) return 0;
+    if (marks & MARK.REDIRECT && !readRedirect(o, upper, upperDir, emptyPath())) return -E.INVAL;
+  }
+  instead.dirs = dirs;
+  instead.without = without;
+  try {
+    return collectLowerDirs(o, 0, 0);
+  } finally {
+    instead.dirs = undefined;
+    instead.without = 0;
+    found.push(...merged);
+  }
+}
+
 /** As lookupChild(), for a name that no node has. */
 export function lookupLayers(
   o: Overlay,
@@ -361,7 +401,8 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
     put(slot, F.inoHi, shown.hi);
     search.originLo = shown.lo;
     search.originHi = shown.hi;
-    search.originMet = false;
+    // A directory that has its number, but no origin, was copied from a layer that is in the stack no more (fill.ts).
+    search.originMet = (marks & MARK.ORIGIN) === 0;
   } else {
     search.originMet = true;
   }
@@ -386,9 +427,11 @@ function readUpperDirMarks(o: Overlay, parent: number, slot: number, upperDir: n
 /** Appends to `merged` the directories that `search` finds in the parent's lowers from stack position `from` on. */
 function collectLowerDirs(o: Overlay, parent: number, from: number): number {
   let position = from;
-  const lowers = stackLength(parent);
+  const { dirs } = instead;
+  const lowers = dirs === undefined ? stackLength(parent) : dirs.length;
   while (search.path === undefined && position < lowers) {
-    const dir = stackAt(parent, position++);
+    const dir = dirs === undefined ? stackAt(parent, position) : (dirs[position] as number);
+    position++;
     const r = mergeLowerDir(o, layerFor(o, dir), dir, search.name, search.nameLen);
     if (r === STOP) return 0;
     if (r < 0) return r;
@@ -400,6 +443,7 @@ function collectLowerDirs(o: Overlay, parent: number, from: number): number {
 /** As collectLowerDirs(), for an absolute redirect: from layer `index` on, each from its root. */
 function collectByPath(o: Overlay, index: number): number {
   for (let i = index; i <= o.bottom && !search.stop; i++) {
+    if (i === instead.without) continue;
     const layer = o.layer(i);
     const walked = walkToParent(o, layer);
     if (walked === -E.NOENT) continue;

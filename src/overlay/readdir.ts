@@ -140,7 +140,8 @@ function showOriginNumbers(
       continue;
     }
     const n = layer.getxattr(dir, LISTED_NAME, o.marks.origin, ORIGIN, 256);
-    if (n < 0) continue;
+    // Directories may have a number and no origin: fill.ts.
+    if (n < 0 && snapshot.type(at) !== DT.DIR) continue;
     const told =
       ((layer.index > 0 || o.ownNumbers) && readOwnNumber(o, layer, dir, LISTED_NAME)) ||
       originNumber(o.config.lowers, ORIGIN, n);

@@ -141,6 +141,7 @@ export function keepCount(o: Overlay, record: number): number {
 /** The table's side of a removal: the name is gone; the node lives on under another name, or unnamed. */
 export function forgetName(o: Overlay, record: number): void {
   listingChanged(o, get(record, F.parent));
+  o.filling?.removed();
   const target = resolve(record);
   // The count is stored last: what this name leads to now may be a whiteout or another file.
   if (target !== record) {

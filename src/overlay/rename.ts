@@ -218,4 +218,5 @@ function moveRecord(o: Overlay, record: number, place: Side): void {
     const upper = o.upper as NonNullable<Overlay['upper']>;
     upper.moved(get(record, F.upper), get(place.parent, F.upper), place.name, place.nameLen);
   }
+  o.filling?.moved(record);
 }

@@ -34,6 +34,8 @@ export const OWN_NUMBER = piece(64);
 export const LONG_NAME = piece(1024);
 /** The directory entry being listed. */
 export const LISTED_NAME = piece(320);
+/** The name that fill.ts looks at. */
+export const FILL_NAME = piece(320);
 /** Lists of xattr names: what listxattr answers, and what marks are read from. */
 export const XATTR_LIST = piece(XATTR_SIZE_MAX + 256);
 /** One xattr value. */

@@ -22,8 +22,20 @@ export const Counter = {
   layout: 80,
   /** Lookups that met an object of the upper which no longer fits the layers below. */
   misfits: 88,
+  /** Requests and copy-ups that wait for content of lazy layers, and chunks that were asked for so far. */
+  awaiting: 96,
+  wanted: 104,
+  /** Of a lower layer that is being detached (overlay/fill.ts): FILL, errno of the failure, directories looked at, copies, their bytes. */
+  fillState: 464,
+  fillError: 472,
+  fillDirectories: 480,
+  fillObjects: 488,
+  fillBytes: 496,
   opcodes: 512,
 } as const;
+
+/** Values of Counter.fillState: nothing of it yet, at work, all is in the upper, given up. */
+export const FILL = { NONE: 0, GOES_ON: 1, DONE: 2, FAILED: 3 } as const;
 
 /** Adds one to the counter at byte offset `which`. */
 export function count(which: number): void {

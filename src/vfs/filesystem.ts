@@ -125,10 +125,15 @@ export type ReadFile = (file: number, out: number, size: number, offset: number)
 
 /** What the server offers a filesystem: the upward channel, and work on other threads. */
 export interface Host {
-  /** Saves the current request; the caller then returns PARKED. */
-  defer(): Deferred;
+  /**
+   * Saves the current request; the caller then returns PARKED.
+   * @param dropped called when nobody waits for its answer any more: its caller was killed.
+   */
+  defer(dropped?: () => void): Deferred;
   /** Handles a saved request again, on this thread, after the current one. */
   resume(saved: Deferred): void;
+  /** Answers a saved request -errno. */
+  refuse(saved: Deferred, error: number): void;
   /** Drops the kernel's cached attributes, and data from `offset` (negative: attributes only; length 0: to the end). */
   invalInode(nodeLo: number, nodeHi: number, offset: number, length: number): void;
   /** Drops a cached name. */
@@ -152,8 +157,9 @@ export interface Host {
   /**
    * Does unbounded work on this thread without anybody waiting for it: `step` is called between requests, about a
    * millisecond's worth at a time, until it returns false.
+   * @param optional it is dropped when the server leaves: whoever comes next does it. Else the server stays for it.
    */
-  errand(step: () => boolean): void;
+  errand(step: () => boolean, optional?: boolean): void;
   /** Registers `fd` for passthrough. @returns backing id > 0, or -errno (EPERM where not permitted). */
   backingOpen(fd: number): number;
   backingClose(id: number): void;

@@ -21,6 +21,7 @@ const host = (): DispatchHost => ({
   session: undefined,
   defer: () => ({}),
   resume: () => {},
+  refuse: () => {},
   invalInode: () => {},
   invalEntry: () => {},
   notifyDelete: () => {},

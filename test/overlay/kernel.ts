@@ -108,6 +108,7 @@ export class Kernel {
     return {
       defer: () => ({}),
       resume: () => assert.fail('nothing was put aside'),
+      refuse: () => assert.fail('nothing was put aside'),
       invalInode() {},
       invalEntry() {},
       notifyDelete() {},

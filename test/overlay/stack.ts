@@ -97,7 +97,7 @@ export class Stack {
   }
 
   /** Process id of the server that answers now. */
-  #serverNow(): number {
+  serverNow(): number {
     const said = run(process.execPath, [MAIN, 'status', '--json', this.mnt]);
     const { serverPid } = JSON.parse(said) as { serverPid?: number };
     assert.ok(serverPid !== undefined, said);
@@ -105,7 +105,7 @@ export class Stack {
   }
 
   async unmount(): Promise<void> {
-    if (this.#killed) this.server = this.#serverNow();
+    if (this.#killed) this.server = this.serverNow();
     this.#killed = false;
     const { heldElsewhere } = await unmount(this.mnt, { lazy: false, force: false });
     if (heldElsewhere) await this.#serverGone();
@@ -122,8 +122,13 @@ export class Stack {
 
   /** Ends the server, which another one replaces. */
   kill(): void {
-    process.kill(this.#serverNow(), 'SIGKILL');
+    process.kill(this.serverNow(), 'SIGKILL');
     this.#killed = true;
+  }
+
+  /** Nobody serves it any more, and nobody has it mounted. */
+  forgotten(): void {
+    this.#killed = false;
   }
 
   async remount(more = ''): Promise<void> {
