@@ -5,14 +5,20 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { O } from './constants.js';
-import { func, ret, syscall } from './libc.js';
+import { func, ret, stringFunc, syscall } from './libc.js';
 import { base, getU64, putU64, scratch } from './memory.js';
 
 const c = {
   exit: func('void _exit(int status)'),
   umask: func('uint32_t umask(uint32_t mask)'),
   prlimit: func('int prlimit(int pid, int resource, uint64_t limit, uint64_t old)'),
+  chroot: stringFunc('int chroot(const char *path)'),
 };
+
+/** Makes `path` the root directory of this process, its threads and its children. @returns 0 or -errno. */
+export function changeRoot(path: string): number {
+  return ret(c.chroot(path));
+}
 
 /** Bits of capabilities(7). */
 export const CAP = { CHOWN: 0, DAC_READ_SEARCH: 2, SYS_ADMIN: 21, MKNOD: 27 } as const;

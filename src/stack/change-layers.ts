@@ -3,6 +3,7 @@
 // after it the new one, whoever of the processes dies; then the supervisor is told, and forgets the old descriptors.
 
 import { basename, dirname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { AT, O } from '../linux/constants.js';
 import { check, E, errnoName, SysError } from '../linux/errno.js';
 import { close, openAt } from '../linux/files.js';
@@ -10,11 +11,14 @@ import { u32 } from '../linux/memory.js';
 import { look, openName, renameName, sameObject } from '../linux/named.js';
 import { lockFile } from '../linux/peer.js';
 import { CAP, hasCapability } from '../linux/process.js';
+import { heightAt } from '../overlay/heights.js';
 import { openUpperFiles } from '../overlay/open-files.js';
 import { allInherited, reportChanged, reportUnchanged } from '../supervisor/orders.js';
 import type { StackChange } from '../supervisor/protocol.js';
+import { Counter, FILL, get as getCounter } from '../vfs/counters.js';
 import { unfinished } from '../vfs/journal.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
+import { withoutLower } from './detach.js';
 import { forgetDiscarded, isBelow, planDiscard, takeAway } from './discard.js';
 import { MountError } from './errors.js';
 import {
@@ -29,6 +33,7 @@ import {
   type ChangeTold,
   COPY_BUDGET,
   type DiscardChange,
+  type FreezeChange,
   type LayerChange,
   NOTHING_TOLD,
 } from './layer-change.js';
@@ -41,14 +46,18 @@ const FROZEN_PARENT = 'change frozen';
 
 /** Opens what is named by path, while the old server answers. @throws MountError. */
 export function prepareChange({ spec, how }: StackChange): Map<string, number> {
+  const change = how as LayerChange;
+  if (change.kind === 'respec' || change.kind === 'drop') return new Map();
   return new Map([
     [UPPER_PARENT, openParent((spec as MountSpec).upperdir as string)],
-    [FROZEN_PARENT, openParent(targetOf(how as LayerChange))],
+    [FROZEN_PARENT, openParent(targetOf(change))],
   ]);
 }
 
+type UpperChange = FreezeChange | DiscardChange;
+
 /** What takes the upper's place. */
-function targetOf(change: LayerChange): string {
+function targetOf(change: UpperChange): string {
   return change.kind === 'freeze' ? change.frozen : change.trash;
 }
 
@@ -63,6 +72,11 @@ function openParent(path: string): number {
 export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountSpec {
   const next = spec as MountSpec;
   const change = how as LayerChange;
+  if (change.kind === 'respec') {
+    reportChanged(new Map(allInherited()), NOTHING_TOLD);
+    return next;
+  }
+  if (change.kind === 'drop') return dropLower(old, next, change.index);
   const place = placeOf(old, targetOf(change));
   let told: ChangeTold;
   if (unfinished() && whereUpperIs(place) === 'before') {
@@ -80,6 +94,36 @@ export function changeLayers(old: MountSpec, { spec, how }: StackChange): MountS
     return old;
   }
   reportChanged(descriptorsAfter(place, next, change), told);
+  return next;
+}
+
+/** Takes a lower out of the stack. What was moved since its predecessor looked at everything is for another one to look at. */
+function dropLower(old: MountSpec, next: MountSpec, index: number): MountSpec {
+  const { detaching } = old;
+  const wanted = detaching === undefined ? old : withoutLower(old, detaching.place).next;
+  if (detaching === undefined || !isDeepStrictEqual(wanted, next)) {
+    // It is gone already, or the stack was changed since this was asked for.
+    reportUnchanged(
+      { kind: 'busy', message: `${old.mountpoint}: has other layers now` },
+      NOTHING_TOLD,
+    );
+    return old;
+  }
+  if (unfinished() || getCounter(Counter.fillState) !== FILL.DONE) {
+    const message = `${old.mountpoint}: what is in use was changed meanwhile: it is looked at again`;
+    reportUnchanged({ kind: 'busy', message }, { ...NOTHING_TOLD, again: true });
+    return old;
+  }
+  const now = new Map<string, number>();
+  const ends: number[] = [];
+  for (const [name, fd] of allInherited()) {
+    const [, digits, rest] = /^layer (\d+)(.*)$/.exec(name) ?? [];
+    const at = Number(digits ?? 0);
+    if (at === index) ends.push(fd);
+    else now.set(at > index ? `layer ${at - 1}${rest}` : name, fd);
+  }
+  reportChanged(now, NOTHING_TOLD);
+  for (const fd of ends) close(fd);
   return next;
 }
 
@@ -150,7 +194,7 @@ function placeOf(old: MountSpec, frozen: string): FreezePlace {
     openNew: () => openBesideWork(old, bytes(upper)),
     prefix: old.userxattr ? 'user.overlay.' : 'trusted.overlay.',
     // As setKeys() of open.ts has it.
-    key: u32[(LAYER_KEYS >>> 2) + layers + 1] as number,
+    key: u32[(LAYER_KEYS >>> 2) + heightAt(layers + 1, old.gone ?? [])] as number,
     privileged: hasCapability(CAP.CHOWN),
   };
 }
@@ -189,7 +233,7 @@ function fromWork(old: MountSpec): string {
 function descriptorsAfter(
   place: FreezePlace,
   next: MountSpec,
-  change: LayerChange,
+  change: UpperChange,
 ): Map<string, number> {
   const now = new Map<string, number>();
   const isFreeze = change.kind === 'freeze';

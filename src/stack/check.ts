@@ -6,7 +6,7 @@ import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:
 import { basename, dirname, join, resolve } from 'node:path';
 import { type MountEntry, mountAt, mountOf, mountTable } from '../linux/mountinfo.js';
 import { MountError, reasonOf } from './errors.js';
-import { devicesOfImages, isErofs } from './images.js';
+import { devicesOfImages, isErofs, layerFoldersOf } from './images.js';
 import type { MountOptions } from './option-table.js';
 import { unescapeValue } from './option-text.js';
 import { isOurs } from './ours.js';
@@ -37,7 +37,7 @@ export function checkLayers(
   const lowers = options.lowerdirs.map((path) => open('lowerdir', path));
   const data = options.datadirs.map((path) => open('datadir', path));
   refuseTwice([...lowers, ...data]);
-  const { backend: _, verity: _verity, ...rest } = options;
+  const { backend: _, verity: _verity, metacopyNamed, ...rest } = options;
   const spec: MountSpec = {
     ...rest,
     userxattr: options.userxattr ?? userxattr,
@@ -49,6 +49,7 @@ export function checkLayers(
   devicesOfImages(spec);
   if (options.raw) refuseStack(options, lowers);
   if (options.upperdir === undefined) return { ...spec, workdir: undefined };
+  const metacopy = metacopyNamed ? spec.metacopy : spec.metacopy || leavesContent(spec);
 
   const upper = open('upperdir', options.upperdir);
   const work = open('workdir', options.workdir as string);
@@ -56,7 +57,13 @@ export function checkLayers(
   for (const lower of [...lowers, ...data]) refuseOverlap(work, lower);
   checkWritable(upper, work, options.readOnly);
   checkWorkdir(upper, work, table);
-  return { ...spec, upperdir: upper.path, workdir: work.path };
+  return { ...spec, metacopy, upperdir: upper.path, workdir: work.path };
+}
+
+/** Whether changes of metadata should fetch no content: where that is possible, and content may have to be fetched. */
+function leavesContent(spec: MountSpec): boolean {
+  if (spec.redirectDir === 'off' || spec.redirectDir === 'nofollow') return false;
+  return !spec.nfsExport && layerFoldersOf(spec).length > 0;
 }
 
 /** `raw` is for an image alone. */

@@ -3,7 +3,7 @@
 // An image stays open by descriptor: what happens to its name afterwards does not matter.
 
 import { openSync } from 'node:fs';
-import type { ByteSource } from '../bytes/source.js';
+import type { ByteSource, LateSource } from '../bytes/source.js';
 import { ErofsImage } from '../erofs/image.js';
 import { VerifiedSource } from '../imagefs/verified-source.js';
 import { FileSource } from '../linux/file-source.js';
@@ -12,25 +12,28 @@ import { measureVerity } from '../linux/verity.js';
 import { keep } from '../supervisor/orders.js';
 import { MountError, reasonOf } from './errors.js';
 import { imageIdentity, imageWidth } from './identity.js';
+import { openLayerBlob, type Serving } from './lazy-open.js';
 
 export interface OpenImage {
   readonly image: ErofsImage;
   /** What it is called, and how wide its inode numbers may be; see overlay/numbers.ts. */
   readonly identity: Uint8Array;
   readonly wide: number;
+  /** Extra device 1 of a layer of an image store, where content may still arrive. */
+  readonly late?: LateSource;
   close(): void;
 }
 
 /**
  * @param devices the files of the device table, in order. @param digest fs-verity digest that the image must have, hex.
- * @param keepAs the names under which the descriptors are kept for a successor begin so; absent: they are not.
+ * @param serving of a server; absent: nothing is kept for a successor, and content that is not here is an error.
  * @throws MountError of kind `layer`.
  */
 export function openImage(
   path: string,
   devices: readonly string[] = [],
   digest?: string,
-  keepAs?: string,
+  serving?: Serving,
 ): OpenImage {
   mapMemory();
   const sources: FileSource[] = [];
@@ -39,13 +42,15 @@ export function openImage(
   };
   let at = path;
   try {
-    for (at of [path, ...devices]) sources.push(openSource(at, keepAs, sources.length));
+    for (at of [path, ...devices]) sources.push(openSource(at, serving?.keepAs, sources.length));
     at = path;
     const [main, ...rest] = sources;
     const file = main as FileSource;
+    const blob = openLayerBlob(path, file, rest[0], serving);
     const source = digest === undefined ? file : comparedSource(file, path, digest);
-    const image = ErofsImage.open(source, rest);
-    return { image, identity: imageIdentity(source), wide: imageWidth(source), close };
+    const image = ErofsImage.open(source, blob === undefined ? rest : [blob.source]);
+    const identity = imageIdentity(source);
+    return { image, identity, wide: imageWidth(source), late: blob?.late, close };
   } catch (error) {
     close();
     if (error instanceof MountError) throw error;

@@ -9,6 +9,7 @@ import {
   EROFS_SUPER_OFFSET,
   ErofsSuperBlock,
 } from '../erofs/format.js';
+import { LayerFolder } from '../lazy/layer-folder.js';
 import { MountError } from './errors.js';
 
 /** Bytes of every superblock; extensions follow. */
@@ -59,15 +60,23 @@ export function imagesOf(files: ImageFiles): readonly string[] {
   return [...files.lowerdirs, ...files.datadirs].filter(isImage);
 }
 
+/** The folders of an image store among the layers, topmost first. */
+export function layerFoldersOf(files: Pick<ImageFiles, 'lowerdirs' | 'datadirs'>): LayerFolder[] {
+  return [...files.lowerdirs, ...files.datadirs].flatMap((path) => LayerFolder.ofImage(path) ?? []);
+}
+
 /**
- * Which further devices each image takes. Without any, the images are believed to be whole.
+ * Which further devices each image takes. Without any, the images are believed to be whole; a layer of an image store
+ * has its own, and none of those that are named.
  * @throws MountError of kind `layer` when they are too few or too many.
  */
 export function devicesOfImages(files: ImageFiles): ReadonlyMap<string, readonly string[]> {
   const taken = new Map<string, readonly string[]>();
-  if (files.devices.length === 0) return taken;
   let next = 0;
   for (const path of imagesOf(files)) {
+    const folder = LayerFolder.ofImage(path);
+    if (folder !== undefined) taken.set(path, [folder.blob]);
+    if (folder !== undefined || files.devices.length === 0) continue;
     const count = superblockOf(path)?.readUInt16LE(ErofsSuperBlock.at.extra_devices) ?? 0;
     const devices = files.devices.slice(next, next + count);
     if (devices.length < count) {

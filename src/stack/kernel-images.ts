@@ -10,8 +10,10 @@ import {
   openSync,
   readdirSync,
   rmdirSync,
+  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { LayerFolder } from '../lazy/layer-folder.js';
 import { AT, MNT, MS, O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import { openAt } from '../linux/files.js';
@@ -26,6 +28,11 @@ import { putPath } from './open-dirs.js';
 
 /** Of the folders in which images are mounted for a moment. */
 const PREFIX = 'images-';
+/**
+ * KiB that the kernel reads ahead, and around a fault, in a layer that is not complete: about a chunk, for each chunk that is
+ * touched is fetched. 4096 saves three of four events of a sequential read and fetches megabytes around each page that is run.
+ */
+const LAZY_READAHEAD = 128;
 /** Milliseconds in which a folder without a lock is left alone. */
 const YOUNG = 10_000;
 
@@ -37,14 +44,22 @@ export interface Asked {
   readonly instead: string;
 }
 
+/** How images are mounted. */
+interface ImageMounting {
+  /** Where. */
+  readonly folder: string;
+  readonly asked: Asked;
+  /** The loader has marked the blobs of lazy layers. */
+  readonly loaded: boolean;
+}
+
 /**
- * Calls `work` with the lowerdirs as directories: images are mounted below `folder` meanwhile.
+ * Calls `work` with the lowerdirs as directories: images are mounted meanwhile.
  * @throws KernelRefusal of kind `permission` for an image that the kernel shall not trust, `layer` for one that it refuses.
  */
 export function withMountedImages(
   files: DigestedFiles,
-  folder: string,
-  asked: Asked,
+  how: ImageMounting,
   work: (directories: readonly string[]) => void,
 ): void {
   const { lowerdirs, digests } = files;
@@ -53,6 +68,7 @@ export function withMountedImages(
     return;
   }
   const devices = devicesOfImages(files);
+  const { folder } = how;
   sweep(folder);
   const base = mkdtempSync(join(folder, PREFIX));
   const lock = openSync(base, 'r');
@@ -64,7 +80,9 @@ export function withMountedImages(
       const directory = join(base, String(i));
       mkdirSync(directory);
       mounted.push(directory);
-      mountErofs(path, devices.get(path) ?? [], digests, directory, asked);
+      const lazy = LayerFolder.ofImage(path);
+      if (lazy?.isComplete === false) mountLazy(lazy, directory, how);
+      else mountErofs(path, devices.get(path) ?? [], digests, directory, how.asked);
       return directory;
     });
     work(directories);
@@ -98,6 +116,59 @@ function sweep(folder: string): void {
     } finally {
       if (fd >= 0) closeSync(fd);
     }
+  }
+}
+
+/**
+ * Mounts a layer whose content is not all here. From files: a loop device would read ahead of those who wait, in a thread of its
+ * own, and keep what it has read.
+ */
+function mountLazy(layer: LayerFolder, directory: string, { asked, loaded }: ImageMounting): void {
+  if (!loaded) {
+    throw new KernelRefusal(
+      'layer',
+      `${asked.what}: ${layer.path}: not all of this layer is here, and the kernel would read zeros: take ${asked.instead}`,
+    );
+  }
+  const meta = openTrusted(layer.meta, [], asked);
+  // Opened after it was marked: what the kernel opens by this name, too, waits for what is not here.
+  const blob = openTrusted(layer.blob, [], asked);
+  try {
+    const before = new Set(erofsQueues());
+    const source = `/proc/self/fd/${meta}`;
+    const flags = MS.RDONLY | MS.NODEV | MS.NOSUID;
+    const r = mount(source, directory, 'erofs', flags, `device=/proc/self/fd/${blob}`);
+    if (r < 0) {
+      throw new KernelRefusal(
+        'layer',
+        `${asked.what}: ${layer.path}: the kernel cannot mount this layer from files (${errnoName(r)}: dmesg has the reason): take ${asked.instead}`,
+      );
+    }
+    const fresh = erofsQueues().filter((name) => !before.has(name));
+    // Another one may have been mounted meanwhile: whose is whose cannot be told.
+    if (fresh.length === 1) setQueueReadahead(fresh[0] as string, LAZY_READAHEAD);
+  } finally {
+    closeSync(meta);
+    closeSync(blob);
+  }
+}
+
+const QUEUES = '/sys/class/bdi';
+
+/** Of EROFS mounted from files, by the kernel's running number. */
+function erofsQueues(): string[] {
+  try {
+    return readdirSync(QUEUES).filter((name) => name.startsWith('erofs-'));
+  } catch {
+    return [];
+  }
+}
+
+function setQueueReadahead(name: string, kib: number): void {
+  try {
+    writeFileSync(`${QUEUES}/${name}/read_ahead_kb`, String(kib));
+  } catch {
+    // /sys is not mounted, or not to be written to: the default of 128 KiB stays.
   }
 }
 

@@ -76,6 +76,8 @@ export interface KernelMount {
   /** First column of /proc/mounts; see ours.ts. */
   readonly source: string;
   readonly asked: Asked;
+  /** The loader has marked the blobs of layers that are not complete: only then may they be mounted. */
+  readonly loaded?: boolean;
 }
 
 /** For a stack of layers. */
@@ -88,7 +90,8 @@ export const BACKEND_KERNEL = { what: 'backend=kernel', instead: '--backend=fuse
 export function mountByKernel(spec: MountSpec, how: KernelMount): void {
   const empty = join(how.folder, 'empty');
   mkdirSync(empty, { recursive: true, mode: 0o755 });
-  withMountedImages(spec, how.folder, how.asked, (lowerdirs) => {
+  const { folder, asked, loaded = false } = how;
+  withMountedImages(spec, { folder, asked, loaded }, (lowerdirs) => {
     mountOverlay({ ...spec, lowerdirs }, how, empty);
   });
 }

@@ -3,7 +3,7 @@
 // Plain JSON.
 
 /** Why a mount gets other layers, and what is to be done with its upper before. */
-export type LayerChange = FreezeChange | DiscardChange;
+export type LayerChange = FreezeChange | DiscardChange | RespecChange | DropChange;
 
 /** The upper becomes a layer; the next one takes its name. */
 export interface FreezeChange {
@@ -19,6 +19,18 @@ export interface DiscardChange {
   readonly trash: string;
   /** Latin1, without a leading slash; absent: everything. They go to the directory `trash`. */
   readonly paths?: readonly string[];
+}
+
+/** The layers stay; what is done with them is another (MountSpec.detaching). */
+export interface RespecChange {
+  readonly kind: 'respec';
+}
+
+/** A lower goes, of which the server has said that all of it is in the upper. */
+export interface DropChange {
+  readonly kind: 'drop';
+  /** Its index. */
+  readonly index: number;
 }
 
 /** What became of it. */

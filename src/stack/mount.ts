@@ -2,13 +2,17 @@
 // Called by the three command lines (varve mount, varve-overlayfs, mount.fuse.varve); returns when the mount answers.
 // Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
 
+import { DEFAULT_POLICY } from '../lazy/protocol.js';
 import type { FuseMount } from '../linux/mount.js';
-import { askSupervisor, type Supervisor } from '../supervisor/client.js';
+import { askForLoader, askSupervisor, type Supervisor } from '../supervisor/client.js';
 import { makeRuntime } from '../supervisor/folder.js';
 import type { MountRequest, MountStatus, Reply } from '../supervisor/protocol.js';
 import { checkLayers } from './check.js';
 import { MountError } from './errors.js';
+import { isImage, layerFoldersOf } from './images.js';
+import { loaderEnvironment, loaderProgram } from './loader-program.js';
 import type { MountOptions } from './option-table.js';
+import { sourceOfStack } from './ours.js';
 import { type Plan, planMount } from './plan.js';
 import { privilege } from './privilege.js';
 import { serverProgram } from './server-program.js';
@@ -38,7 +42,7 @@ export async function mountStack(
     } catch (error) {
       // The wish was only to lose nothing; FUSE does the same.
       if (backend === 'kernel' || !(error instanceof MountError)) throw error;
-      return viaServer(spec, { backend: 'fuse', reason: 'the kernel refuses' });
+      return viaServer(spec, { backend: 'fuse', reason: `the kernel refuses (${error.message})` });
     }
   }
   return viaServer(spec, plan);
@@ -47,7 +51,12 @@ export async function mountStack(
 async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promise<void> {
   const { BACKEND_KERNEL, mountByKernel } = await import('./kernel-mount.js');
   const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
-  mountByKernel(spec, { verity, folder, source: 'varve', asked: BACKEND_KERNEL });
+  const source = spec.lowerdirs.some(isImage) ? sourceOfStack(spec.lowerdirs) : 'varve';
+  const how = { verity, folder, source, asked: BACKEND_KERNEL } as const;
+  if (!needsLoader(spec)) return mountByKernel(spec, how);
+  const { mountLazyByKernel } = await import('./lazy-kernel.js');
+  const policy = spec.load ?? DEFAULT_POLICY;
+  return mountLazyByKernel(spec, { ...how, policy, loader: loaderProgram() });
 }
 
 /** What may be asked of the supervisor besides a mount as it always is. */
@@ -78,6 +87,14 @@ export async function viaServer(
     defaultPermissions: spec.defaultPermissions,
     ...(spec.context === undefined ? {} : { context: spec.context }),
   };
+  if (needsLoader(spec)) {
+    throwRefusal(
+      await askForLoader(
+        { op: 'load', program: loaderProgram(), env: loaderEnvironment(env) },
+        env,
+      ),
+    );
+  }
   const request = { op: 'mount', mount, program: serverProgram(), spec, ...further } as const;
   const { supervisor, reply } = await askSupervisor(request, env);
   const status = reply.mounts?.[0];
@@ -88,6 +105,13 @@ export async function viaServer(
     throw new MountError('server', 'the supervisor answered without a mount');
   }
   return { spec, plan, served: { supervisor, status } };
+}
+
+/** Whether a layer of an image store is not complete, or may come that is not. */
+export function needsLoader(spec: MountSpec): boolean {
+  if (spec.layerStore !== undefined) return true;
+  if (spec.composefs !== undefined) return false;
+  return layerFoldersOf(spec).some((folder) => !folder.isComplete);
 }
 
 /** @throws MountError when the reply is a refusal. */

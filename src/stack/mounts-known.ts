@@ -11,7 +11,7 @@ import { MountError } from './errors.js';
 import { digestOfImage } from './find-image.js';
 import type { Mode } from './image-plan.js';
 import { splitLayers, splitOptions, unescapeValue } from './option-text.js';
-import { imageOfMount, isOurs } from './ours.js';
+import { imageOfMount, isOurs, stackOfMount } from './ours.js';
 import type { ComposefsSpec, MountSpec } from './spec.js';
 
 /** What the layers of a mount are, wherever that is written down. */
@@ -137,7 +137,7 @@ export function layersOf(entry: MountEntry): Layers {
   const image = imageOfMount(entry);
   return {
     // The image was mounted elsewhere for a moment; what is named there is gone.
-    lowerdirs: image === undefined ? lowerdirs : [image],
+    lowerdirs: image === undefined ? (stackOfMount(entry) ?? lowerdirs) : [image],
     datadirs,
     upperdir: single.get('upperdir'),
     workdir: single.get('workdir'),

@@ -7,6 +7,7 @@ import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import { DirectoryLayer, setFdLimit } from '../layer/directory.js';
 import { ErofsLayer } from '../layer/erofs.js';
 import type { Layer } from '../layer/layer.js';
+import type { LoaderClient } from '../lazy/client.js';
 import { AT, MAGIC, O } from '../linux/constants.js';
 import { check, E, errnoName } from '../linux/errno.js';
 import {
@@ -23,17 +24,21 @@ import { mapMemory, scratch, u32 } from '../linux/memory.js';
 import { CAP, hasCapability, raiseFileLimit } from '../linux/process.js';
 import type { IdMap, OverlayConfig } from '../overlay/config.js';
 import { OverlayFileSystem } from '../overlay/filesystem.js';
+import { heightAt } from '../overlay/heights.js';
 import { keysOf, type Space } from '../overlay/numbers.js';
-import { inherited, isSuccessor, keep } from '../supervisor/orders.js';
+import { askForChange, inherited, isSuccessor, keep } from '../supervisor/orders.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { LAYER_KEYS } from '../vfs/layout.js';
 import { claimUpper } from './claim.js';
 import { openComposefs } from './composefs-open.js';
+import { withoutLower } from './detach.js';
 import { MountError } from './errors.js';
 import { finishInterrupted } from './freeze.js';
 import { identityOf } from './identity.js';
 import { openImage } from './image-open.js';
 import { devicesOfImages, isImage } from './images.js';
+import type { DropChange } from './layer-change.js';
+import { openLayerStore } from './layer-store-open.js';
 import { openLower, openUpperSide, putPath, type UpperSide } from './open-dirs.js';
 import { overrideStatOf } from './override-stat.js';
 import type { IdRange, MountSpec } from './spec.js';
@@ -47,34 +52,38 @@ const FD_SHARE = 4;
 /**
  * Opens the layers, claims the upper, prepares the workdir. A successor has the descriptors of its predecessor, and names
  * no path again: the mount point may cover a layer, a folder may have been renamed.
+ * @param loading waits for content of layers that are not complete.
  * @throws MountError of kind `layer` when a layer cannot be opened or the workdir cannot be prepared, `busy` when another
  * live mount uses the upper.
  */
-export function openFileSystem(spec: MountSpec): FileSystem {
+export function openFileSystem(spec: MountSpec, loading?: LoaderClient): FileSystem {
   if (spec.composefs !== undefined) return openComposefs(spec.composefs, spec.acl);
-  return spec.raw ? openImageAlone(spec) : openOverlay(spec);
+  if (spec.layerStore !== undefined) return openLayerStore(spec.layerStore, loading);
+  return spec.raw ? openImageAlone(spec, loading) : openOverlay(spec, loading);
 }
 
 /** The filesystem of one image, as it is. */
-function openImageAlone(spec: MountSpec): FileSystem {
+function openImageAlone(spec: MountSpec, loading: LoaderClient | undefined): FileSystem {
   const path = spec.lowerdirs[0] as string;
-  const { image, close } = openImage(path, spec.devices, undefined, 'image');
+  const devices = isSuccessor() ? inheritedDevices('image') : devicesOfImages(spec).get(path);
+  const serving = { keepAs: 'image', loading };
+  const { image, close } = openImage(path, devices, undefined, serving);
   const trusted = passthroughPermitted();
   return new ImageFileSystem({ image, label: path, log: toLog, close, trusted });
 }
 
 const toLog = (line: string): void => console.error(`varve: ${line}`);
 
-function openOverlay(spec: MountSpec): FileSystem {
+function openOverlay(spec: MountSpec, loading?: LoaderClient): FileSystem {
   if (spec.readOnly && spec.upperdir !== undefined) {
     // Read-only with an upper: it is one more layer to read, the topmost.
     const { upperdir, workdir: _, ...rest } = spec;
-    return openOverlay({ ...rest, lowerdirs: [upperdir, ...spec.lowerdirs] });
+    return openOverlay({ ...rest, lowerdirs: [upperdir, ...spec.lowerdirs] }, loading);
   }
   setFdLimit(Math.max(64, Math.floor(raiseFileLimit() / FD_SHARE)));
   const full = hasCapability(CAP.SYS_ADMIN);
   const numbered: Numbered[] = [];
-  const { lowers, dataLayers } = openLowers(spec, full, numbered);
+  const { lowers, dataLayers } = openLowers(spec, full, numbered, loading);
   let upper: DirectoryLayer | undefined;
   let folders: { work: number; index: number } | undefined;
   if (spec.upperdir !== undefined) {
@@ -121,12 +130,14 @@ function openLowers(
   spec: MountSpec,
   full: boolean,
   numbered: Numbered[],
+  loading?: LoaderClient,
 ): { readonly lowers: Layer[]; readonly dataLayers: Layer[] } {
   const devices = isSuccessor() ? undefined : devicesOfImages(spec);
   const open = (path: string, index: number): Layer => {
     if (isSuccessor() ? wasImage(index) : isImage(path)) {
-      const further = devices === undefined ? inheritedDevices(index) : devices.get(path);
-      return imageLayer(path, further, index, numbered, spec.userxattr);
+      const further =
+        devices === undefined ? inheritedDevices(`layer ${index}`) : devices.get(path);
+      return imageLayer(path, further, index, numbered, spec.userxattr, loading);
     }
     const root = keep(`layer ${index}`, () => openLower(path, full));
     return layerOf(path, index, root, numbered);
@@ -158,8 +169,18 @@ function configOf(spec: MountSpec, parts: Parts): OverlayConfig {
     privileged: hasCapability(CAP.CHOWN),
     passthrough: true,
     nfsExport: spec.nfsExport,
+    gone: spec.gone ?? [],
+    detaching: detachingOf(spec),
     overrideStat: overrideStatOf(spec.xattrPermissions),
   };
+}
+
+/** What the server that has filled the upper asks for: a successor without the layer (change-layers.ts). */
+function detachingOf(spec: MountSpec): OverlayConfig['detaching'] {
+  if (spec.detaching === undefined) return undefined;
+  const { next, index } = withoutLower(spec, spec.detaching.place);
+  const how: DropChange = { kind: 'drop', index };
+  return { index, done: () => askForChange({ reason: 'detach', spec: next, how }) };
 }
 
 /** On tmpfs nothing survives a crash, so nothing has to be synced before it is published. */
@@ -175,7 +196,7 @@ interface Numbered {
 
 /** What layers are called in inode numbers and in origin marks: known when all of them are open. */
 function identify(spec: MountSpec, numbered: readonly Numbered[]): void {
-  setKeys(numbered);
+  setKeys(numbered, spec.gone ?? []);
   // As in the kernel: of several filesystems the marks have to tell which one they mean.
   const isOne = new Set(numbered.map(({ space }) => nameOf(space))).size === 1;
   if (spec.uuid === 'off' && isOne) for (const { layer } of numbered) layer.uuid = NO_UUID;
@@ -184,13 +205,13 @@ function identify(spec: MountSpec, numbered: readonly Numbered[]): void {
 const NO_UUID = new Uint8Array(16);
 
 /** The upper first, then from the bottom: of filesystems that are copies of each other, one that joins on top changes nothing. */
-function setKeys(numbered: readonly Numbered[]): void {
+function setKeys(numbered: readonly Numbered[], gone: readonly number[]): void {
   const rank = ({ layer }: Numbered): number => (layer.index === 0 ? Infinity : layer.index);
   const inOrder = [...numbered].sort((a, b) => rank(b) - rank(a));
   const keys = keysOf(inOrder.map(({ space }) => space));
   // By height: a layer that joins on top changes nobody's.
   const top = Math.max(...numbered.map(({ layer }) => layer.index));
-  const wordOf = (layer: Layer): number => (LAYER_KEYS >>> 2) + top + 1 - layer.index;
+  const wordOf = ({ index }: Layer): number => (LAYER_KEYS >>> 2) + heightAt(top + 1 - index, gone);
   // A predecessor's keys stay: what a filesystem is called may not be found out any more, when it was unmounted meanwhile.
   const known = new Map<string, number>();
   for (const { layer, space } of inOrder) {
@@ -230,10 +251,11 @@ function imageLayer(
   index: number,
   numbered: Numbered[],
   userxattr: boolean,
+  loading: LoaderClient | undefined,
 ): ErofsLayer {
-  const name = `layer ${index}`;
-  const { image, identity, wide, close } = openImage(path, devices, undefined, name);
-  const layer = new ErofsLayer({ index, label: path, image, log: toLog, close, userxattr });
+  const serving = { keepAs: `layer ${index}`, loading };
+  const { image, identity, wide, late, close } = openImage(path, devices, undefined, serving);
+  const layer = new ErofsLayer({ index, label: path, image, log: toLog, close, userxattr, late });
   // An image that is there twice is two filesystems.
   numbered.push({ layer, space: { identity, wide, place: `image ${index}` } });
   return layer;
@@ -245,9 +267,9 @@ function wasImage(index: number): boolean {
 }
 
 /** The further devices that a predecessor's image had, by name; their descriptors are there. */
-function inheritedDevices(index: number): string[] {
+function inheritedDevices(keepAs: string): string[] {
   const names: string[] = [];
-  while (inherited(`layer ${index} file ${names.length + 1}`) !== undefined) {
+  while (inherited(`${keepAs} file ${names.length + 1}`) !== undefined) {
     names.push(`further device ${names.length + 1}`);
   }
   return names;

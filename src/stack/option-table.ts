@@ -2,6 +2,7 @@
 // Read by options.ts (to parse), and by the manual, the manual pages and the completions of cli/.
 // Follows Documentation/filesystems/overlayfs.rst (Linux 6.18), fuse-overlayfs(1) 1.10, mount.fuse3(8).
 
+import { DEFAULT_POLICY, type LoadPolicy } from '../lazy/protocol.js';
 import { splitLayers } from './option-text.js';
 import type { IdRange, MountSpec } from './spec.js';
 
@@ -13,6 +14,8 @@ export interface MountOptions extends Omit<MountSpec, 'mountpoint' | 'userxattr'
   readonly verity: 'off' | 'on' | 'require';
   /** undefined: `trusted.*` where privilege allows it. */
   readonly userxattr?: boolean;
+  /** `metacopy` was named: it is not to follow from the layers. */
+  readonly metacopyNamed?: boolean;
 }
 
 /** The options while they are read. */
@@ -234,9 +237,10 @@ export const OPTIONS: readonly OptionRecord[] = [
     'overlay',
     'metacopy',
     ['on', 'off'],
-    'on: a change of owner, mode or times copies no data up.',
+    'on: a change of owner, mode or times copies no data up. Default on where a layer is one of an image store, else off.',
     (d, v) => {
       d.metacopy = v === 'on';
+      d.metacopyNamed = true;
     },
   ),
   choice(
@@ -454,6 +458,45 @@ export const OPTIONS: readonly OptionRecord[] = [
       d.whiteouts = v;
     },
   ),
+  {
+    name: 'stall',
+    group: 'varve',
+    value: 'wait|eio|SECONDS',
+    help: 'What a program meets whose content does not come from the registry: it waits, gets an error at once, or after so many seconds.',
+    apply: (draft, value) => {
+      const stall = parseStall(value);
+      if (stall === undefined) return 'must be wait, eio or a number of seconds above 0';
+      draft.load = { ...(draft.load ?? DEFAULT_POLICY), stall };
+      return undefined;
+    },
+  },
+  choice(
+    'varve',
+    'fill',
+    ['on', 'off'],
+    'off: of layers that are loaded on demand nothing is fetched that nobody asks for.',
+    (d, v) => {
+      d.load = { ...(d.load ?? DEFAULT_POLICY), fill: v === 'on' };
+    },
+  ),
+  choice(
+    'varve',
+    'prefetch',
+    ['on', 'off'],
+    'off: nothing is fetched because earlier runs have used it (`varve record`).',
+    (d, v) => {
+      d.load = { ...(d.load ?? DEFAULT_POLICY), prefetch: v === 'on' };
+    },
+  ),
+  choice(
+    'varve',
+    'record',
+    ['on', 'off'],
+    'on: write down in which order content of layers that are loaded on demand is used (`varve record`).',
+    (d, v) => {
+      d.load = { ...(d.load ?? DEFAULT_POLICY), record: v === 'on' };
+    },
+  ),
   choice('varve', 'backend', ['auto', 'fuse', 'kernel'], 'As --backend.', (d, v) => {
     d.backend = v;
   }),
@@ -497,6 +540,13 @@ function parseDigest(value: string): string | undefined {
   if (/^fsverity-sha512:[0-9a-f]{128}$/.test(value)) return value;
   if (/^[0-9a-f]{64}$/.test(value)) return `fsverity-sha256:${value}`;
   return /^[0-9a-f]{128}$/.test(value) ? `fsverity-sha512:${value}` : undefined;
+}
+
+/** `wait`, `eio`, `30`, `30s` or `timeout=30s`. */
+function parseStall(value: string): LoadPolicy['stall'] | undefined {
+  if (value === 'wait' || value === 'eio') return value;
+  const seconds = Number(/^(?:timeout=)?(\d+(?:\.\d+)?)s?$/.exec(value)?.[1]);
+  return seconds > 0 ? seconds : undefined;
 }
 
 /** `//name/data/path`, the plugin form of fuse-overlayfs. */

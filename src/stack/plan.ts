@@ -4,7 +4,8 @@
 
 import { statSync } from 'node:fs';
 import { MountError } from './errors.js';
-import { isImage } from './images.js';
+import { isImage, layerFoldersOf } from './images.js';
+import { lazyKernelLacks } from './lazy-plan.js';
 import type { MountOptions } from './option-table.js';
 import type { Privilege } from './privilege.js';
 import type { MountSpec } from './spec.js';
@@ -46,11 +47,32 @@ export function planMount(
     }
     return { backend: 'kernel', reason: 'as asked' };
   }
+  const images = imagesByKernel(spec, rights, unable);
+  if (images !== undefined) return { backend: 'kernel', reason: images };
   const why = whyFuse(spec, rights, unable);
   if (why === undefined) return { backend: 'kernel', reason: 'read-only and on one filesystem' };
   refuseVerity(options);
   requireHandles(spec, rights);
   return { backend: 'fuse', reason: why };
+}
+
+/**
+ * Layers of an image store were checked when they were pulled, against digests that the manifest vouches for: the kernel
+ * may have them from root, who need not ask for it. @returns the reason; undefined: not here.
+ */
+function imagesByKernel(
+  spec: MountSpec,
+  rights: Privilege,
+  unable: string | undefined,
+): string | undefined {
+  // The kernel copies a file up, and so fetches it, when it is opened for writing alone: touch(1) does that.
+  if (spec.upperdir !== undefined) return undefined;
+  if (!rights.full || unable !== undefined || spec.trace || spec.nfsExport) return undefined;
+  const layers = layerFoldersOf(spec);
+  if (spec.datadirs.length > 0 || layers.length < spec.lowerdirs.length) return undefined;
+  if (layers.every((layer) => layer.isComplete)) return 'root may mount layers of an image store';
+  if (lazyKernelLacks(rights) !== undefined) return undefined;
+  return 'root may mount layers whose content arrives on demand (fanotify)';
 }
 
 /** The first reason not to take the kernel, if there is one. */
@@ -65,7 +87,12 @@ function whyFuse(
   if (spec.trace) return 'requests are to be traced';
   if (spec.datadirs.length > 0) return 'it has data-only layers';
   // The kernel trusts an image that it mounts: only where somebody asks for it.
-  if (spec.lowerdirs.some(isImage)) return 'a layer is an image';
+  if (spec.lowerdirs.some(isImage)) {
+    const lazy = layerFoldersOf(spec).some((folder) => !folder.isComplete);
+    if (!lazy) return 'a layer is an image';
+    const lacks = lazyKernelLacks(rights);
+    return `content arrives on demand${lacks === undefined ? '' : `, and ${lacks}`}`;
+  }
   const devices = new Set(spec.lowerdirs.map((path) => statSync(path).dev));
   if (devices.size > 1) return 'the layers are on several filesystems';
   return undefined;

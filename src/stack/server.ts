@@ -19,11 +19,15 @@ import {
 } from '../supervisor/orders.js';
 import { SERVER_FDS, type ServerOrders, type StackChange } from '../supervisor/protocol.js';
 import { Counter, get } from '../vfs/counters.js';
-import { LAYOUT_VERSION, MAX_IO } from '../vfs/layout.js';
+import type { FileSystem } from '../vfs/filesystem.js';
+import { LAYOUT_VERSION } from '../vfs/layout.js';
 import { changeLayers, prepareChange } from './change-layers.js';
 import { MountError } from './errors.js';
+import { LAZY_BACKGROUND, loadingOf, readaheadOf } from './loading.js';
 import { openFileSystem } from './open.js';
 import type { MountSpec } from './spec.js';
+
+type Loading = ReturnType<typeof loadingOf>;
 
 /** What worker threads of a server do that verifies objects. */
 function verifyingWork(): ServeOptions['work'] {
@@ -33,9 +37,9 @@ function verifyingWork(): ServeOptions['work'] {
   };
 }
 
-function openAll(spec: MountSpec): ReturnType<typeof openFileSystem> | undefined {
+function openAll(spec: MountSpec, loading: Loading): FileSystem | undefined {
   try {
-    return openFileSystem(spec);
+    return openFileSystem(spec, loading);
   } catch (error) {
     const kind = error instanceof MountError ? error.kind : 'layer';
     const known = error instanceof MountError || error instanceof SysError;
@@ -53,7 +57,8 @@ function main(): number {
   if (orders === undefined) return 1;
   if (isForeign(orders)) return 1;
   const spec = specOf(orders);
-  const filesystem = openAll(spec);
+  const loading = loadingOf(spec, (line) => console.error(`varve: ${line}`));
+  const filesystem = openAll(spec, loading);
   if (filesystem === undefined) return 1;
   const successor = orders.successor !== undefined;
   const reason = serve(filesystem, {
@@ -70,10 +75,12 @@ function main(): number {
     session: orders.successor?.session as Session | undefined,
     successor,
     killed: orders.successor?.killed,
+    watch: loading,
+    maxBackground: loading === undefined ? undefined : LAZY_BACKGROUND,
     wakeFd: SERVER_FDS.orders,
     onWake: hearOrders,
     onReady: (session, recovery) => {
-      if (!successor) setReadahead(spec.mountpoint, MAX_IO / 1024);
+      if (!successor) setReadahead(spec.mountpoint, readaheadOf(loading));
       reportReady(session, recovery);
     },
   });

@@ -2,6 +2,8 @@
 // Made by stack/options.ts, read by stack/open.ts (layers and overlay) and stack/server.ts (session).
 // Options follow Documentation/filesystems/overlayfs.rst and the manual page fuse-overlayfs(1).
 
+import type { LoadPolicy } from '../lazy/protocol.js';
+
 /** One range of a uid or gid mapping: `count` ids from `inside` (as seen on the mount) to `outside` (on disk). */
 export interface IdRange {
   readonly inside: number;
@@ -21,6 +23,16 @@ export interface ComposefsSpec {
   readonly verify: boolean;
   /** fs-verity digest that the image must have: hex, 64 digits (SHA-256) or 128 (SHA-512). */
   readonly digest?: string;
+}
+
+/** A filesystem of layers that are found when they are asked for: an additional layer store of podman. Plain JSON. */
+export interface LayerStoreSpec {
+  /** Folder of the image store, absolute. */
+  readonly store: string;
+  readonly plainHttp: boolean;
+  readonly authFile?: string;
+  /** Indexes that lie beside images are believed: see PullOptions.index of lazy/pull/. */
+  readonly trustIndex: boolean;
 }
 
 /** How a mounted stack behaves; absent keys mean the documented default. Plain JSON. */
@@ -89,6 +101,14 @@ export interface MountSpec {
   readonly raw: boolean;
   /** The one layer is a composefs image, the data-only layers are its objects. */
   readonly composefs?: ComposefsSpec;
+  /** How layers of an image store are loaded that are not complete. */
+  readonly load?: LoadPolicy;
+  /** No stack: the layers of many images, each by itself. The one layer is the image store's folder. */
+  readonly layerStore?: LayerStoreSpec;
+  /** A lower that is being detached: its path, and its place counted from the bottom of the lowers, from 1. */
+  readonly detaching?: { readonly lower: string; readonly place: number };
+  /** Heights (overlay/heights.ts) of layers that were detached since the stack was mounted, ascending. */
+  readonly gone?: readonly number[];
   /** Print every request, readable, to the server's log. */
   readonly trace: boolean;
 }

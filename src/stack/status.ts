@@ -5,10 +5,11 @@
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { OPCODES } from '../fuse/opcodes.js';
 import { type LastRestart, SERVER_FDS } from '../supervisor/protocol.js';
-import { Counter } from '../vfs/counters.js';
+import { Counter, FILL } from '../vfs/counters.js';
 import { HEADER } from '../vfs/layout.js';
 import { digestOfImage } from './find-image.js';
 import type { KnownMount } from './mounts-known.js';
+import type { MountSpec } from './spec.js';
 
 /** Counts since the mount was made. */
 export interface Counters {
@@ -26,6 +27,10 @@ export interface Counters {
   readonly parked: number;
   /** Lookups that met an object of the upper which no longer fits the layers below: `varve check` lists them. */
   readonly misfits: number;
+  /** Requests and copy-ups that wait for content of layers that are loaded on demand. */
+  readonly awaiting: number;
+  /** Chunks of such layers that were asked for. */
+  readonly wanted: number;
   /** Requests by name, those that occurred. */
   readonly opcodes: Readonly<Record<string, number>>;
 }
@@ -34,6 +39,22 @@ export interface Counters {
 export interface Memory {
   readonly pss: number;
   readonly rss: number;
+}
+
+/** How far the upper is filled with what a lower has (overlay/fill.ts). */
+export interface FillProgress {
+  readonly state: 'filling' | 'filled' | 'failed';
+  /** Directories that were looked at: what was there before counts again after a restart. */
+  readonly directories: number;
+  /** Files and directories that were copied, and the size of the files. */
+  readonly copied: number;
+  readonly bytes: number;
+  /** errno; 0: none. */
+  readonly error: number;
+}
+
+export interface Detaching extends Partial<FillProgress> {
+  readonly lower: string;
 }
 
 export interface MountReport {
@@ -56,6 +77,8 @@ export interface MountReport {
   readonly since?: string;
   readonly log?: string;
   readonly layers?: KnownMount['layers'];
+  /** A lower that is being detached. */
+  readonly detaching?: Detaching;
   readonly counters?: Counters;
   readonly memory?: Memory;
 }
@@ -83,16 +106,48 @@ export function reportOf(mount: KnownMount): MountReport {
     since: status === undefined ? undefined : new Date(status.since).toISOString(),
     log: status?.log,
     layers,
+    detaching: detachingOf(mount),
     counters: alive ? readCounters(status.pid) : undefined,
     memory: alive ? memoryOf(status.pid) : undefined,
   };
 }
 
+function detachingOf({ status }: KnownMount): Detaching | undefined {
+  const detaching = (status?.spec as MountSpec | undefined)?.detaching;
+  if (detaching === undefined || status === undefined) return undefined;
+  return { lower: detaching.lower, ...readFill(status.pid) };
+}
+
+/** @returns undefined when nothing is being filled, or the process is gone. */
+export function readFill(pid: number): FillProgress | undefined {
+  const at = readArena(pid);
+  if (at === undefined || at(Counter.fillState) === FILL.NONE) return undefined;
+  const states = { [FILL.GOES_ON]: 'filling', [FILL.DONE]: 'filled' } as const;
+  return {
+    state: states[at(Counter.fillState) as 1 | 2] ?? 'failed',
+    directories: at(Counter.fillDirectories),
+    copied: at(Counter.fillObjects),
+    bytes: at(Counter.fillBytes),
+    error: at(Counter.fillError),
+  };
+}
+
+/** The path at which a server has given up, as its log has it. */
+export function lastOfFill(log: string): string | undefined {
+  try {
+    const lines = readFileSync(log, 'latin1').split('\n');
+    const line = lines.findLast((text) => text.startsWith('varve: detach: /'));
+    return line === undefined ? undefined : /: (\/.*): E[A-Z0-9]+: given up$/.exec(line)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
 /** Bytes of the header that hold counters. */
 const SIZE = Counter.opcodes + 64 * 8;
 
-/** @returns undefined when the process is gone or not ours to look into. */
-export function readCounters(pid: number): Counters | undefined {
+/** What the counters of a server's arena hold, by their offsets. */
+function readArena(pid: number): ((offset: number) => number) | undefined {
   const bytes = Buffer.alloc(SIZE);
   try {
     const fd = openSync(`/proc/${pid}/fd/${SERVER_FDS.arena}`, 'r');
@@ -105,7 +160,13 @@ export function readCounters(pid: number): Counters | undefined {
   } catch {
     return undefined;
   }
-  const at = (offset: number): number => Number(bytes.readBigUInt64LE(offset));
+  return (offset) => Number(bytes.readBigUInt64LE(offset));
+}
+
+/** @returns undefined when the process is gone or not ours to look into. */
+export function readCounters(pid: number): Counters | undefined {
+  const at = readArena(pid);
+  if (at === undefined) return undefined;
   const opcodes: Record<string, number> = {};
   for (const { name, number } of OPCODES) {
     const n = at(Counter.opcodes + 8 * number);
@@ -122,6 +183,8 @@ export function readCounters(pid: number): Counters | undefined {
     layerDirFds: at(Counter.layerDirFds),
     parked: at(Counter.parked),
     misfits: at(Counter.misfits),
+    awaiting: at(Counter.awaiting),
+    wanted: at(Counter.wanted),
     opcodes,
   };
 }

@@ -1,0 +1,85 @@
+// What the loader of this user's lazy layers is asked by commands: what is here, give space back, fill now.
+// Used by `varve status`, `top`, `evict` and `detach`; the loader is found through the supervisor, which holds it.
+// Answers come from the loader alone (lazy/protocol.ts): no mount is touched.
+
+import { askLoader, LoaderError } from '../lazy/ask-loader.js';
+import type { LayerFolder } from '../lazy/layer-folder.js';
+import { evictIdle } from '../lazy/load/evict.js';
+import { LoadError } from '../lazy/load/layer.js';
+import type { LoaderCommand, LoaderStatus } from '../lazy/protocol.js';
+import { findSupervisor } from '../supervisor/client.js';
+import { MountError } from './errors.js';
+import { layerFoldersOf } from './images.js';
+import type { MountSpec } from './spec.js';
+
+/** @returns undefined when nothing is being loaded. @throws MountError of kind `server`. */
+export async function loaderStatus(of: {
+  readonly mountpoint?: string | undefined;
+  /** With the map of every layer. */
+  readonly map?: boolean;
+}): Promise<LoaderStatus | undefined> {
+  const { mountpoint, map } = of;
+  return ask<LoaderStatus>({
+    op: 'status',
+    ...(mountpoint === undefined ? {} : { mountpoint }),
+    ...(map === undefined ? {} : { map }),
+  });
+}
+
+/** Folders of the layers of a mount that are not complete, as far as its server's orders tell: of a mount of the kernel none. */
+export async function missingOf(mountpoint: string): Promise<readonly string[]> {
+  const supervisor = await findSupervisor();
+  try {
+    const reply = await supervisor?.ask({ op: 'status', mountpoint });
+    const spec = reply?.mounts?.[0]?.spec as MountSpec | undefined;
+    if (spec === undefined) return [];
+    return layerFoldersOf(spec)
+      .filter((folder) => !folder.isComplete)
+      .map(({ path }) => path);
+  } finally {
+    supervisor?.close();
+  }
+}
+
+/** Has everything that a mount lacks fetched at full speed. @returns false when it lacks nothing. */
+export async function fillMount(mountpoint: string): Promise<boolean> {
+  return (await ask({ op: 'fill', mountpoint })) !== undefined;
+}
+
+/** @param keep bytes of each layer that stay. @returns bytes given back. @throws MountError. */
+export async function evictMount(mountpoint: string, keep: number): Promise<number> {
+  const reply = await ask<{ evictedBytes: number }>({ op: 'evict', mountpoint, keep });
+  if (reply !== undefined) return reply.evictedBytes;
+  throw new MountError(
+    'absent',
+    `${mountpoint}: none of its layers is being loaded: unmount it, then name its image`,
+  );
+}
+
+/** Of layers that nobody uses. @returns bytes given back. @throws MountError of kind `busy`. */
+export function evictImage(layers: readonly LayerFolder[], keep: number): number {
+  let freed = 0;
+  for (const layer of layers) {
+    try {
+      freed += evictIdle(layer, keep, false);
+    } catch (error) {
+      if (error instanceof LoadError) throw new MountError('busy', error.message);
+      throw error;
+    }
+  }
+  return freed;
+}
+
+async function ask<T extends object>(command: LoaderCommand): Promise<T | undefined> {
+  const supervisor = await findSupervisor();
+  if (supervisor === undefined) return undefined;
+  try {
+    const { loader } = await supervisor.ask({ op: 'list' });
+    return loader === undefined ? undefined : await askLoader<T>(loader.socket, command);
+  } catch (error) {
+    if (error instanceof LoaderError) throw new MountError('server', `loader: ${error.message}`);
+    throw error;
+  } finally {
+    supervisor.close();
+  }
+}

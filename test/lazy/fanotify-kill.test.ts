@@ -1,0 +1,88 @@
+// Readers of a layer that the kernel has mounted, while its loader is killed again and again: they wait, and read what is right.
+// Under test: src/lazy/fanotify/ (what was in hand is the successor's), supervisor/loader.ts. `--rounds 200` for a campaign.
+// A reader that gets zeros, an error or anything else than the tree has is a failure.
+
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { findSupervisor } from '../../src/supervisor/client.js';
+import { campaign } from '../support/campaign.js';
+import { requires } from '../support/requires.js';
+import { KERNEL_WAY, loaderPid, NO_FILL, place, run, runFor, until } from './kernel-place.js';
+
+const READER = fileURLToPath(new URL('./random-reader.js', import.meta.url));
+const READERS = 4;
+const rounds = campaign('rounds', 20);
+
+interface Read {
+  readonly reads: number;
+  readonly wrong: readonly string[];
+  readonly errors: readonly string[];
+}
+
+test('no reader notices that its loader was killed', { skip: requires(KERNEL_WAY) }, async (t) => {
+  let kills = 0;
+  let reads = 0;
+  for (let tries = 0; kills < rounds; tries++) {
+    assert.ok(tries < rounds, `${kills} kills`);
+    const p = await place(t, { chunkSize: 4096, big: 24 << 20 });
+    p.tell('latency', '5');
+    await p.mount(NO_FILL);
+    const stop = join(p.folder, 'stop');
+    const readers = Array.from({ length: READERS }, () =>
+      runFor(170 + rounds, process.execPath, READER, p.tree, p.mnt, stop),
+    );
+    for (let last: number | undefined; kills < rounds && !p.layer.folder.isComplete; ) {
+      const pid = await loaderPid();
+      if (pid !== undefined && pid !== last) {
+        // Some are killed before they have taken over, most while they answer.
+        const enough = p.requests() + 1 + Math.floor(Math.random() * 10);
+        if (kills % 4 !== 3) {
+          await until('it works', () => p.requests() >= enough || p.layer.folder.isComplete);
+        }
+        await sleep(Math.random() * 100);
+        process.kill(pid, 'SIGKILL');
+        kills++;
+        last = pid;
+      }
+      await sleep(5);
+    }
+    writeFileSync(stop, '');
+    for (const reader of readers) {
+      const { status, stdout } = await reader;
+      assert.equal(status, 0, stdout);
+      const read = JSON.parse(stdout) as Read;
+      assert.deepEqual({ wrong: read.wrong, errors: read.errors }, { wrong: [], errors: [] });
+      reads += read.reads;
+    }
+    assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+    await p.umount();
+  }
+  t.diagnostic(`${kills} kills, ${reads} reads`);
+  assert.ok(reads > rounds, `${reads} reads`);
+});
+
+test('nor that supervisor and loader were told to end', {
+  skip: requires(KERNEL_WAY),
+}, async (t) => {
+  const p = await place(t, { chunkSize: 4096 });
+  await p.mount(NO_FILL);
+  const supervisor = await findSupervisor();
+  const reply = await supervisor?.ask({ op: 'list' });
+  supervisor?.close();
+  process.kill(reply?.supervisor as number, 'SIGTERM');
+  // The request that the loader ends with is on its way when the supervisor has heard.
+  await sleep(300);
+  p.tell('latency', '200');
+  const reader = run('cmp', join(p.tree, 'big'), join(p.mnt, 'big'));
+  await until('it works', () => p.requests() > 0);
+  process.kill((await loaderPid()) as number, 'SIGTERM');
+  await sleep(300);
+  p.tell('latency');
+  assert.deepEqual(await reader, { status: 0, stdout: '' });
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+  await p.umount();
+});
