@@ -1,0 +1,43 @@
+// `varve layer-store`: layers of images of registries for podman, which then pulls none.
+// Run by main.ts; stack/layer-store-mount.ts does it.
+// Manual: layer-store-command.ts.
+
+import { resolve } from 'node:path';
+import { imageStorePath } from '../lazy/image-record.js';
+import { MountError } from '../stack/errors.js';
+import { mountLayerStore } from '../stack/layer-store-mount.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { defaultOptions, stay } from './mounting.js';
+import { print, remark } from './output.js';
+
+export async function run(given: Arguments): Promise<number> {
+  const mountpoint = given.operands[0] as string;
+  const flag = given.value('store');
+  if (flag === '') throw new MountError('option', '--store: is empty: name a folder');
+  const store = imageStorePath(flag);
+  const authFile = given.value('authfile');
+  if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
+  const mounted = await mountLayerStore({
+    store,
+    mountpoint,
+    options: given.values('options'),
+    defaults: defaultOptions(),
+    plainHttp: given.has('plain-http'),
+    trustIndex: given.has('trust-index'),
+    authFile: authFile === undefined ? undefined : resolve(authFile),
+    trace: given.has('trace'),
+  });
+  const pid = mounted.served?.status.pid;
+  if (given.has('json'))
+    print(given, { mountpoint: mounted.spec.mountpoint, store, pid }, () => '');
+  else {
+    remark(
+      given,
+      `${mounted.spec.mountpoint} has the layers of ${store} (process ${pid}): additionallayerstores=["${mounted.spec.mountpoint}:ref"]`,
+    );
+  }
+  if (given.has('foreground')) return stay(mounted);
+  mounted.served?.supervisor.close();
+  return EXIT.ok;
+}
