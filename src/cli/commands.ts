@@ -10,10 +10,13 @@ import { BOOT_INSPECT_COMMANDS } from './boot-inspect-commands.js';
 import { BOOT_INSTALL_COMMANDS } from './boot-install-commands.js';
 import type { CommandRecord } from './command-record.js';
 import { COMMIT_COMMANDS } from './commit-commands.js';
+import { DETACH_COMMAND } from './detach-command.js';
 import { DIFF_COMMANDS } from './diff-commands.js';
 import { IMAGE_COMMANDS } from './image-commands.js';
+import { LAYER_STORE_COMMAND } from './layer-store-command.js';
 import { MERGE_COMMANDS } from './merge-commands.js';
 import { REBASE_COMMAND } from './rebase-command.js';
+import { LAZY_FLAGS, REGISTRY_COMMANDS } from './registry-commands.js';
 import { STACK_COMMANDS } from './stack-commands.js';
 import { STORE_COMMANDS } from './store-commands.js';
 import { TRY_COMMANDS } from './try-commands.js';
@@ -58,17 +61,19 @@ export const COMMANDS: readonly CommandRecord[] = [
   {
     name: 'mount',
     summary: 'stack layers and mount the union',
-    operands: 'MOUNTPOINT',
-    count: [1, 1],
+    operands: '[REF] MOUNTPOINT',
+    count: [1, 2],
     description: [
       'Stacks the layers named in lowerdir, topmost first, puts the upper on top of them, and shows the union at MOUNTPOINT. Everything that is changed there goes to the upper; the layers below stay as they are. Without an upper the mount is read-only.',
       'The command returns when the mount answers. A process of its own then serves it until it is unmounted.',
       'With --image a composefs image is shown instead, with the content that its store has (-o upperdir=,workdir= make it writable; verity= and digest= say what is compared). Root gets --mode=kernel, root of a user namespace overlay, anybody else follow: that alone is seen outside of a namespace. The mode and its reason are printed.',
+      'With REF an image of a registry is shown: from the image store where it is, else it is pulled first. With --lazy the mount answers at once and content comes when it is read; when all of it is here the loader ends, and the mount is as any local one. -o upperdir=,workdir= make it writable. Whether the kernel does it alone or a server of varve is printed, with the reason.',
       "With --backend=auto the kernel's overlayfs does the work where nothing is lost by it (a read-only stack, permitted, on one filesystem); varve's own FUSE server does it everywhere else, and the command says which was taken.",
     ],
     flags: [
       OPTIONS_FLAG,
       ...IMAGE_FLAGS,
+      ...LAZY_FLAGS,
       { name: 'foreground', short: 'f', help: 'Stay until the mount is gone; Ctrl-C unmounts.' },
       { name: 'backend', value: 'auto|fuse|kernel', help: 'Who does the union (default auto).' },
       {
@@ -85,17 +90,19 @@ export const COMMANDS: readonly CommandRecord[] = [
       ],
       ['varve mount -o lowerdir=/b:/a /mnt', 'two trees as one, read-only; /b wins'],
       ['varve mount --image debian --store /srv/store /mnt', 'a composefs image of a store'],
+      ['varve mount --lazy registry.example.org/os:1 /mnt', 'an image of a registry, at once'],
       ['varve mount -f --trace -o lowerdir=/a,upperdir=/u,workdir=/w /mnt', 'watch every request'],
     ],
     completes: 'directory',
   },
   {
     name: 'run',
-    summary: 'run a command that sees a composefs image',
-    operands: '[MOUNTPOINT] -- COMMAND [ARG...]',
+    summary: 'run a command in an image',
+    operands: '[REF|MOUNTPOINT] [-- COMMAND [ARG...]]',
     count: [1, Number.POSITIVE_INFINITY],
     description: [
-      'Makes a mount namespace (without root: a user namespace too), mounts the image at MOUNTPOINT, which nobody else sees, runs COMMAND, and returns its exit code, or ends by the same signal. Without MOUNTPOINT the mount has a place of its own, where COMMAND starts. VARVE_MOUNT tells COMMAND where the mount is. Whatever happens to COMMAND or to varve, nothing is left: no server, no mount, no process that COMMAND started, no temporary folder.',
+      "With REF, COMMAND (or the image's own command) runs with an image of a registry as its root directory, in namespaces of its own with the environment, the user and the working directory that the image names; /proc, /dev and /sys are those of the machine. It starts before the content is here (--no-lazy: only then). The image is read-only unless --writable, which forgets the changes, or -o upperdir=,workdir=.",
+      'With --image: makes a mount namespace (without root: a user namespace too), mounts the image at MOUNTPOINT, which nobody else sees, runs COMMAND, and returns its exit code, or ends by the same signal. Without MOUNTPOINT the mount has a place of its own, where COMMAND starts. VARVE_MOUNT tells COMMAND where the mount is. Whatever happens to COMMAND or to varve, nothing is left: no server, no mount, no process that COMMAND started, no temporary folder.',
       "The mode is overlay unless --mode says something else: varve's server has the metadata of the image, file content comes from the store through the kernel alone. With -o upperdir=,workdir= the mount is writable.",
       'Without root COMMAND is root of its namespace, which is you outside: files of the image that belong to root are its own. Where /etc/subuid and /etc/subgid give you further ids (and newuidmap is installed) the other owners of the image are right, too; else they appear as nobody.',
       'Exit code 127: COMMAND was not found; 126: it cannot be run; what varve itself cannot do has the codes of EXIT CODES.',
@@ -103,6 +110,14 @@ export const COMMANDS: readonly CommandRecord[] = [
     flags: [
       OPTIONS_FLAG,
       ...IMAGE_FLAGS,
+      ...LAZY_FLAGS.filter(({ name }) => name !== 'lazy'),
+      {
+        name: 'backend',
+        value: 'auto|fuse|kernel',
+        help: 'Of a registry: who does the union (default auto).',
+      },
+      { name: 'no-lazy', help: 'Of a registry: fetch everything before COMMAND starts.' },
+      { name: 'writable', help: 'Of a registry: changes are possible, and are forgotten.' },
       {
         name: 'chroot',
         help: "The mount is COMMAND's root directory; /proc, /dev and /sys are put into it.",
@@ -117,12 +132,14 @@ export const COMMANDS: readonly CommandRecord[] = [
       { name: 'quiet', short: 'q', help: 'Do not say who serves the mount.' },
     ],
     examples: [
+      ["varve run registry.example.org/os:1 -- bash -c 'apt-get --version'", 'without pulling'],
       ['varve run --image debian --store ~/store --chroot -- sh', 'look around in an image'],
       ['varve run --image ./img --store ~/store /mnt -- diff -r /mnt /srv/tree', 'compare it'],
     ],
     completes: 'directory',
   },
   ...TRY_COMMANDS,
+  ...REGISTRY_COMMANDS,
   {
     name: 'umount',
     summary: 'unmount, when everything is safely stored',
@@ -178,6 +195,7 @@ export const COMMANDS: readonly CommandRecord[] = [
   },
   ...DIFF_COMMANDS,
   ...COMMIT_COMMANDS,
+  DETACH_COMMAND,
   {
     name: 'check',
     summary: 'list what of an upper no longer fits the layers below it',
@@ -215,6 +233,7 @@ export const COMMANDS: readonly CommandRecord[] = [
   ...BOOT_INSTALL_COMMANDS,
   ...BOOT_INSPECT_COMMANDS,
   BOOT_BENCH_COMMAND,
+  LAYER_STORE_COMMAND,
   {
     name: 'demo',
     summary: 'show everything once, on layers made in a temporary folder',

@@ -16,12 +16,19 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   mount: () => import('./mount.js'),
   run: () => import('./run.js'),
   try: () => import('./try.js'),
+  pull: () => import('./pull.js'),
+  push: () => import('./push.js'),
+  images: () => import('./images.js'),
+  record: () => import('./record.js'),
+  top: () => import('./top.js'),
+  evict: () => import('./evict.js'),
   umount: () => import('./umount.js'),
   status: () => import('./status.js'),
   reload: () => import('./reload.js'),
   diff: () => import('./diff.js'),
   discard: () => import('./discard.js'),
   commit: () => import('./commit.js'),
+  detach: () => import('./detach.js'),
   why: () => import('./why.js'),
   check: () => import('./check.js'),
   apply: () => import('./apply.js'),
@@ -86,6 +93,7 @@ const MODULES: Record<string, () => Promise<CommandModule>> = {
   'boot inspect': () => import('./boot-inspect.js'),
   'boot diff': () => import('./boot-diff.js'),
   'boot bench': () => import('./boot-bench.js'),
+  'layer-store': () => import('./layer-store.js'),
   demo: () => import('./demo.js'),
   doctor: () => import('./doctor.js'),
   setup: () => import('./setup.js'),
@@ -105,6 +113,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     // varve run, once it is in its namespace.
     case 'run-inside':
       return (await import('./run-inside.js')).runInside(rest);
+    case 'image-inside':
+      return (await import('./image-inside.js')).runImageInside(rest[0] ?? '');
     // The kernel's overlayfs of a plain user's Wine prefix, once it is in its namespace.
     case 'wine-holder':
       return (await import('../wine/prefix/namespace.js')).inside(rest);

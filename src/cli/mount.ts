@@ -4,38 +4,46 @@
 
 import { MountError } from '../stack/errors.js';
 import { type Mounted, mountStack } from '../stack/mount.js';
-import type { Backend } from '../stack/option-table.js';
 import { parseOptions } from '../stack/options.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { defaultOptions, stay } from './mounting.js';
+import { backendOf, defaultOptions, stay } from './mounting.js';
 import { print, remark } from './output.js';
 
 export async function run(given: Arguments): Promise<number> {
   if (given.has('image')) return (await import('./mount-composefs.js')).run(given);
-  for (const flag of ['store', 'mode']) {
+  for (const flag of given.operands.length === 2 ? ['mode'] : ['store', 'mode']) {
     if (given.has(flag)) {
       throw new MountError('option', `--${flag}: means something with --image only: name an image`);
+    }
+  }
+  if (given.operands.length === 2) return runReference(given);
+  for (const flag of ['lazy', 'stall', 'no-fill', 'no-prefetch', 'platform', 'trust-index']) {
+    if (given.has(flag)) {
+      throw new MountError(
+        'option',
+        `--${flag}: means something for an image of a registry: write varve mount REF MOUNTPOINT`,
+      );
     }
   }
   const mountpoint = given.operands[0] as string;
   const parsed = parseOptions(given.values('options'), { defaults: defaultOptions() });
   const options = given.has('trace') ? { ...parsed, trace: true } : parsed;
   if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
-  const mounted = await mountStack(options, mountpoint, backendOf(given) ?? options.backend);
-  announce(given, mounted);
-  if (!given.has('foreground')) {
-    mounted.served?.supervisor.close();
-    return EXIT.ok;
-  }
-  return stay(mounted);
+  return finish(given, await mountStack(options, mountpoint, backendOf(given) ?? options.backend));
 }
 
-function backendOf(given: Arguments): Backend | undefined {
-  const value = given.value('backend');
-  if (value === undefined || value === 'auto' || value === 'fuse' || value === 'kernel')
-    return value;
-  throw new MountError('option', `--backend=${value}: must be one of auto, fuse, kernel`);
+async function runReference(given: Arguments): Promise<number> {
+  const { mountReference } = await import('./mount-registry.js');
+  if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
+  return finish(given, await mountReference(given, backendOf(given)));
+}
+
+async function finish(given: Arguments, mounted: Mounted): Promise<number> {
+  announce(given, mounted);
+  if (given.has('foreground')) return stay(mounted);
+  mounted.served?.supervisor.close();
+  return EXIT.ok;
 }
 
 function announce(given: Arguments, { spec, plan, served }: Mounted): void {

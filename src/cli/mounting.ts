@@ -1,8 +1,11 @@
-// What every command that mounts does alike: the options it starts from, and how it stays with -f.
-// Used by mount.ts and mount-composefs.ts.
+// What every command that mounts does alike: the options it starts from, who does the union, and how it stays with -f.
+// Used by mount.ts, mount-composefs.ts and run-registry.ts.
 // Waiting itself is foreground.ts's.
 
+import { MountError } from '../stack/errors.js';
 import { type Mounted, throwRefusal } from '../stack/mount.js';
+import type { Backend } from '../stack/option-table.js';
+import type { Arguments } from './args.js';
 
 /** Root's mounts are for everybody, as any mount; permissions are always checked. */
 export function defaultOptions(): string {
@@ -19,4 +22,12 @@ export async function stay({ spec, served }: Mounted): Promise<number> {
     unmount: (lazy) => unmount(spec.mountpoint, { lazy, force: false }),
     throwRefusal,
   });
+}
+
+/** The value of --backend. @throws MountError of kind `option`. */
+export function backendOf(given: Arguments): Backend | undefined {
+  const value = given.value('backend');
+  if (value === undefined || value === 'auto' || value === 'fuse' || value === 'kernel')
+    return value;
+  throw new MountError('option', `--backend=${value}: must be one of auto, fuse, kernel`);
 }

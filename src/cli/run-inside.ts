@@ -1,16 +1,12 @@
 // The half of `varve run` that is in the namespace: mounts, runs the command, takes everything down, ends as it ended.
 // Started by run.ts through unshare(1), same process id. If this is killed, the supervisor clears the namespace.
-// Follows: wait(2) for the ends of processes; env(1) for 126 and 127.
+// What is done with the command itself stands in run-command.ts.
 
-import { spawn } from 'node:child_process';
-import { mkdirSync, readlinkSync } from 'node:fs';
-import { constants } from 'node:os';
-import { join, resolve } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AT, MNT, MS, O } from '../linux/constants.js';
+import { MNT, MS } from '../linux/constants.js';
 import { check, errnoName } from '../linux/errno.js';
-import { close, openAt, openInRoot } from '../linux/files.js';
-import { mapMemory } from '../linux/memory.js';
 import { mount, umount2 } from '../linux/mount.js';
 import {
   killNamespace,
@@ -20,18 +16,16 @@ import {
   type OwnNamespace,
   processesOf,
 } from '../linux/namespace.js';
-import { isFound } from '../sandbox/find-command.js';
-import { EXIT_SANDBOX } from '../sandbox/plan.js';
 import { MountError } from '../stack/errors.js';
 import { type MountedImage, mountImage } from '../stack/mount-image.js';
-import { putPath } from '../stack/open-dirs.js';
 import { type Arguments, parseArguments } from './args.js';
 import type { CommandRecord } from './command-record.js';
 import { commandNamed } from './commands.js';
-import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
+import { exitCodeOf, lineOf } from './exit-codes.js';
 import { announce, askedImage } from './mount-composefs.js';
 import { askedCommand, OUTSIDE } from './run.js';
-import { FORWARDED, forwardSignals } from './signals.js';
+import { bindsOf, type Ended, endAs, inRoot, putBind, runCommand } from './run-command.js';
+import { FORWARDED } from './signals.js';
 
 /** Milliseconds between two looks at what is ending, and how long is waited for it. */
 const LOOK = 5;
@@ -80,100 +74,17 @@ async function runIn(namespace: string, given: Arguments): Promise<number> {
   let end: Ended;
   try {
     announce(given, asked.image, mounted);
-    for (const bind of bindsOf(given)) bound.push(putBind(mountpoint, bind));
+    const chroot = given.has('chroot');
+    for (const bind of bindsOf(given.values('bind'), chroot)) bound.push(putBind(mountpoint, bind));
     const cwd = wanted.mountpoint === undefined ? mountpoint : undefined;
-    const chroot = given.has('chroot') ? mountpoint : undefined;
-    end = await runCommand(wanted.command, wanted.args, { cwd, chroot, mountpoint });
+    const { command, args } = wanted;
+    const words = chroot ? inRoot(mountpoint, command, args) : [command, ...args];
+    const env = { ...process.env, VARVE_MOUNT: chroot ? '/' : mountpoint };
+    end = await runCommand(words, command, { cwd, env });
   } finally {
     await takeDown({ id: namespace, mark: markOf(folder) }, mounted, bound);
   }
   return endAs(end);
-}
-
-interface Bind {
-  readonly source: string;
-  /** Absolute path in the mount. */
-  readonly target: string;
-  /** It may be missing on either side. */
-  readonly optional: boolean;
-}
-
-function bindsOf(given: Arguments): Bind[] {
-  const binds = given.values('bind').map((text): Bind => {
-    const [source = '', target = source, ...rest] = text.split(':');
-    if (source === '' || rest.length > 0) {
-      throw new MountError('option', `--bind=${text}: write --bind SOURCE[:TARGET]`);
-    }
-    return { source: resolve(source), target: resolve('/', target), optional: false };
-  });
-  const system = given.has('chroot') ? ['/proc', '/dev', '/sys'] : [];
-  return [...system.map((path) => ({ source: path, target: path, optional: true })), ...binds];
-}
-
-/**
- * The target is found as a command that has the mount as root directory finds it: a symlink of the image leads nowhere else.
- * @returns where it is, or '' when an optional one is missing.
- */
-function putBind(mountpoint: string, { source, target, optional }: Bind): string {
-  mapMemory();
-  const root = check(
-    openAt(AT.FDCWD, putPath(mountpoint), O.PATH | O.DIRECTORY),
-    'open',
-    mountpoint,
-  );
-  const fd = openInRoot(root, putPath(target), O.PATH);
-  close(root);
-  let r = fd;
-  if (fd >= 0) {
-    const opened = `/proc/self/fd/${fd}`;
-    const place = readlinkSync(opened);
-    r = mount(source, opened, 'none', MS.BIND | MS.REC, '');
-    close(fd);
-    if (r >= 0) return place;
-  }
-  if (optional) return '';
-  throw new MountError(
-    'layer',
-    `bind: ${source} at ${target}: ${errnoName(r)}: both must exist, TARGET in the image`,
-  );
-}
-
-/** How the command ended. */
-interface Ended {
-  readonly code: number;
-  readonly signal?: NodeJS.Signals;
-}
-
-function runCommand(
-  command: string,
-  args: readonly string[],
-  where: { cwd: string | undefined; chroot: string | undefined; mountpoint: string },
-): Promise<Ended> {
-  const { cwd, chroot, mountpoint } = where;
-  const env = { ...process.env, VARVE_MOUNT: chroot === undefined ? mountpoint : '/' };
-  const words = chroot === undefined ? [command, ...args] : inRoot(chroot, command, args);
-  const [program, ...rest] = words as [string, ...string[]];
-  return new Promise((done) => {
-    // Before the command can have told anybody that it runs.
-    const quiet = forwardSignals(() => child);
-    const child = spawn(program, rest, { stdio: 'inherit', env, cwd });
-    child.once('error', (error) => {
-      quiet();
-      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(command, cwd);
-      const why = missing ? 'no such command' : lineOf(error);
-      process.stderr.write(`varve: run: ${command}: ${why}\n`);
-      done({ code: missing ? EXIT_SANDBOX.notFound : EXIT_SANDBOX.notRunnable });
-    });
-    child.once('exit', (code, signal) => {
-      quiet();
-      done(signal === null ? { code: code ?? EXIT.failed } : { code: EXIT.failed, signal });
-    });
-  });
-}
-
-/** unshare(1) without a namespace is chroot(1), which is not on everybody's PATH. */
-function inRoot(root: string, command: string, args: readonly string[]): string[] {
-  return ['unshare', `--root=${root}`, '--wd=/', '--', command, ...args];
 }
 
 /** Ends what the command left running, unmounts, and waits until server and supervisor are gone. */
@@ -216,14 +127,4 @@ async function unmountImage(mountpoint: string): Promise<void> {
 async function until(condition: () => boolean): Promise<void> {
   const deadline = Date.now() + PATIENCE;
   while (!condition() && Date.now() < deadline) await sleep(LOOK);
-}
-
-/** The exit code, or the same signal. */
-async function endAs({ code, signal }: Ended): Promise<number> {
-  if (signal === undefined) return code;
-  for (const name of FORWARDED) process.removeAllListeners(name);
-  process.kill(process.pid, signal);
-  await sleep(PATIENCE / 10);
-  // Ignored by whoever started us.
-  return 128 + constants.signals[signal];
 }

@@ -31,9 +31,9 @@ export function askedCommand({ operands, before }: Arguments): AskedCommand {
   return { mountpoint: before === 1 ? operands[0] : undefined, command, args };
 }
 
-export function run(given: Arguments): number {
+export async function run(given: Arguments): Promise<number> {
+  if (!given.has('image')) return (await import('./run-registry.js')).runReference(given);
   askedCommand(given);
-  if (!given.has('image')) throw new MountError('option', '--image: missing: name an image');
   askedImage(given);
   const { program, args } = namespaceMaker();
   const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);

@@ -2,12 +2,14 @@
 // Run by main.ts; the facts come from stack/status.ts.
 // Manual: commands.ts.
 
+import type { LayerStatus } from '../lazy/protocol.js';
 import { mountpointNamed } from '../named/resolve.js';
 import { bytesText } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
+import { loaderStatus } from '../stack/loader-status.js';
 import { knownMounts } from '../stack/mounts-known.js';
-import { type MountReport, reportOf } from '../stack/status.js';
+import { type Detaching, type MountReport, reportOf } from '../stack/status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { age, counted, print, table } from './output.js';
@@ -26,8 +28,47 @@ export async function run(given: Arguments): Promise<number> {
     throw new MountError('absent', `${mountpoint}: not a varve mount: \`varve status\` lists them`);
   }
   const report = reportOf(found);
-  print(given, report, () => statusText(report));
+  const loading = await loadingOf(mountpoint);
+  print(given, { ...report, ...loading }, () =>
+    loading === undefined ? statusText(report) : `${statusText(report)}\n${loadingText(loading)}`,
+  );
   return EXIT.ok;
+}
+
+/** What of the mount's layers is here, while somebody loads them. */
+interface Loading {
+  readonly loaderPid: number;
+  readonly residentBytes: number;
+  readonly totalBytes: number;
+  /** Bytes a second. */
+  readonly rate: number;
+  /** Chunks that somebody waits for. */
+  readonly waiting: readonly (LayerStatus['waiting'][number] & { readonly layer: string })[];
+  readonly trouble?: string;
+}
+
+async function loadingOf(mountpoint: string): Promise<Loading | undefined> {
+  const status = await loaderStatus({ mountpoint });
+  if (status === undefined || status.layers.length === 0) return undefined;
+  const { layers } = status;
+  const sum = (of: (layer: LayerStatus) => number): number =>
+    layers.reduce((total, layer) => total + of(layer), 0);
+  const trouble = layers.find((layer) => layer.trouble !== undefined)?.trouble;
+  return {
+    loaderPid: status.pid,
+    residentBytes: sum((layer) => layer.residentBytes),
+    totalBytes: sum((layer) => layer.totalBytes),
+    rate: sum((layer) => layer.rate),
+    waiting: layers.flatMap(({ id, waiting }) => waiting.map((one) => ({ layer: id, ...one }))),
+    ...(trouble === undefined ? {} : { trouble }),
+  };
+}
+
+function loadingText(loading: Loading): string {
+  const { loaderPid, residentBytes, totalBytes, rate, waiting, trouble } = loading;
+  const here = `${bytesText(residentBytes)} of ${bytesText(totalBytes)} are here`;
+  const line = `  ${here}, ${bytesText(rate)}/s, ${counted(waiting.length, 'chunk')} waited for (loader ${loaderPid})`;
+  return trouble === undefined ? line : `${line}\n  ${trouble}`;
 }
 
 function listText(reports: readonly MountReport[]): string {
@@ -67,6 +108,12 @@ function restartsText({ restarts, lastRestart }: MountReport): string {
   return `; ${counted(restarts, 'restart')}, the last ${age(Date.now() - Date.parse(at))} ago (${reason})${stall}`;
 }
 
+function detachingText({ lower, state, copied = 0, bytes = 0 }: Detaching): string {
+  if (state === 'failed')
+    return `${lower}: its detaching was given up: \`varve detach\` tries again`;
+  return `${lower} is being detached: ${counted(copied, 'object')} copied (${bytesText(bytes)})`;
+}
+
 /** Everything about one mount; also used by the demo. */
 export function statusText(r: MountReport): string {
   const lines = [`${r.mountpoint}: ${r.state}, ${whoServes(r)}`];
@@ -89,6 +136,7 @@ export function statusText(r: MountReport): string {
     if (r.layers.workdir !== undefined) rows.push(['work', r.layers.workdir]);
     lines.push(table(rows, '  '));
   }
+  if (r.detaching !== undefined) lines.push(`  ${detachingText(r.detaching)}`);
   if (r.since !== undefined) lines.push(`  up for ${age(Date.now() - Date.parse(r.since))}`);
   if (r.supervisorPid !== undefined)
     lines.push(`  supervisor ${r.supervisorPid}${restartsText(r)}`);

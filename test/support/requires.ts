@@ -36,6 +36,8 @@ const probes = {
   'plain-user': () => isRoot() && hasCommand('setpriv'),
   /** A file can be mounted through a loop device. */
   loop: () => isRoot() && succeeds('losetup', ['--find']),
+  /** Root may have readers of a file wait by fanotify (6.14 and newer). */
+  'pre-content': () => isRoot() && kernelAtLeast(6, 14),
   overlayfs: () => knowsFilesystem('overlay'),
   erofs: () => knowsFilesystem('erofs'),
   ext4: () => knowsFilesystem('ext4'),

@@ -1,0 +1,31 @@
+// `varve evict`: gives back the space of content that can be fetched again.
+// Run by main.ts; the loader does it (stack/loader-status.ts), for a mount that stands or for an image that nobody uses.
+// Manual: registry-commands.ts.
+
+import { bytesText } from '../report/words.js';
+import { mountpointPath } from '../stack/check.js';
+import { MountError } from '../stack/errors.js';
+import { evictImage, evictMount } from '../stack/loader-status.js';
+import { layersOfImage } from '../stack/registry-mount.js';
+import type { Arguments } from './args.js';
+import { EXIT } from './exit-codes.js';
+import { knownImage } from './obtain-image.js';
+import { print, remark } from './output.js';
+import { bytesOf } from './registry.js';
+
+export async function run(given: Arguments): Promise<number> {
+  const [what] = given.operands as [string];
+  const keep = bytesOf('keep', given.value('keep') ?? '0');
+  const freed = await evict(given, what, keep);
+  print(given, { freedBytes: freed }, () => '');
+  if (!given.has('json')) remark(given, `${bytesText(freed)} given back`);
+  return EXIT.ok;
+}
+
+/** A path names a mount, anything else an image. */
+async function evict(given: Arguments, what: string, keep: number): Promise<number> {
+  if (/^[./]/.test(what)) return evictMount(mountpointPath(what), keep);
+  if (what === '') throw new MountError('option', 'an empty argument: name a mount or an image');
+  const { store, image } = knownImage(given, what);
+  return evictImage(layersOfImage(store, image), keep);
+}

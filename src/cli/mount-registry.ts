@@ -1,0 +1,32 @@
+// `varve mount REF MOUNTPOINT`: an image of a registry to a mount that answers, at once with --lazy.
+// Run by mount.ts; the work is done by lazy/pull and stack/registry-mount.ts.
+// Manual: commands.ts, registry-commands.ts.
+
+import type { Mounted } from '../stack/mount.js';
+import type { Backend } from '../stack/option-table.js';
+import { mountRegistryImage } from '../stack/registry-mount.js';
+import type { Arguments } from './args.js';
+import { lazyOptions } from './lazy-options.js';
+import { defaultOptions } from './mounting.js';
+import { obtainImage } from './obtain-image.js';
+
+/** @throws MountError; then nothing is mounted. */
+export async function mountReference(
+  given: Arguments,
+  backend: Backend | undefined,
+): Promise<Mounted> {
+  const [text, mountpoint] = given.operands as [string, string];
+  const { store, image } = await obtainImage(given, text, {
+    lazy: given.has('lazy'),
+    fresh: false,
+  });
+  return mountRegistryImage({
+    store,
+    image,
+    mountpoint,
+    options: [...lazyOptions(given), ...given.values('options')],
+    defaults: defaultOptions(),
+    backend,
+    trace: given.has('trace'),
+  });
+}

@@ -1,0 +1,94 @@
+// What the commands about registries share: which image store is meant, how a registry is spoken to, failures as lines with exit codes.
+// Used by pull.ts, push.ts, images.ts, mount-registry.ts, run-registry.ts and others of their kind.
+// Manual: registry-commands.ts.
+
+import { imageStorePath } from '../lazy/image-record.js';
+import { RegistryError, type RegistryErrorKind } from '../oci/errors.js';
+import { Limits } from '../oci/limits.js';
+import { namesRegistry, parseReference, type Reference } from '../oci/reference.js';
+import { Registry } from '../oci/registry.js';
+import { shortNames } from '../oci/short-name.js';
+import { MountError, type MountErrorKind } from '../stack/errors.js';
+import type { Arguments } from './args.js';
+import { asMountError } from './image.js';
+
+const KINDS: Record<RegistryErrorKind, MountErrorKind> = {
+  auth: 'permission',
+  absent: 'absent',
+  refused: 'option',
+  busy: 'server',
+  network: 'server',
+  wrong: 'layer',
+  range: 'server',
+  policy: 'permission',
+  limit: 'layer',
+};
+
+/** The image store that is meant. @throws MountError of kind `option`. */
+export function imageStoreOf(given: Arguments): string {
+  const flag = given.value('store');
+  if (flag === '') throw new MountError('option', '--store: is empty: name a folder');
+  return imageStorePath(flag);
+}
+
+/** A reference as it was written. @throws MountError of kind `option`. */
+export function referenceOf(text: string): Reference {
+  try {
+    return parseReference(text);
+  } catch (error) {
+    throw asRegistryFailure(error, text);
+  }
+}
+
+/** What a name may stand for, in turn: one without a registry as registries.conf says. @throws MountError of kind `option`. */
+export function referencesOf(text: string): Reference[] {
+  try {
+    return namesRegistry(text) ? [parseReference(text)] : shortNames(text, process.env);
+  } catch (error) {
+    throw asRegistryFailure(error, text);
+  }
+}
+
+/** `128K`, `1.5M`, `3G` or a number, in bytes. @throws MountError of kind `option` that names the flag. */
+export function bytesOf(flag: string, text: string): number {
+  const [, number = '', unit = ''] = /^([0-9]+(?:\.[0-9]+)?)([KMGkmg]?)(?:i?B)?$/.exec(text) ?? [];
+  const factor = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 }[unit.toUpperCase()] ?? 1;
+  const bytes = Math.round(Number(number) * factor);
+  if (number === '' || !Number.isSafeInteger(bytes)) {
+    throw new MountError('option', `--${flag}=${text}: write a number of bytes, or 128K, 10M, 1G`);
+  }
+  return bytes;
+}
+
+/** Opens a registry as the flags say, does the work, closes it; its failures become MountErrors. */
+export async function withRegistry<T>(
+  given: Arguments,
+  what: string,
+  work: (registry: Registry) => Promise<T>,
+): Promise<T> {
+  const rate = given.value('limit-rate');
+  const authFile = given.value('authfile');
+  const registry = new Registry({
+    plainHttp: given.has('plain-http'),
+    ...(authFile === undefined ? {} : { authFile }),
+    ...(rate === undefined
+      ? {}
+      : { limits: new Limits({ bytesPerSecond: bytesOf('limit-rate', rate) }) }),
+    log: (line) => process.stderr.write(`varve: ${line}\n`),
+  });
+  try {
+    return await work(registry);
+  } catch (error) {
+    throw asRegistryFailure(error, what);
+  } finally {
+    registry.close();
+  }
+}
+
+/** What a registry or a layer failed with, as a line with an exit code. @param what to name where the error does not. */
+export function asRegistryFailure(error: unknown, what: string): unknown {
+  if (error instanceof RegistryError) {
+    return new MountError(KINDS[error.kind], error.message, { cause: error });
+  }
+  return asMountError(error, what);
+}
