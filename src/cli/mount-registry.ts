@@ -2,8 +2,10 @@
 // Run by mount.ts; the work is done by lazy/pull and stack/registry-mount.ts.
 // Manual: commands.ts, registry-commands.ts.
 
+import { MountError } from '../stack/errors.js';
 import type { Mounted } from '../stack/mount.js';
 import type { Backend } from '../stack/option-table.js';
+import { parseOptions } from '../stack/options.js';
 import { mountRegistryImage } from '../stack/registry-mount.js';
 import type { Arguments } from './args.js';
 import { lazyOptions } from './lazy-options.js';
@@ -16,6 +18,7 @@ export async function mountReference(
   backend: Backend | undefined,
 ): Promise<Mounted> {
   const [text, mountpoint] = given.operands as [string, string];
+  refuseLayers(given);
   const { store, image } = await obtainImage(given, text, {
     lazy: given.has('lazy'),
     fresh: false,
@@ -29,4 +32,11 @@ export async function mountReference(
     backend,
     trace: given.has('trace'),
   });
+}
+
+/** Before anything is fetched: what was meant may be a stack, with one word too many. */
+function refuseLayers(given: Arguments): void {
+  const { lowerdirs } = parseOptions(['lowerdir=/', ...given.values('options')], { defaults: '' });
+  if (lowerdirs.length === 1 && lowerdirs[0] === '/') return;
+  throw new MountError('option', 'lowerdir: the layers of an image are its own: leave it out');
 }

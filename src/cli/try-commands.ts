@@ -7,7 +7,7 @@ import type { CommandRecord } from './command-record.js';
 export const TRY_COMMANDS: readonly CommandRecord[] = [
   {
     name: 'try',
-    summary: 'try a command on an overlay of the system, then keep or drop it',
+    summary: 'try a command over the system, then keep or drop it',
     operands: '[--] COMMAND [ARG...]',
     count: [0, Number.POSITIVE_INFINITY],
     failure: 125,

@@ -20,9 +20,30 @@ after(() => removeTempDir(folder));
 
 const rows: readonly (readonly [string, number, RegExp])[] = [
   ['', 2, /^varve - stack directories/],
-  ['dance', 2, /^varve: unknown command dance: one of mount, run, try, umount, /],
-  ['mount', 2, /^varve: something is missing: write: varve mount \[flags\] MOUNTPOINT\n$/],
-  ['mount a b', 2, /^varve: too many operands: write: /],
+  ['dance', 2, /^varve: unknown command dance: one of mount, run, try, pull, /],
+  ['mount', 2, /^varve: something is missing: write: varve mount \[flags\] \[REF\] MOUNTPOINT\n$/],
+  ['mount a b c', 2, /^varve: too many operands: write: /],
+  [
+    'mount -o lowerdir=a b c',
+    2,
+    /^varve: lowerdir: the layers of an image are its own: leave it out/,
+  ],
+  [
+    'mount --lazy -o lowerdir=a m',
+    2,
+    /^varve: --lazy: means something for an image of a registry: /,
+  ],
+  ['pull localhost:1/Abc', 2, /^varve: .*lower case/],
+  [
+    'pull --limit-rate=fast localhost:1/a',
+    2,
+    /^varve: --limit-rate=fast: write a number of bytes, /,
+  ],
+  ['push none localhost:1/a', 3, /^varve: none: no such directory, image, archive or stack/],
+  ['images --rm', 2, /^varve: --rm: no image is named/],
+  ['evict --keep=much m', 2, /^varve: --keep=much: write a number of bytes, /],
+  ['detach m', 6, /^varve: .*\/m: not a varve mount: /],
+  ['top --interval=0', 2, /^varve: --interval=0: must be a number of seconds/],
   ['mount --dance m', 2, /^varve: unknown flag --dance: see --help/],
   ['mount -x m', 2, /^varve: unknown flag -x: /],
   ['mount -o', 2, /^varve: -o needs a value \(OPTIONS\)/],

@@ -29,33 +29,41 @@ USAGE
   varve COMMAND [flags] [operands]
 
 COMMANDS
-  mount       stack layers and mount the union.
-  run         run a command that sees a composefs image.
-  try         try a command on an overlay of the system, then keep or drop it.
-  umount      unmount, when everything is safely stored.
-  status      show the mounts, their layers, requests and memory.
-  reload      replace the server of a mount, without unmounting.
-  diff        tell what the upper of a stack has changed.
-  why         tell which layer owns a path, and its life through the layers.
-  commit      freeze the upper of a stack as a new layer.
-  discard     take away what the upper of a stack has.
-  check       list what of an upper no longer fits the layers below it.
-  apply       merge an upper down into a directory.
-  flatten     make one layer, image or archive of a stack.
-  split       cut a tree into layers by rules.
-  rebase      make an upper fit a new version of its layers.
-  up          mount named stacks.
-  down        unmount named stacks.
-  stack       keep stacks under names in varve.yaml.
-  image       build EROFS images, look into them, check and mount them.
-  store       keep the content of many images once, by digest.
-  wine        run Wine in prefixes made of layers.
-  boot        boot from images: build, sign, install, look into them.
-  demo        show everything once, on layers made in a temporary folder.
-  doctor      list what this machine offers and what varve does without it.
-  setup       link varve into the system, or show how.
-  completion  print the completion script of a shell.
-  help        explain a command.
+  mount        stack layers and mount the union.
+  run          run a command in an image.
+  try          try a command over the system, then keep or drop it.
+  pull         fetch an image from a registry.
+  push         put a tree, an image or a stack into a registry.
+  images       list what was pulled, remove it.
+  record       remember what a lazy mount needs first.
+  top          watch what is being loaded.
+  evict        give back the space of content that can be fetched again.
+  umount       unmount, when everything is safely stored.
+  status       show the mounts, their layers, requests and memory.
+  reload       replace the server of a mount, without unmounting.
+  diff         tell what the upper of a stack has changed.
+  why          tell which layer owns a path, and its life through the layers.
+  commit       freeze the upper of a stack as a new layer.
+  discard      take away what the upper of a stack has.
+  detach       let go of a layer under a mount that is in use.
+  check        list what of an upper no longer fits the layers below it.
+  apply        merge an upper down into a directory.
+  flatten      make one layer, image or archive of a stack.
+  split        cut a tree into layers by rules.
+  rebase       make an upper fit a new version of its layers.
+  up           mount named stacks.
+  down         unmount named stacks.
+  stack        keep stacks under names in varve.yaml.
+  image        build EROFS images, look into them, check and mount them.
+  store        keep the content of many images once, by digest.
+  wine         run Wine in prefixes made of layers.
+  boot         boot from images: build, sign, install, look into them.
+  layer-store  give podman the layers of images without pulling them.
+  demo         show everything once, on layers made in a temporary folder.
+  doctor       list what this machine offers and what varve does without it.
+  setup        link varve into the system, or show how.
+  completion   print the completion script of a shell.
+  help         explain a command.
 `;
 
 test('the overview', () => {
