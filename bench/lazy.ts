@@ -14,6 +14,7 @@ import {
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { startShaper } from '../test/oci/shaper.js';
 import {
   type Caller,
   type DebianImage,
@@ -192,7 +193,9 @@ class Bench {
 
   /** A wire that gives nothing holds readers of many files; one that is here is read meanwhile. */
   async #parked(): Promise<Figures> {
-    const { ref, shaper } = this.#image;
+    // A wire of its own: what it promised while it gave nothing would hold up whoever comes after.
+    const shaper = await startShaper(undefined, { to: this.#image.registry.host });
+    const ref = `${shaper.host}/os:1`;
     const caller = this.#newcomer();
     const mnt = join(caller.folder, 'mnt');
     mkdirSync(mnt);
@@ -208,23 +211,22 @@ class Bench {
     );
     const large = join(mnt, 'usr/bin/git');
     const ms: number[] = [];
+    let ended: Promise<unknown> = Promise.resolve();
     try {
       await script(`cat "${large}" >/dev/null`);
       shaper.rate = 1;
       const others = filesOf(join(mnt, 'usr/share'), PARKED);
       const readers = others.map((path) => run(['cat', path], process.env, 60));
+      ended = Promise.all(readers);
       await new Promise((resolve) => setTimeout(resolve, 3000));
       for (let i = 0; i < 5; i++) {
         await script(`dd if="${large}" iflag=nocache count=0 status=none`);
         ms.push(readCold(large));
       }
-      shaper.rate = Number.POSITIVE_INFINITY;
-      shaper.cut();
-      await Promise.all(readers);
     } finally {
-      shaper.rate = Number.POSITIVE_INFINITY;
-      shaper.cut();
       await caller.varve('umount', '--force', mnt);
+      await shaper.stop();
+      await ended;
       forget(caller);
     }
     return { ms: Math.min(...ms) };

@@ -22,6 +22,7 @@ export async function mountReference(
   const { store, image } = await obtainImage(given, text, {
     lazy: given.has('lazy'),
     fresh: false,
+    mounts: true,
   });
   return mountRegistryImage({
     store,

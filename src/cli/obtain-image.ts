@@ -7,6 +7,8 @@ import { LayerFolder } from '../lazy/layer-folder.js';
 import { pullImage } from '../lazy/pull/pull.js';
 import { formatReference } from '../oci/reference.js';
 import { MountError } from '../stack/errors.js';
+import { loaderEnvironment, loaderProgram } from '../stack/loader-program.js';
+import { askForLoader } from '../supervisor/client.js';
 import type { Arguments } from './args.js';
 import { FetchProgress } from './fetch-progress.js';
 import { imageStoreOf, referencesOf, withRegistry } from './registry.js';
@@ -24,6 +26,8 @@ export interface Wanted {
   readonly lazy: boolean;
   /** Ask the registry also where the store has an image of this name. */
   readonly fresh: boolean;
+  /** It will be mounted: who loads its content starts while metadata is fetched. */
+  readonly mounts?: boolean;
 }
 
 /** @throws MountError. */
@@ -41,6 +45,7 @@ export async function obtainImage(
       return { store, image, known: true };
     }
   }
+  const loader = wanted.lazy && wanted.mounts === true ? startLoader() : undefined;
   const progress = new FetchProgress(given);
   try {
     const image = await withRegistry(given, text, async (registry) =>
@@ -55,7 +60,14 @@ export async function obtainImage(
     return { store, image, known: false };
   } finally {
     progress.end();
+    await loader;
   }
+}
+
+/** Who is there already answers at once. What goes wrong shows when the mount asks. */
+async function startLoader(): Promise<void> {
+  const request = { op: 'load', program: loaderProgram(), env: loaderEnvironment() } as const;
+  await askForLoader(request).catch(() => {});
 }
 
 /** Whether every layer is there, and its content too unless metadata is enough. */

@@ -38,6 +38,7 @@ export async function runReference(given: Arguments, recording = false): Promise
   const { store, image } = await obtainImage(given, text, {
     lazy: !given.has('no-lazy'),
     fresh: false,
+    mounts: true,
   });
   if (recording && layersOfImage(store, image).every(({ isComplete }) => isComplete)) {
     throw new MountError(
