@@ -35,7 +35,7 @@ test('who waits, and why nothing comes', () => {
     layers: [{ ...layer, rate: 0, waiting, trouble: 'connection refused' }],
   });
   assert.match(text, /connection refused/);
-  assert.match(text, /3 readers \(node \d+\) of chunk 12 for 2\.5 s/);
+  assert.match(text, /3 readers \(.+ \d+\) of chunk 12 for 2\.5 s/);
   assert.match(text, / - {2,}1 wait/);
 });
 
