@@ -26,7 +26,8 @@ export function writeDelta(delta: RegistryDelta): Buffer {
 /** @throws RegistryError for a line that it does not know */
 export function parseDelta(bytes: Uint8Array): RegistryDelta {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-  const lines = new Lines(text);
+  // A last line whose LF is missing ends as the others do.
+  const lines = new Lines(text.replace(/\r$/, ''));
   const version = lines.next();
   if (version !== VERSION) throw new RegistryError(1, versionMessage(version));
   const delta = { system: new Map(), user: new Map(), userdef: new Map() };
