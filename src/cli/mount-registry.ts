@@ -19,12 +19,12 @@ export async function mountReference(
 ): Promise<Mounted> {
   const [text, mountpoint] = given.operands as [string, string];
   refuseLayers(given);
-  const { store, image } = await obtainImage(given, text, {
+  const { store, image, ahead } = await obtainImage(given, text, {
     lazy: given.has('lazy'),
     fresh: false,
-    mounts: true,
+    mounts: { prefetches: true },
   });
-  return mountRegistryImage({
+  const mount = mountRegistryImage({
     store,
     image,
     mountpoint,
@@ -33,6 +33,7 @@ export async function mountReference(
     backend,
     trace: given.has('trace'),
   });
+  return mount.finally(() => ahead?.end());
 }
 
 /** Before anything is fetched: what was meant may be a stack, with one word too many. */

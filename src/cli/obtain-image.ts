@@ -7,8 +7,9 @@ import { LayerFolder } from '../lazy/layer-folder.js';
 import { pullImage } from '../lazy/pull/pull.js';
 import { formatReference } from '../oci/reference.js';
 import { MountError } from '../stack/errors.js';
-import { loaderEnvironment, loaderProgram } from '../stack/loader-program.js';
-import { askForLoader } from '../supervisor/client.js';
+import { lazyKernelLacks } from '../stack/lazy-plan.js';
+import { LoadAhead } from '../stack/load-ahead.js';
+import { privilege } from '../stack/privilege.js';
 import type { Arguments } from './args.js';
 import { FetchProgress } from './fetch-progress.js';
 import { imageStoreOf, referencesOf, withRegistry } from './registry.js';
@@ -18,6 +19,8 @@ export interface Obtained {
   readonly image: ImageRecord;
   /** It was there already. */
   readonly known: boolean;
+  /** What was begun for the mount that follows: to be ended when it stands. */
+  readonly ahead?: LoadAhead;
 }
 
 /** How much of an image must be here. */
@@ -27,7 +30,7 @@ export interface Wanted {
   /** Ask the registry also where the store has an image of this name. */
   readonly fresh: boolean;
   /** It will be mounted: who loads its content starts while metadata is fetched. */
-  readonly mounts?: boolean;
+  readonly mounts?: { readonly prefetches: boolean };
 }
 
 /** @throws MountError. */
@@ -45,7 +48,13 @@ export async function obtainImage(
       return { store, image, known: true };
     }
   }
-  const loader = wanted.lazy && wanted.mounts === true ? startLoader() : undefined;
+  const ahead =
+    wanted.lazy && wanted.mounts !== undefined
+      ? new LoadAhead(
+          wanted.mounts.prefetches && !given.has('no-prefetch'),
+          isServed(given, wanted),
+        )
+      : undefined;
   const progress = new FetchProgress(given);
   try {
     const image = await withRegistry(given, text, async (registry) =>
@@ -55,19 +64,25 @@ export async function obtainImage(
         plainHttp: given.has('plain-http'),
         ...(platform === undefined ? {} : { platform }),
         onProgress: (state) => progress.show(state),
+        ...(ahead === undefined ? {} : { onStaged: (folder) => ahead.begin(folder) }),
       }),
     );
-    return { store, image, known: false };
+    await ahead?.settled();
+    return { store, image, known: false, ...(ahead === undefined ? {} : { ahead }) };
+  } catch (error) {
+    await ahead?.end();
+    throw error;
   } finally {
     progress.end();
-    await loader;
   }
 }
 
-/** Who is there already answers at once. What goes wrong shows when the mount asks. */
-async function startLoader(): Promise<void> {
-  const request = { op: 'load', program: loaderProgram(), env: loaderEnvironment() } as const;
-  await askForLoader(request).catch(() => {});
+/** Whether the mount is likely to be our server's: a wrong guess costs a process that ends by itself. */
+function isServed(given: Arguments, { mounts }: Wanted): boolean {
+  const isWritable = given.has('writable') || given.values('options').join().includes('upperdir=');
+  const isRecorded = mounts?.prefetches === false;
+  const asked = given.value('backend') === 'fuse';
+  return asked || isWritable || isRecorded || lazyKernelLacks(privilege()) !== undefined;
 }
 
 /** Whether every layer is there, and its content too unless metadata is enough. */

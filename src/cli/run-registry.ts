@@ -18,7 +18,7 @@ import { EXIT, lineOf } from './exit-codes.js';
 import type { InsideOrders } from './image-inside.js';
 import { lazyOptions } from './lazy-options.js';
 import { backendOf, defaultOptions } from './mounting.js';
-import { obtainImage } from './obtain-image.js';
+import { type Obtained, obtainImage } from './obtain-image.js';
 import { remark } from './output.js';
 import { bindsOf, type Ended, endAs } from './run-command.js';
 import { FORWARDED, forwardSignals } from './signals.js';
@@ -35,15 +35,30 @@ export async function runReference(given: Arguments, recording = false): Promise
   }
   const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
   sweep(folder);
-  const { store, image } = await obtainImage(given, text, {
+  const obtained = await obtainImage(given, text, {
     lazy: !given.has('no-lazy'),
     fresh: false,
-    mounts: true,
+    // What is recorded is what the command uses, in its order.
+    mounts: { prefetches: !recording },
   });
+  try {
+    return await runObtained(given, obtained, recording);
+  } finally {
+    await obtained.ahead?.end();
+  }
+}
+
+async function runObtained(
+  given: Arguments,
+  { store, image, ahead }: Obtained,
+  recording: boolean,
+): Promise<number> {
+  const { operands, before = operands.length } = given;
+  const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
   if (recording && layersOfImage(store, image).every(({ isComplete }) => isComplete)) {
     throw new MountError(
       'option',
-      `${image.name}: all of its content is here, so nobody is asked for it: \`varve evict ${text}\`, then record`,
+      `${image.name}: all of its content is here, so nobody is asked for it: \`varve evict ${operands[0]}\`, then record`,
     );
   }
   const words = wordsOf(image.config, operands.slice(before), image.name);
@@ -70,6 +85,7 @@ export async function runReference(given: Arguments, recording = false): Promise
       backend: recording ? 'fuse' : backendOf(given),
       trace: given.has('trace'),
     });
+    void ahead?.end();
     remark(given, `${image.name} is served by ${whoServes(mounted)}: ${mounted.plan.reason}`);
     end = await runInNamespace({ mountpoint, words, binds, config: image.config }, place);
   } finally {

@@ -16,7 +16,7 @@ export function startServerAhead(given: Arguments, folder: string, layered: bool
   const isUp = existsSync(join(state, 'session.json'));
   if (!isServed || isUp || !(layered || existsSync(join(state, 'prefix.json')))) return;
   try {
-    startAhead(serverProgram());
+    startAhead({ server: serverProgram() });
   } catch {
     // Whoever mounts says what is wrong.
   }

@@ -2,7 +2,7 @@
 // Called by stack/mount.ts when the plan says so. Nothing of varve is in the path; readers wait for the loader by fanotify(7).
 // Needs pre-content events (Linux 6.14) and CAP_SYS_ADMIN in the initial user namespace.
 
-import { type Announced, AnnounceError, announceMount } from '../lazy/fanotify/announce.js';
+import { type Announced, AnnounceError, announceUse } from '../lazy/announce.js';
 import type { LoadPolicy } from '../lazy/protocol.js';
 import { askSupervisor } from '../supervisor/client.js';
 import { KernelRefusal, MountError } from './errors.js';
@@ -42,7 +42,8 @@ async function announce(spec: MountSpec, how: LazyKernelMount): Promise<Announce
     if (reply.error !== undefined) throw new MountError(reply.error.kind, reply.error.message);
     const socket = reply.loader?.socket;
     if (socket === undefined) throw new AnnounceError('the supervisor knows of none');
-    return await announceMount(socket, folders, spec.mountpoint, how.policy);
+    const { mountpoint } = spec;
+    return await announceUse(socket, folders, { mountpoint, policy: how.policy, way: 'kernel' });
   } catch (error) {
     if (!(error instanceof AnnounceError)) throw error;
     throw new KernelRefusal(

@@ -16,6 +16,7 @@ import {
   type Reply,
   type Request,
   toLine,
+  WITH_LOADER,
   WITH_SERVER,
 } from './protocol.js';
 import { startServer } from './server-process.js';
@@ -135,29 +136,38 @@ export async function askSupervisor(
   throw new Error(`the supervisor does not start: see ${log}`);
 }
 
-/** A supervisor that this process has started, and the server beside it. */
+/** A supervisor that this process has started, and what it has started beside it. */
 interface Started {
   readonly supervisor: Supervisor;
   readonly server?: MountRequest['started'];
+  readonly loader?: LoadRequest['started'];
 }
 
 let ahead: Started | undefined;
 
+/** What is started before it is known what is to be mounted. */
+export interface Early {
+  /** Arguments of node that start a server. */
+  readonly server?: readonly string[];
+  readonly loader?: LoadRequest;
+}
+
 /**
- * Starts both before it is known what is to be mounted, where no supervisor runs: they load while this process does. The next
- * mount that this process asks for has them; when it asks for none they end with it.
+ * Starts these beside a supervisor, where none runs: they load while this process does. The next mount, and the next loader, that
+ * this process asks for is that; what is not asked for ends with this process.
  */
-export function startAhead(program: readonly string[], env: NodeJS.ProcessEnv = process.env): void {
+export function startAhead(early: Early, env: NodeJS.ProcessEnv = process.env): void {
   const uid = process.geteuid?.() ?? 0;
   if (existingRuntimes(env, uid).some(({ socket }) => existsSync(socket))) return;
-  ahead = startWithServer(program, env);
+  ahead = startTogether(early, env);
 }
 
 /** What a mount needs is asked of the supervisor that will be asked for the mount. */
 function aheadFor(request: Request): Started | undefined {
-  return request.op === 'load' && ahead !== undefined
-    ? { supervisor: ahead.supervisor }
-    : undefined;
+  if (request.op !== 'load' || ahead === undefined) return undefined;
+  const { loader, ...rest } = ahead;
+  ahead = rest;
+  return { supervisor: rest.supervisor, ...(loader === undefined ? {} : { loader }) };
 }
 
 /** Has a loader started for the mount that this process asks for next. @returns the reply, refusals included. */
@@ -178,17 +188,21 @@ function takeAhead(): Started | undefined {
 
 function askedOf(
   request: Request,
-  { supervisor, server }: Started,
+  { supervisor, server, loader }: Started,
 ): { supervisor: Supervisor; asked: Request } {
-  const adopts = request.op === 'mount' && server !== undefined;
-  return { supervisor, asked: adopts ? { ...request, started: server } : request };
+  if (request.op === 'mount' && server !== undefined) {
+    return { supervisor, asked: { ...request, started: server } };
+  }
+  if (request.op === 'load' && loader !== undefined) {
+    return { supervisor, asked: { ...request, started: loader } };
+  }
+  return { supervisor, asked: request };
 }
 
+/** A supervisor for this request, and what it will have to start for it. */
 function startBoth(request: Request, env: NodeJS.ProcessEnv): Started {
-  if (request.op === 'mount') return startWithServer(request.program, env);
-  return {
-    supervisor: startSupervisor(makeRuntime(env, process.geteuid?.() ?? 0), envOfNode(env)),
-  };
+  if (request.op === 'mount') return startTogether({ server: request.program }, env);
+  return startTogether(request.op === 'load' ? { loader: request } : {}, env);
 }
 
 /** Options meant for the command line's node (an inspector, a loader) are nobody else's. */
@@ -197,35 +211,47 @@ function envOfNode({ NODE_OPTIONS: _, ...rest }: NodeJS.ProcessEnv): NodeJS.Proc
 }
 
 /**
- * Starts a supervisor whose first client is this process, and beside it the server of the mount that it will be asked
- * for: both then start at the same time.
+ * Starts a supervisor whose first client is this process, and beside it the server and the loader that it will be asked
+ * for: all then start at the same time.
  */
-function startWithServer(program: readonly string[], env: NodeJS.ProcessEnv): Started {
+function startTogether({ server, loader }: Early, env: NodeJS.ProcessEnv): Started {
   const runtime = makeRuntime(env, process.geteuid?.() ?? 0);
-  const log = runtime.serverLog(`s${process.pid}`);
-  const { child, orders } = startServer(program, log, {}, envOfNode(env));
-  child.on('error', () => {});
-  child.unref();
-  const supervisor = startSupervisor(runtime, envOfNode(env), orders);
-  // Only the supervisor holds the other end: a supervisor that does not take the server on ends it so.
-  orders.destroy();
-  return { supervisor, server: { pid: child.pid ?? 0, log } };
+  const serverLog = runtime.serverLog(`s${process.pid}`);
+  const given = envOfNode(env);
+  const servers = server && startServer(server, serverLog, {}, given);
+  const loaders =
+    loader &&
+    startServer(loader.program, runtime.serverLog('loader'), {}, { ...given, ...loader.env });
+  const supervisor = startSupervisor(runtime, given, servers?.orders, loaders?.orders);
+  for (const started of [servers, loaders]) {
+    started?.child.on('error', () => {});
+    started?.child.unref();
+    // Only the supervisor holds the other end: a supervisor that does not take it on ends it so.
+    started?.orders.destroy();
+  }
+  return {
+    supervisor,
+    ...(servers && { server: { pid: servers.child.pid ?? 0, log: serverLog } }),
+    ...(loaders && { loader: { pid: loaders.child.pid ?? 0 } }),
+  };
 }
 
 function startSupervisor(
   runtime: RuntimePaths,
   env: NodeJS.ProcessEnv,
-  orders?: Socket,
+  server?: Socket,
+  loader?: Socket,
 ): Supervisor {
   const log = openSync(runtime.log, 'a', 0o600);
   // The same place from here, bundled or not.
   const script = fileURLToPath(new URL('../../bundle/programs/supervisor.js', import.meta.url));
   const words = [...SMALL_HEAP, script, runtime.folder];
-  if (orders !== undefined) words.push(WITH_SERVER);
+  if (server !== undefined) words.push(WITH_SERVER);
+  if (loader !== undefined) words.push(WITH_LOADER);
   const child: ChildProcess = spawn(process.execPath, words, {
     cwd: '/',
     detached: true,
-    stdio: ['ignore', log, log, 'pipe', orders ?? 'ignore'],
+    stdio: ['ignore', log, log, 'pipe', server ?? 'ignore', loader ?? 'ignore'],
     env,
   });
   closeSync(log);

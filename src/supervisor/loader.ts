@@ -11,10 +11,12 @@ import {
   type LoaderOrders,
   type LoaderReport,
   type LoadRequest,
+  STARTED_LOADER_FD,
   STAY,
 } from './protocol.js';
 import { lastLines, RefusedError } from './refusals.js';
 import {
+  adoptedServer,
   childServer,
   type Ending,
   fdOf,
@@ -92,6 +94,10 @@ export class LoaderKeeper {
   /** Resolves when a loader takes connections. @throws RefusedError when none can be started. */
   load(request: LoadRequest): Promise<LoaderInfo> {
     this.#lastLoad = performance.now();
+    const { started, ...again } = request;
+    const adopts = started !== undefined && this.#process === undefined && !this.#ending;
+    // It ends with its socket.
+    if (started !== undefined && !adopts) closeSync(STARTED_LOADER_FD);
     if (this.#ready && !this.#going) return Promise.resolve(this.info as LoaderInfo);
     return new Promise((resolve, reject) => {
       if (this.#ending) {
@@ -100,24 +106,23 @@ export class LoaderKeeper {
       }
       this.#waiting.push({ resolve, reject });
       if (this.#process === undefined) {
-        if (request.again !== true) this.#request = request;
-        this.#request ??= request;
-        this.#start();
+        if (request.again !== true) this.#request = again;
+        this.#request ??= again;
+        this.#start(adopts ? started : undefined);
       } else {
-        this.#request ??= request;
+        this.#request ??= again;
       }
     });
   }
 
-  #start(): void {
+  /** @param started it runs already: where its orders come from is inherited. */
+  #start(started?: LoadRequest['started']): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const { program, env } = this.#request as LoadRequest;
     this.#ready = false;
     this.#going = false;
     this.#error = undefined;
-    const { child, orders } = startServer(program, this.#host.log, {}, { ...process.env, ...env });
-    const loader = childServer(child, orders);
+    const loader = started ? adoptedServer(started.pid, STARTED_LOADER_FD) : this.#child();
     this.#process = loader;
     loader.hear((report) => {
       if (loader !== this.#process) return;
@@ -137,10 +142,16 @@ export class LoaderKeeper {
       loader.kill();
     }, START_LIMIT);
     void loader.gone.then((ending) => {
-      orders.destroy();
+      loader.orders.destroy();
       this.#gone(ending);
     });
     this.#host.changed();
+  }
+
+  #child(): ServerProcess {
+    const { program, env } = this.#request as LoadRequest;
+    const { child, orders } = startServer(program, this.#host.log, {}, { ...process.env, ...env });
+    return childServer(child, orders);
   }
 
   #report(report: LoaderReport, loader: ServerProcess): void {

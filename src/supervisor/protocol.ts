@@ -13,12 +13,14 @@ export const MAX_LINE = 8 << 20;
 /** Where a server finds /dev/fuse (once it was handed over), the arena, and its supervisor. */
 export const SERVER_FDS = { fuse: 3, arena: 4, orders: 5 } as const;
 
-/** Where a supervisor finds its first client, and the orders socket of a server started beside it. */
+/** Where a supervisor finds its first client, and the orders sockets of a server and of a loader started beside it. */
 export const STARTER_FD = 3;
 export const STARTED_FD = 4;
+export const STARTED_LOADER_FD = 5;
 
-/** Word on a supervisor's command line, behind the runtime folder: such a server is there. */
+/** Words on a supervisor's command line, behind the runtime folder: such a server, such a loader is there. */
 export const WITH_SERVER = 'with-server';
+export const WITH_LOADER = 'with-loader';
 
 /** A kernel overlayfs on top of a FUSE mount, which is seen nowhere itself. */
 export interface Cover {
@@ -78,6 +80,8 @@ export interface LoadRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** Where there was one before, it is started as that was: who asks is a server, and has no environment of a person's. */
   readonly again?: true;
+  /** One that the client has started already, beside the supervisor itself. Its orders socket is the supervisor's fd 5. */
+  readonly started?: { readonly pid: number };
 }
 
 /** The loader of a supervisor. */

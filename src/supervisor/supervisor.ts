@@ -19,8 +19,10 @@ import {
   type Reply,
   type Request,
   STARTED_FD,
+  STARTED_LOADER_FD,
   STARTER_FD,
   toLine,
+  WITH_LOADER,
   WITH_SERVER,
 } from './protocol.js';
 import { RefusedError } from './refusals.js';
@@ -49,7 +51,9 @@ function run(): void {
   let idle: NodeJS.Timeout | undefined;
   let ending = false;
   /** The server that was started beside this process, if there is one, has its mount. */
-  let adopted = process.argv[3] !== WITH_SERVER;
+  let adopted = !process.argv.includes(WITH_SERVER);
+  /** Likewise a loader. */
+  let adoptedLoader = !process.argv.includes(WITH_LOADER);
   dropOldLogs(runtime);
 
   const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
@@ -138,6 +142,7 @@ function run(): void {
       case 'status':
         return { mounts: [mounts.find(request.mountpoint).status()], loader: loader.info };
       case 'load':
+        if (request.started !== undefined) adoptedLoader = true;
         return { loader: await loader.load(request) };
       case 'wait':
         return { why: await mounts.find(request.mountpoint).gone };
@@ -198,9 +203,10 @@ function run(): void {
   }, 60_000).unref();
 
   serve(starter);
-  // The server that was started for a mount which nobody asked for ends with its socket.
+  // What was started for a mount which nobody asked for ends with its socket.
   starter.on('close', () => {
     if (!adopted) closeSync(STARTED_FD);
+    if (!adoptedLoader) closeSync(STARTED_LOADER_FD);
   });
   rmSync(runtime.socket, { force: true });
   server.listen(runtime.socket);

@@ -3,7 +3,9 @@
 // `--rounds 200` kills it so often.
 
 import assert from 'node:assert/strict';
-import { existsSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -15,6 +17,7 @@ import { askSupervisor, type Supervisor } from '../../src/supervisor/client.js';
 import type { LoaderInfo } from '../../src/supervisor/protocol.js';
 import { gone, until } from '../supervisor/place.js';
 import { campaign } from '../support/campaign.js';
+import { processesWith } from '../support/processes.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
 import { type FakeLayer, makeLayer, manySizes } from './fake-layer.js';
 import { Client, frame } from './users.js';
@@ -79,6 +82,12 @@ test('a client gets its chunks; the loader ends when all is here, then the super
   const at = place(t, manySizes(120));
   const info = await at.load();
   assert.equal((await at.load()).pid, info.pid, 'there is one loader');
+  const status = readFileSync(`/proc/${info.pid}/status`, 'utf8');
+  assert.match(
+    status,
+    new RegExp(`^PPid:\\t${process.pid}$`, 'm'),
+    'started beside its supervisor',
+  );
   const client = await connected(info.socket, at.layer.folder.path);
   const usingFrame = await client.next(({ kind }) => kind === Tell.USING);
   assert.deepEqual([usingFrame?.layer, usingFrame?.first, usingFrame?.count], [1, 0, 0]);
@@ -90,10 +99,10 @@ test('a client gets its chunks; the loader ends when all is here, then the super
   }
   client.json(Ask.COMMAND, 9, { op: 'status', mountpoint: '/mnt' });
   const answer = await client.next(({ kind }) => kind === Tell.JSON_REPLY);
-  const status = answer?.json as unknown as LoaderStatus;
+  const told = answer?.json as unknown as LoaderStatus;
   assert.equal(answer?.layer, 9);
-  assert.equal(status.pid, info.pid);
-  assert.ok((status.layers[0]?.residentChunks as number) >= 3);
+  assert.equal(told.pid, info.pid);
+  assert.ok((told.layers[0]?.residentChunks as number) >= 3);
   client.json(Ask.COMMAND, 10, { op: 'fill', mountpoint: '/mnt' });
   await client.next(({ kind }) => kind === Tell.COMPLETE);
   assert.ok(at.layer.folder.isComplete);
@@ -104,6 +113,28 @@ test('a client gets its chunks; the loader ends when all is here, then the super
     readdirSync(at.runtime).filter((name) => name.includes('loader.sock')),
     [],
   );
+});
+
+test('a loader that was started beside its supervisor for nothing ends with its starter, and so does that', async (t) => {
+  const folder = makeTempDir();
+  t.after(() => removeTempDir(folder));
+  const env = {
+    ...process.env,
+    VARVE_RUNTIME_DIR: join(folder, 'run'),
+    VARVE_SUPERVISOR_IDLE: '100',
+  };
+  const client = new URL('../../src/supervisor/client.js', import.meta.url);
+  const text = `import { startAhead } from '${client}';
+    startAhead({ loader: { op: 'load', program: ['${script}', '/nowhere', '0'] } });
+    setTimeout(() => process.exit(0), 1500);`;
+  const starter = spawn(process.execPath, ['--input-type=module', '-e', text], {
+    env,
+    stdio: 'inherit',
+  });
+  const theirs = () => processesWith('VARVE_RUNTIME_DIR', env.VARVE_RUNTIME_DIR);
+  await until('all three run', () => theirs().length === 3);
+  await once(starter, 'exit');
+  await until('all are gone', () => theirs().length === 0);
 });
 
 test('an unknown layer is refused in words, the connection goes on', async (t) => {

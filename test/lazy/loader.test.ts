@@ -9,6 +9,8 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
+  rmSync,
   statSync,
   writeFileSync,
   writeSync,
@@ -91,6 +93,46 @@ test('what is wanted arrives, and nothing else is asked for', async (t) => {
   const needed = [...units.values()].reduce((a, b) => a + b, 0);
   assert.ok(at.registry.bytes <= 1.2 * needed, `${at.registry.bytes} bytes for ${needed}`);
   assert.equal(existsSync(at.layer.folder.complete), false);
+});
+
+test('a folder that is renamed while its content comes stays one layer, which is completed where it is then', async (t) => {
+  const at = bench(t, manySizes(60));
+  const staged = at.layer.folder.path;
+  const order = Buffer.alloc(4 * 20);
+  for (let k = 0; k < 20; k++) order.writeUInt32LE(40 + k, 4 * k);
+  writeFileSync(at.layer.folder.order, order);
+  const early = await use(at.loader, staged, { prefetch: true });
+  const path = join(staged, '..', 'published');
+  renameSync(staged, path);
+  const published = await use(at.loader, path, { prefetch: true });
+  early.open.end();
+  const layers = await layersOf(at.loader);
+  assert.deepEqual(
+    layers.map(({ folder }) => folder),
+    [path],
+  );
+  // What was recorded lay under the old name.
+  const map = ResidencyMap.open(join(path, 'map'), 60, false);
+  for (let i = 40; i < 60; i++) while (!map.isHere(i)) await sleep(1);
+  map.close();
+  published.open.want(0, 40);
+  await published.told.until(({ completed }) => completed > 0);
+  assert.ok(existsSync(join(path, 'complete')));
+  assert.ok(readFileSync(join(path, 'blob')).equals(at.layer.blob));
+  assert.equal(existsSync(staged), false);
+});
+
+test('another layer whose folder took the name of one that was removed is not taken for it', async (t) => {
+  const at = bench(t, manySizes(30));
+  const { path } = at.layer.folder;
+  const first = await use(at.loader, path, { fill: false });
+  rmSync(path, { recursive: true });
+  const other = makeLayer(path, manySizes(30));
+  const second = await use(at.loader, path, { fill: false });
+  second.open.want(0, 30);
+  await second.told.until(({ completed }) => completed > 0);
+  assert.ok(readFileSync(other.folder.blob).equals(other.blob));
+  first.open.end();
 });
 
 test('chunks that lie together come with one request, and those that are here are told at once', async (t) => {

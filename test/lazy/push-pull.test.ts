@@ -1,13 +1,13 @@
 // Our own form in a registry: what is pushed is what is pulled, and what the registry has is not pushed again.
 
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { buildLayer } from '../../src/lazy/build/build-layer.js';
 import { ChunkTable } from '../../src/lazy/chunk-table.js';
 import { listImages, readImage, removeImage } from '../../src/lazy/image-record.js';
-import { LayerFolder } from '../../src/lazy/layer-folder.js';
+import { LayerFolder, STAGING } from '../../src/lazy/layer-folder.js';
 import { evictIdle } from '../../src/lazy/load/evict.js';
 import { unitMates } from '../../src/lazy/load/runs.js';
 import { pruneLayers } from '../../src/lazy/prune.js';
@@ -61,7 +61,27 @@ test('pushed to a registry and pulled from it: the same files', {
   assert.equal(new ChunkTable(readFileSync(below.table)).origins, report.packs);
 
   const store = join(folder, 'there');
-  const lazy = await pullImage(registry, ref, store, { lazy: true, plainHttp: true });
+  /** What a loader may begin with: all but the metadata, and nothing that would make it a layer. */
+  const staged: string[][] = [];
+  const lazy = await pullImage(registry, ref, store, {
+    lazy: true,
+    plainHttp: true,
+    onStaged: (path) => {
+      assert.ok(basename(path).startsWith(STAGING));
+      assert.equal(
+        LayerFolder.ofImage(join(path, 'meta.erofs'))?.read().sources[0]?.registry,
+        host,
+      );
+      staged.push(readdirSync(path).sort());
+    },
+  });
+  assert.deepEqual(
+    staged.sort((a, b) => a.length - b.length),
+    [
+      ['blob', 'chunks', 'layer.json'],
+      ['blob', 'chunks', 'layer.json', 'order'],
+    ],
+  );
   assert.equal(lazy.digest, report.digest);
   assert.deepEqual(lazy.config, config);
   assert.deepEqual(lazy.layers, [below.read().id, above.read().id]);
@@ -74,7 +94,10 @@ test('pushed to a registry and pulled from it: the same files', {
   }
   assert.deepEqual(readFileSync((layers[1] as LayerFolder).order), readFileSync(above.order));
 
+  // A layer that is here without one takes the order of a later push.
+  rmSync((layers[1] as LayerFolder).order);
   await pullImage(registry, ref, store, plain);
+  assert.deepEqual(readFileSync((layers[1] as LayerFolder).order), readFileSync(above.order));
   for (const [i, layer] of [below, above].entries()) {
     const pulled = layers[i] as LayerFolder;
     assert.ok(pulled.isComplete);

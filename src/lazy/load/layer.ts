@@ -42,7 +42,7 @@ const writeAt = promisify(write) as (
 const fdatasync = promisify(syncData);
 
 export class LoadedLayer {
-  readonly folder: LayerFolder;
+  #folder: LayerFolder;
   readonly record: LayerRecord;
   readonly table: ChunkTable;
   readonly map: ResidencyMap;
@@ -60,7 +60,7 @@ export class LoadedLayer {
   #closed = false;
 
   private constructor(folder: LayerFolder, lock: number, kept: number | undefined) {
-    this.folder = folder;
+    this.#folder = folder;
     this.#lock = lock;
     this.table = new ChunkTable(readFileSync(folder.table));
     // Behind the table: when a layer learns of other packs (renew-layer.ts) this is written first, and may name more.
@@ -111,6 +111,16 @@ export class LoadedLayer {
       if (error instanceof LoadError) throw error;
       throw new LoadError(`${folder.path}: ${error instanceof Error ? error.message : error}`);
     }
+  }
+
+  /** Where it lies now. */
+  get folder(): LayerFolder {
+    return this.#folder;
+  }
+
+  /** Its folder, the same one, has another name: it was published. */
+  hasMoved(folder: LayerFolder): void {
+    this.#folder = folder;
   }
 
   get residentBytes(): number {

@@ -3,6 +3,7 @@
 // It ends when no layer is left that is in use and not complete; whoever comes later starts another.
 
 import { EventEmitter } from 'node:events';
+import { statSync } from 'node:fs';
 import { E } from '../../linux/errno.js';
 import { NOWHERE } from '../chunk-table.js';
 import { LayerFolder } from '../layer-folder.js';
@@ -110,6 +111,7 @@ export class OpenUse implements LayerUse {
 /** A layer that is not complete, or was not when its first user came. */
 class Entry {
   readonly layer: LoadedLayer;
+  readonly identity: string;
   readonly queue: LayerQueue;
   record: OrderRecord | undefined;
   /** When each chunk was last wanted or used: seconds since the loader began. */
@@ -120,8 +122,14 @@ class Entry {
   closing = false;
   finishing: Promise<void> = Promise.resolve();
 
-  constructor(layer: LoadedLayer, clock: () => number, checkpoints: Streams | undefined) {
+  constructor(
+    layer: LoadedLayer,
+    identity: string,
+    clock: () => number,
+    checkpoints: Streams | undefined,
+  ) {
     this.layer = layer;
+    this.identity = identity;
     this.#clock = clock;
     this.queue = new LayerQueue(layer, clock, checkpoints);
     this.lastUse = new Uint32Array(layer.table.count);
@@ -144,6 +152,12 @@ function checkpointsOf(folder: LayerFolder): Streams | undefined {
   }
 }
 
+/** What stays of a folder when it is renamed, and is nobody else's while the layer is open: its blob. */
+function identityOf(folder: string): string {
+  const stat = statSync(new LayerFolder(folder).blob, { throwIfNoEntry: false });
+  return stat === undefined ? folder : `${stat.dev}:${stat.ino}`;
+}
+
 function* range(first: number, count: number, end: number): Generator<number> {
   for (let i = first; i < Math.min(first + count, end); i++) yield i;
 }
@@ -159,6 +173,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
   readonly #clock: () => number;
   readonly #log: (line: string) => void;
   readonly #scheduler: Scheduler;
+  /** By identityOf() their folders: these are renamed when a layer is published. */
   readonly #entries = new Map<string, Entry>();
   /** Layers that are being given up: who wants one of them again waits for that. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -202,11 +217,16 @@ export class Loader extends EventEmitter<LoaderEvents> {
    * @throws LoadError when it cannot be loaded.
    */
   async use(use: Use): Promise<OpenUse> {
-    for (let leaving = this.#leaving.get(use.folder); leaving !== undefined; ) {
+    const identity = identityOf(use.folder);
+    for (let leaving = this.#leaving.get(identity); leaving !== undefined; ) {
       await leaving;
-      leaving = this.#leaving.get(use.folder);
+      leaving = this.#leaving.get(identity);
     }
-    const entry = this.#entries.get(use.folder) ?? this.#open(use.folder);
+    const known = this.#entries.get(identity);
+    if (known !== undefined && known.layer.folder.path !== use.folder) {
+      known.layer.hasMoved(new LayerFolder(use.folder));
+    }
+    const entry = known ?? this.#open(use.folder);
     const open = new OpenUse(this, use, entry);
     if (entry === undefined) return open;
     entry.queue.uses.add(open);
@@ -221,8 +241,8 @@ export class Loader extends EventEmitter<LoaderEvents> {
     if (folder.exists && folder.isComplete) return undefined;
     const checkpoints = checkpointsOf(folder);
     const layer = LoadedLayer.open(folder, this.#options.keptBlob?.(path));
-    const entry = new Entry(layer, this.#clock, checkpoints);
-    this.#entries.set(path, entry);
+    const entry = new Entry(layer, identityOf(path), this.#clock, checkpoints);
+    this.#entries.set(entry.identity, entry);
     this.#scheduler.add(entry.queue);
     if (layer.absent === 0) setImmediate(() => this.#finish(entry));
     else if (layer.hasUnsynced) this.#planSync(entry);
@@ -270,7 +290,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
   }
 
   #stored(queue: LayerQueue): void {
-    const entry = this.#entries.get(queue.layer.folder.path);
+    const entry = [...this.#entries.values()].find((one) => one.queue === queue);
     if (entry === undefined || entry.closing) return;
     if (entry.layer.absent === 0) this.#finish(entry);
     else if (entry.layer.unsyncedBytes >= SYNC_BYTES) void this.#sync(entry);
@@ -338,17 +358,18 @@ export class Loader extends EventEmitter<LoaderEvents> {
   }
 
   async #close(entry: Entry): Promise<void> {
-    const path = entry.layer.folder.path;
-    this.#entries.delete(path);
+    const { identity } = entry;
+    const { path } = entry.layer.folder;
+    this.#entries.delete(identity);
     const gone = (async () => {
       await this.#scheduler.remove(entry.queue);
       this.#record(entry, false);
       await entry.layer.sync().catch((error: unknown) => this.#trouble(entry, error));
       entry.layer.close(this.#options.keptBlob?.(path) === entry.layer.blob);
     })();
-    this.#leaving.set(path, gone);
+    this.#leaving.set(identity, gone);
     await gone;
-    this.#leaving.delete(path);
+    this.#leaving.delete(identity);
     if (!this.isBusy) this.emit('idle');
   }
 
@@ -412,8 +433,9 @@ export class Loader extends EventEmitter<LoaderEvents> {
     const entries = new Set(folders.length === 0 ? this.#of(mountpoint) : []);
     const idle: string[] = [];
     for (const path of folders) {
-      await this.#leaving.get(path);
-      const entry = this.#entries.get(path);
+      const identity = identityOf(path);
+      await this.#leaving.get(identity);
+      const entry = this.#entries.get(identity);
       if (entry === undefined) idle.push(path);
       else entries.add(entry);
     }

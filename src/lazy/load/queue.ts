@@ -66,7 +66,7 @@ export class LayerQueue {
   readonly #demand = new Set<number>();
   readonly #waiting = new Map<number, Set<LayerUse>>();
   readonly #wrong = new Map<number, number>();
-  #order: Uint32Array | undefined;
+  #order: Uint32Array;
   #orderAt = 0;
   #fillAt = 0;
 
@@ -80,6 +80,7 @@ export class LayerQueue {
     this.rate = new Rate(clock);
     this.#inFlight = new Uint8Array(layer.table.count);
     this.#asked = new Uint8Array(layer.table.count);
+    this.#order = readOrder(layer.folder.order, layer.table.count);
   }
 
   get waiting(): ReadonlyMap<number, ReadonlySet<LayerUse>> {
@@ -299,7 +300,7 @@ export class LayerQueue {
 
   #takePrefetch(span: number): Run | undefined {
     if (!this.#prefetches) return undefined;
-    const order = (this.#order ??= readOrder(this.layer.folder.order, this.layer.table.count));
+    const order = this.#order;
     while (this.#orderAt < order.length && !this.#isFree(order[this.#orderAt] as number)) {
       this.#orderAt++;
     }

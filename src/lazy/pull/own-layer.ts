@@ -2,7 +2,7 @@
 // Called by pull.ts for each layer of an image; the loader (load/) or fill.ts fetches what the table says.
 // Killed at any point it leaves a folder that nobody looks at (prune.ts), or a layer.
 
-import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { ErofsError } from '../../erofs/errors.js';
 import { FileSource } from '../../linux/file-source.js';
 import { syncPath } from '../../linux/sync-path.js';
@@ -31,9 +31,11 @@ export interface OwnLayerOptions {
   /** By number of the origin. */
   readonly packs: readonly Descriptor[];
   /** What the configuration says the layer's id is; undefined: it says nothing. */
-  readonly id: string | undefined;
+  readonly id: Promise<string | undefined>;
   readonly store: string;
   readonly source: Source;
+  /** The folder has all that a loader needs: content may come while metadata does. */
+  readonly onStaged?: (folder: string) => void;
 }
 
 /**
@@ -42,17 +44,27 @@ export interface OwnLayerOptions {
  */
 export async function pullOwnLayer(options: OwnLayerOptions): Promise<string> {
   const { registry, ref, layer, packs, store, source } = options;
-  const bytes = await fetchFrame(registry, ref, layer.chunks, LIMITS.chunks);
+  const [bytes, order, expected] = await Promise.all([
+    fetchFrame(registry, ref, layer.chunks, LIMITS.chunks),
+    layer.order && fetchWhole(registry, ref, layer.order, LIMITS.order),
+    options.id,
+  ]);
   try {
     const table = new ChunkTable(bytes);
     checkTable(table, packs);
+    if (order !== undefined) checkOrder(order, table);
     const id = table.layerId();
-    if (options.id !== undefined && options.id !== id) {
-      throw new LayerCheckError(`it is layer ${id}, the configuration says ${options.id}`);
+    if (expected !== undefined && expected !== id) {
+      throw new LayerCheckError(`it is layer ${id}, the configuration says ${expected}`);
     }
     const known = LayerFolder.of(store, id);
-    if (known.exists) renewLayer(known, bytes, packs, source);
-    else await fetchLayer(options, table, bytes);
+    if (known.exists) {
+      renewLayer(known, bytes, packs, source);
+      // What others recorded is better than nothing.
+      if (order !== undefined && !existsSync(known.order)) writeDurable(known.order, order);
+    } else {
+      await fetchLayer(options, table, bytes, order);
+    }
     return id;
   } catch (error) {
     const isTheirs =
@@ -65,37 +77,37 @@ export async function pullOwnLayer(options: OwnLayerOptions): Promise<string> {
 }
 
 async function fetchLayer(
-  { registry, ref, layer, packs, store, source }: OwnLayerOptions,
+  { registry, ref, layer, packs, store, source, onStaged }: OwnLayerOptions,
   table: ChunkTable,
   bytes: Uint8Array,
+  order: Uint8Array | undefined,
 ): Promise<void> {
   const staged = stageLayer(store);
   try {
     const folder = new LayerFolder(staged);
-    const digest = await fetchFrameTo(registry, ref, layer.meta, LIMITS.meta, folder.meta);
-    if (!Buffer.from(digest).equals(table.metaDigest)) {
-      throw new LayerCheckError('the chunk table is that of another metadata image');
-    }
-    const { inodes, bytes: size } = checkFile(folder.meta, table);
-    const record: LayerRecord = {
+    const record = (found: ImageRuns): LayerRecord => ({
       version: 1,
       id: table.layerId(),
       origins: packs.map(({ digest, size, mediaType }) => ({ digest, size, mediaType })),
       sources: [source],
       form: 'varve',
-      inodes,
-      bytes: size,
-    };
-    if (layer.order !== undefined) {
-      const order = await fetchWhole(registry, ref, layer.order, LIMITS.order);
-      checkOrder(order, table);
-      writeDurable(folder.order, order);
-    }
+      ...found,
+    });
+    const write = (found: ImageRuns): void =>
+      writeDurable(folder.record, `${JSON.stringify(record(found))}\n`);
     makeHole(folder.blob, table.blobSize);
     writeDurable(folder.table, bytes);
-    writeDurable(folder.record, `${JSON.stringify(record)}\n`);
+    if (order !== undefined) writeDurable(folder.order, order);
+    // As much as a loader needs.
+    write({ inodes: 0, bytes: 0 });
+    onStaged?.(staged);
+    const digest = await fetchFrameTo(registry, ref, layer.meta, LIMITS.meta, folder.meta);
+    if (!Buffer.from(digest).equals(table.metaDigest)) {
+      throw new LayerCheckError('the chunk table is that of another metadata image');
+    }
+    write(checkFile(folder.meta, table));
     syncPath(staged);
-    const { path } = publishLayer(store, staged, record.id);
+    const { path } = publishLayer(store, staged, table.layerId());
     syncPath(`${path}/..`);
   } catch (error) {
     rmSync(staged, { recursive: true, force: true });

@@ -39,6 +39,11 @@ export interface PullOptions {
   /** The registry is asked without TLS: said to whoever loads content later. */
   readonly plainHttp?: boolean;
   readonly onProgress?: (progress: PullProgress) => void;
+  /**
+   * A folder of the store is about to become a layer of the image, and has all that a loader needs to fetch content. It is
+   * renamed when its metadata was checked, or removed.
+   */
+  readonly onStaged?: (folder: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -55,16 +60,15 @@ export async function pullImage(
   const image = await registry.image(ref, platformOf(options.platform));
   const { manifest, descriptor } = image;
   const pinned = withDigest(ref, descriptor.digest);
-  const config = await fetchConfig(registry, pinned, manifest.config);
   const source: Source = {
     registry: ref.registry,
     repository: ref.repository,
     ...(options.plainHttp === true ? { plainHttp: true } : {}),
   };
   const pull = { registry, ref: pinned, store, source, options };
-  const layers = isOwnManifest(manifest)
-    ? await ownLayers(pull, image, config)
-    : await tarLayers(pull, image, config);
+  const { config, layers } = isOwnManifest(manifest)
+    ? await ownLayers(pull, image)
+    : await tarLayers(pull, image);
   const record: ImageRecord = {
     version: 1,
     name: formatReference(ref),
@@ -77,6 +81,9 @@ export async function pullImage(
   return record;
 }
 
+/** Layers whose metadata is fetched at a time. */
+const AT_ONCE = 4;
+
 /** What all layers of a pull share. */
 interface Pull {
   readonly registry: Registry;
@@ -87,27 +94,49 @@ interface Pull {
   readonly options: PullOptions;
 }
 
-async function ownLayers(
-  pull: Pull,
-  { manifest }: FetchedImage,
-  config: ImageConfig,
-): Promise<string[]> {
+/** The configuration, and the ids of the layers. */
+interface PulledLayers {
+  readonly config: ImageConfig;
+  readonly layers: string[];
+}
+
+/** Metadata of all layers at once, few at a time: a request costs a round trip, and there are three of them a layer. */
+async function ownLayers(pull: Pull, { manifest }: FetchedImage): Promise<PulledLayers> {
   const { registry, ref, store, source, options } = pull;
   const { layers, packs } = readOwnManifest(manifest, formatReference(ref));
-  const { diffIds } = config;
-  if (diffIds.length !== layers.length) {
-    const what = `the configuration names ${diffIds.length} layers, there are ${layers.length}`;
+  const diffIds = fetchConfig(registry, ref, manifest.config).then((config) => {
+    if (config.diffIds.length === layers.length) return config;
+    const what = `the configuration names ${config.diffIds.length} layers, there are ${layers.length}`;
     throw wrong(ref, manifest.config, what);
-  }
-  const ids: string[] = [];
-  for (const [k, layer] of layers.entries()) {
-    const what = `layer ${k + 1} of ${layers.length}`;
-    options.onProgress?.({ what, done: 0 });
-    const id = await pullOwnLayer({ registry, ref, layer, packs, id: diffIds[k], store, source });
-    if (!options.lazy) await fill(pull, id, what);
-    ids.push(id);
-  }
-  return ids;
+  });
+  const { onStaged } = options;
+  const whatOf = (k: number): string => `layer ${k + 1} of ${layers.length}`;
+  let done = 0;
+  const begun = (): void => {
+    if (done < layers.length) options.onProgress?.({ what: whatOf(done), done: 0 });
+  };
+  begun();
+  const [config, ids] = await Promise.all([
+    diffIds,
+    mapSome(layers, AT_ONCE, async (layer, k) => {
+      const id = diffIds.then((config) => config.diffIds[k]);
+      const pulled = await pullOwnLayer({
+        registry,
+        ref,
+        layer,
+        packs,
+        id,
+        store,
+        source,
+        onStaged,
+      });
+      done++;
+      begun();
+      return pulled;
+    }),
+  ]);
+  if (!options.lazy) for (const [k, id] of ids.entries()) await fill(pull, id, whatOf(k));
+  return { config, layers: ids };
 }
 
 /** All content of a layer. */
@@ -147,6 +176,32 @@ async function fetchConfig(
   }
 }
 
+/** As Promise.all() over `work`, of which no more than `most` are begun at a time, in order; none after one has failed. */
+async function mapSome<T, R>(
+  list: readonly T[],
+  most: number,
+  work: (one: T, k: number) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const entries = list.entries();
+  let failed = false;
+  const worker = async (): Promise<void> => {
+    for (const [k, one] of entries) {
+      if (failed) return;
+      results[k] = await work(one, k).catch((error: unknown) => {
+        failed = true;
+        throw error;
+      });
+    }
+  };
+  // All of them end before anybody hears of the first that failed: their folders are removed by then.
+  const ends = await Promise.allSettled(
+    Array.from({ length: Math.min(most, list.length) }, worker),
+  );
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  return results;
+}
+
 function platformOf(text: string | undefined): Platform {
   if (text === undefined) return hostPlatform();
   const [os, architecture, variant, more] = text.split('/');
@@ -159,9 +214,10 @@ function platformOf(text: string | undefined): Platform {
 async function tarLayers(
   pull: Pull,
   { manifest, descriptor, signed }: FetchedImage,
-  { diffIds }: ImageConfig,
-): Promise<string[]> {
+): Promise<PulledLayers> {
   const { registry, ref, store, source, options } = pull;
+  const config = await fetchConfig(registry, ref, manifest.config);
+  const { diffIds } = config;
   if (diffIds.length !== manifest.layers.length) {
     const what = `the configuration names ${diffIds.length} layers, there are ${manifest.layers.length}`;
     throw wrong(ref, manifest.config, what);
@@ -189,5 +245,5 @@ async function tarLayers(
     if (!options.lazy) await fill(pull, id, what);
     ids.push(id);
   }
-  return ids;
+  return { config, layers: ids };
 }

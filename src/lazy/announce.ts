@@ -1,17 +1,10 @@
-// A command's word to the loader that the kernel is about to mount layers: when it is taken, their blobs are marked.
-// Used by stack/lazy-kernel.ts. Other than a server's connection (client.ts) it asks only this, and may wait.
+// A command's word to the loader that it uses layers: that the kernel is about to mount them, which is taken when their blobs are
+// marked, or that their content may come before anybody can read it.
+// Used by stack/lazy-kernel.ts and stack/load-ahead.ts. Other than a server's connection (client.ts) it asks only this, and may wait.
 // Speaks protocol.ts.
 
 import { createConnection, type Socket } from 'node:net';
-import {
-  Ask,
-  FRAME,
-  LOADER_PROTOCOL,
-  type LoadPolicy,
-  MAX_JSON,
-  Tell,
-  type UseRequest,
-} from '../protocol.js';
+import { Ask, FRAME, LOADER_PROTOCOL, MAX_JSON, Tell, type UseRequest } from './protocol.js';
 
 /** Milliseconds without a word after which the loader counts as gone. */
 const PATIENCE = 20_000;
@@ -19,21 +12,25 @@ const PATIENCE = 20_000;
 /** Why the loader does not take a layer; the message is for people. */
 export class AnnounceError extends Error {}
 
-/** Layers that the loader knows to be about to be mounted, until end(). */
+/** Layers that the loader knows to be in use, until end(). */
 export interface Announced {
-  /** The mount stands, or will not be made. */
+  /** Of the kernel's way: the mount stands, or will not be made. */
   end(): void;
+}
+
+/** Who uses the layers, and how. */
+export interface Announcement extends Pick<UseRequest, 'mountpoint' | 'policy'> {
+  readonly way: NonNullable<UseRequest['way']>;
 }
 
 /**
  * @param socket path of the loader's socket. @param folders of the layers, absolute.
  * @throws AnnounceError when it refuses one, or ends before it has answered.
  */
-export function announceMount(
+export function announceUse(
   socket: string,
   folders: readonly string[],
-  mountpoint: string,
-  policy: LoadPolicy,
+  how: Announcement,
 ): Promise<Announced> {
   return new Promise((done, fail) => {
     const connection = createConnection(socket);
@@ -47,7 +44,7 @@ export function announceMount(
     connection.once('connect', () => {
       connection.write(frame(Ask.HELLO, LOADER_PROTOCOL));
       folders.forEach((folder, layer) => {
-        const request: UseRequest = { layer, folder, mountpoint, policy, way: 'kernel' };
+        const request: UseRequest = { ...how, layer, folder };
         const json = Buffer.from(JSON.stringify(request));
         connection.write(Buffer.concat([frame(Ask.USE, 0, json.length), json]));
       });

@@ -1,0 +1,57 @@
+// Content in the recorded order while metadata is still fetched and checked: a loader, and layers that it may begin with.
+// Used by cli/obtain-image.ts for what is mounted next. Who loads starts while the manifest comes.
+// What goes wrong here shows when the mount asks for the same.
+
+import { type Announced, announceUse } from '../lazy/announce.js';
+import { DEFAULT_POLICY } from '../lazy/protocol.js';
+import { askForLoader, startAhead } from '../supervisor/client.js';
+import { loaderEnvironment, loaderProgram } from './loader-program.js';
+import { serverProgram } from './server-program.js';
+
+export class LoadAhead {
+  readonly #socket: Promise<string | undefined>;
+  readonly #prefetches: boolean;
+  readonly #uses: Promise<Announced | undefined>[] = [];
+
+  /**
+   * Starts a loader where none runs. @param prefetches false: nothing is wanted before the mount stands.
+   * @param isServed a server is likely to be wanted, too.
+   */
+  constructor(prefetches: boolean, isServed: boolean) {
+    this.#prefetches = prefetches;
+    const request = { op: 'load', program: loaderProgram(), env: loaderEnvironment() } as const;
+    try {
+      startAhead({ loader: request, ...(isServed && { server: serverProgram() }) });
+    } catch {
+      // Whoever mounts says what is wrong.
+    }
+    this.#socket = askForLoader(request).then(
+      (reply) => reply.loader?.socket,
+      () => undefined,
+    );
+  }
+
+  /** The loader may begin with a layer. @param folder of it, which may be renamed from now on. */
+  begin(folder: string): void {
+    if (this.#prefetches) this.#uses.push(this.#use(folder).catch(() => undefined));
+  }
+
+  async #use(folder: string): Promise<Announced | undefined> {
+    const socket = await this.#socket;
+    if (socket === undefined) return undefined;
+    // Nobody reads yet: the mount says what else is to be fetched.
+    const policy = { ...DEFAULT_POLICY, fill: false };
+    return announceUse(socket, [folder], { mountpoint: '', policy, way: 'server' });
+  }
+
+  /** Resolves when the loader runs and knows the layers. */
+  async settled(): Promise<void> {
+    await this.#socket;
+    await Promise.all(this.#uses);
+  }
+
+  /** The mount has its layers by now, or there is none. */
+  async end(): Promise<void> {
+    for (const use of await Promise.all(this.#uses)) use?.end();
+  }
+}
