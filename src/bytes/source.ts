@@ -37,6 +37,16 @@ export class MemorySource implements ByteSource {
   }
 }
 
+/** Zeros, for who reads metadata and must not miss the content that it names. @param size bytes. */
+export function holeSource(size: number): ByteSource {
+  return {
+    size,
+    read: (_at, out) => {
+      out.fill(0);
+    },
+  };
+}
+
 /** Most that is read at once, bytes. */
 const PIECE = 4 * 1024 * 1024;
 

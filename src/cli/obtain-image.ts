@@ -45,16 +45,11 @@ export async function obtainImage(
     const image = storedImage(store, text);
     const fits = platform === undefined || image?.platform === platform;
     if (image !== undefined && fits && isEnough(store, image, wanted.lazy)) {
-      return { store, image, known: true };
+      const ahead = isEnough(store, image, false) ? undefined : loadAhead(given, wanted);
+      return { store, image, known: true, ...(ahead && { ahead }) };
     }
   }
-  const ahead =
-    wanted.lazy && wanted.mounts !== undefined
-      ? new LoadAhead(
-          wanted.mounts.prefetches && !given.has('no-prefetch'),
-          isServed(given, wanted),
-        )
-      : undefined;
+  const ahead = loadAhead(given, wanted);
   const progress = new FetchProgress(given);
   try {
     const image = await withRegistry(given, text, async (registry) =>
@@ -68,13 +63,19 @@ export async function obtainImage(
       }),
     );
     await ahead?.settled();
-    return { store, image, known: false, ...(ahead === undefined ? {} : { ahead }) };
+    return { store, image, known: false, ...(ahead && { ahead }) };
   } catch (error) {
     await ahead?.end();
     throw error;
   } finally {
     progress.end();
   }
+}
+
+function loadAhead(given: Arguments, wanted: Wanted): LoadAhead | undefined {
+  if (!wanted.lazy || wanted.mounts === undefined) return undefined;
+  const prefetches = wanted.mounts.prefetches && !given.has('no-prefetch');
+  return new LoadAhead(prefetches, isServed(given, wanted));
 }
 
 /** Whether the mount is likely to be our server's: a wrong guess costs a process that ends by itself. */

@@ -54,7 +54,10 @@ export const LAZY_FLAGS: readonly FlagRecord[] = [
     help: 'What a reader meets when content does not come: it waits (default), gets an error at once, or after SECONDS.',
   },
   { name: 'no-fill', help: 'Fetch nothing that nobody reads.' },
-  { name: 'no-prefetch', help: 'Do not fetch ahead in the recorded order.' },
+  {
+    name: 'no-prefetch',
+    help: 'Do not fetch ahead: neither what a program needs nor the recorded order.',
+  },
   ...REGISTRY_FLAGS,
 ];
 

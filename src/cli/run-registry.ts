@@ -62,6 +62,8 @@ async function runObtained(
     );
   }
   const words = wordsOf(image.config, operands.slice(before), image.name);
+  const folders = layersOfImage(store, image).map(({ path }) => path);
+  void ahead?.starts(folders, words[0] as string);
   const binds = bindsOf(given.values('bind'), true);
   const place = join(folder, `${PREFIX}${process.pid}-${randomBytes(4).toString('hex')}`);
   const mountpoint = join(place, 'root');

@@ -27,9 +27,13 @@ const SPARE_EXTENTS = 1 << 16;
 
 /**
  * Calls back for every run of the blob (device 1) that is data of a regular file; files that share content give the same runs.
- * @param run byte of the blob, and bytes. @throws LayerImageError, ErofsError.
+ * @param run byte of the blob, and bytes. @param seen is told of each inode whose runs are in order. @throws LayerImageError, ErofsError.
  */
-export function eachRun(image: ErofsImage, run: (at: number, length: number) => void): ImageRuns {
+export function eachRun(
+  image: ErofsImage,
+  run: (at: number, length: number) => void,
+  seen?: (path: string, inode: Inode) => void,
+): ImageRuns {
   const { superblock: sb } = image;
   if (sb.devices.length !== 1) refuse(`${sb.devices.length} extra devices`);
   if (sb.packedNid !== undefined || sb.metaboxNid !== undefined) {
@@ -53,6 +57,7 @@ export function eachRun(image: ErofsImage, run: (at: number, length: number) => 
         refuse(`${path}: lies on device ${device} at byte ${storedAt}`);
       }
     }
+    seen?.(path, inode);
   };
   look('/', image.inode(image.rootNid));
   eachInode(image, look);

@@ -87,6 +87,10 @@ export class LayerFolder {
   get order(): string {
     return join(this.path, 'order');
   }
+  /** programs.ts; a layer may have none. */
+  get programs(): string {
+    return join(this.path, 'programs');
+  }
   /** States of inflate of a gzip layer (tar/). */
   get checkpoints(): string {
     return join(this.path, 'checkpoints');

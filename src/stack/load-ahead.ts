@@ -3,6 +3,7 @@
 // What goes wrong here shows when the mount asks for the same.
 
 import { type Announced, announceUse } from '../lazy/announce.js';
+import { askLoader } from '../lazy/ask-loader.js';
 import { DEFAULT_POLICY } from '../lazy/protocol.js';
 import { askForLoader, startAhead } from '../supervisor/client.js';
 import { loaderEnvironment, loaderProgram } from './loader-program.js';
@@ -42,6 +43,18 @@ export class LoadAhead {
     // Nobody reads yet: the mount says what else is to be fetched.
     const policy = { ...DEFAULT_POLICY, fill: false };
     return announceUse(socket, [folder], { mountpoint: '', policy, way: 'server' });
+  }
+
+  /**
+   * A program of the image is about to be started: what it needs comes while the mount is made.
+   * @param folders of the layers, topmost first. @param program as it is written: a path, or a name.
+   */
+  async starts(folders: readonly string[], program: string): Promise<void> {
+    const socket = await this.#socket;
+    if (socket === undefined || !this.#prefetches) return;
+    for (const folder of folders) this.begin(folder);
+    await this.settled();
+    await askLoader(socket, { op: 'starts', program, folders }).catch(() => {});
   }
 
   /** Resolves when the loader runs and knows the layers. */

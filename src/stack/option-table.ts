@@ -483,7 +483,7 @@ export const OPTIONS: readonly OptionRecord[] = [
     'varve',
     'prefetch',
     ['on', 'off'],
-    'off: nothing is fetched because earlier runs have used it (`varve record`).',
+    'off: nothing is fetched ahead, neither what a program needs nor what earlier runs have used (`varve record`).',
     (d, v) => {
       d.load = { ...(d.load ?? DEFAULT_POLICY), prefetch: v === 'on' };
     },

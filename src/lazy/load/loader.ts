@@ -11,6 +11,7 @@ import type { LayerStatus, LoaderCommand, LoaderStatus, LoadPolicy } from '../pr
 import { layerCheckpoints } from '../tar/checkpoint-reader.js';
 import { chooseVictims, evict, evictIdle } from './evict.js';
 import type { ReadRange } from './fetch.js';
+import { GuessedLayer, Guesser } from './guess.js';
 import { LoadError, LoadedLayer } from './layer.js';
 import { OrderRecord } from './order.js';
 import { LayerQueue, type LayerUse, type Waiter } from './queue.js';
@@ -113,6 +114,7 @@ class Entry {
   readonly layer: LoadedLayer;
   readonly identity: string;
   readonly queue: LayerQueue;
+  readonly guessed: GuessedLayer;
   record: OrderRecord | undefined;
   /** When each chunk was last wanted or used: seconds since the loader began. */
   readonly lastUse: Uint32Array;
@@ -132,6 +134,7 @@ class Entry {
     this.identity = identity;
     this.#clock = clock;
     this.queue = new LayerQueue(layer, clock, checkpoints);
+    this.guessed = new GuessedLayer(layer, this.queue);
     this.lastUse = new Uint32Array(layer.table.count);
   }
 
@@ -177,6 +180,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
   readonly #entries = new Map<string, Entry>();
   /** Layers that are being given up: who wants one of them again waits for that. */
   readonly #leaving = new Map<string, Promise<void>>();
+  readonly #guesser = new Guesser((of) => this.#beside(of));
   readonly #tick: NodeJS.Timeout;
   #ended = false;
 
@@ -223,9 +227,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
       leaving = this.#leaving.get(identity);
     }
     const known = this.#entries.get(identity);
-    if (known !== undefined && known.layer.folder.path !== use.folder) {
-      known.layer.hasMoved(new LayerFolder(use.folder));
-    }
+    if (known !== undefined) this.#hasMoved(known, use.folder);
     const entry = known ?? this.#open(use.folder);
     const open = new OpenUse(this, use, entry);
     if (entry === undefined) return open;
@@ -233,6 +235,11 @@ export class Loader extends EventEmitter<LoaderEvents> {
     if (use.policy.record) this.#record(entry, true);
     this.#scheduler.wake();
     return open;
+  }
+
+  /** Somebody calls it by this path: it was published since it was opened. */
+  #hasMoved({ layer }: Entry, path: string): void {
+    if (layer.folder.path !== path) layer.hasMoved(new LayerFolder(path));
   }
 
   /** @returns undefined when the layer is complete. */
@@ -243,6 +250,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
     const layer = LoadedLayer.open(folder, this.#options.keptBlob?.(path));
     const entry = new Entry(layer, identityOf(path), this.#clock, checkpoints);
     this.#entries.set(entry.identity, entry);
+    entry.queue.heard = (chunks) => this.#guesser.arrived(entry.guessed, chunks);
     this.#scheduler.add(entry.queue);
     if (layer.absent === 0) setImmediate(() => this.#finish(entry));
     else if (layer.hasUnsynced) this.#planSync(entry);
@@ -269,7 +277,20 @@ export class Loader extends EventEmitter<LoaderEvents> {
     if (isDown && use.policy.stall === 'eio') {
       setImmediate(() => queue.refused(absent, E.IO, (other) => other === use));
     }
-    if (absent.length > 0) this.#scheduler.wake();
+    if (absent.length > 0) {
+      if (queue.prefetches) this.#guesser.wanted(entry.guessed, first, count);
+      this.#scheduler.wake();
+    }
+  }
+
+  /** Layers of the mounts of one layer, as they were announced: topmost first. */
+  *#beside({ queue }: GuessedLayer): Generator<GuessedLayer> {
+    const mounts = new Set([...queue.uses].map(({ mountpoint }) => mountpoint));
+    for (const entry of this.#entries.values()) {
+      const { uses, prefetches } = entry.queue;
+      const isBeside = [...uses].some(({ mountpoint }) => mounts.has(mountpoint));
+      if (isBeside && prefetches) yield entry.guessed;
+    }
   }
 
   /** Called by OpenUse. */
@@ -407,11 +428,25 @@ export class Loader extends EventEmitter<LoaderEvents> {
       case 'record':
         for (const entry of this.#of(command.mountpoint)) this.#record(entry, command.on);
         return {};
+      case 'starts':
+        this.#starts(command);
+        return {};
       case 'evict':
         return { evictedBytes: await this.#evictAll(command) };
       default:
         throw new LoadError(`unknown command ${JSON.stringify((command as { op: unknown }).op)}`);
     }
+  }
+
+  #starts({ program, folders }: LoaderCommand & { op: 'starts' }): void {
+    for (const path of folders) {
+      const entry = this.#entries.get(identityOf(path));
+      if (entry === undefined || !entry.queue.prefetches) continue;
+      this.#hasMoved(entry, path);
+      this.#guesser.starts(entry.guessed, program);
+      break;
+    }
+    this.#scheduler.wake();
   }
 
   #of(mountpoint: string): Entry[] {

@@ -68,6 +68,10 @@ export class LayerQueue {
   readonly #wrong = new Map<number, number>();
   #order: Uint32Array;
   #orderAt = 0;
+  /** What was guessed, before what was recorded. */
+  #guesses: number[] = [];
+  /** Told of every chunk that comes. */
+  heard: (chunks: readonly number[]) => void = () => {};
   #fillAt = 0;
 
   /** Of a layer whose chunks lie in a compressed stream. */
@@ -123,6 +127,7 @@ export class LayerQueue {
 
   /** Tells whoever waits that these are here. */
   arrived(chunks: readonly number[]): void {
+    this.heard(chunks);
     this.#tell(chunks, (use, first, count) => use.waiter.here(first, count));
   }
 
@@ -293,13 +298,20 @@ export class LayerQueue {
     return list;
   }
 
-  get #prefetches(): boolean {
+  /** Chunks that somebody will want soon, as far as can be told; what is here or on its way is passed over. */
+  guess(chunks: readonly number[]): void {
+    for (const i of chunks) if (this.#isFree(i)) this.#guesses.push(i);
+  }
+
+  get prefetches(): boolean {
     for (const use of this.uses) if (use.policy.prefetch) return true;
     return false;
   }
 
   #takePrefetch(span: number): Run | undefined {
-    if (!this.#prefetches) return undefined;
+    if (!this.prefetches) return undefined;
+    this.#guesses = this.#guesses.filter((i) => this.#isFree(i));
+    if (this.#guesses.length > 0) return this.#runWith(this.#guesses.slice(0, WINDOW), span);
     const order = this.#order;
     while (this.#orderAt < order.length && !this.#isFree(order[this.#orderAt] as number)) {
       this.#orderAt++;
@@ -356,6 +368,7 @@ export class LayerQueue {
   /** Chunks were taken back: a fill begins again from the start, the recorded order is done with. */
   stopPrefetch(): void {
     this.#fillAt = 0;
+    this.#guesses = [];
     this.#order = new Uint32Array(0);
   }
 }

@@ -52,8 +52,10 @@ const MAX_SPAN = 2 << 20;
 const SPAN_TIME = 100;
 const QUIET_SPAN_TIME = 300;
 const BACKGROUND = 3;
-/** Runs of the recorded order on their way while nobody waits. */
+/** Runs on their way that are likely to be wanted; while somebody waits: these, or so many bytes, which come in the time of a round trip. */
 const PREFETCHES = 4;
+const PREFETCHES_BESIDE = 2;
+const BYTES_BESIDE = 192 << 10;
 
 export class Scheduler {
   readonly rate: Rate;
@@ -64,7 +66,9 @@ export class Scheduler {
   /** Origins that cannot be read whole. */
   readonly #notWhole = new Set<string>();
   #active = 0;
+  /** Runs on their way that nobody waits for, and their bytes. */
   #ahead = 0;
+  #aheadBytes = 0;
   #lastDemand = Number.NEGATIVE_INFINITY;
   #planned = false;
   #timer: NodeJS.Timeout | undefined;
@@ -135,7 +139,8 @@ export class Scheduler {
     // The last connections are for demand.
     const limit = Math.max(1, Math.min(PREFETCHES, this.#connections - 2));
     const most = {
-      prefetch: waited ? Math.min(2, limit) : limit,
+      prefetch:
+        waited && this.#aheadBytes > BYTES_BESIDE ? Math.min(PREFETCHES_BESIDE, limit) : limit,
       // Where somebody reads all the time, filling goes on between two waits, with one request.
       fill: waited ? 0 : now < quietAt ? 1 : Math.min(BACKGROUND, limit),
     };
@@ -181,13 +186,17 @@ export class Scheduler {
   }
 
   #start(queue: LayerQueue, run: Run, urgency: Urgency): void {
+    const ahead = urgency === 'demand' ? 0 : 1;
+    const bytes = ahead * (run.to - run.from);
     this.#active++;
-    if (urgency !== 'demand') this.#ahead++;
+    this.#ahead += ahead;
+    this.#aheadBytes += bytes;
     void this.#perform(queue, run)
       .catch((error: unknown) => this.#failed(queue, run, error))
       .finally(() => {
         this.#active--;
-        if (urgency !== 'demand') this.#ahead--;
+        this.#ahead -= ahead;
+        this.#aheadBytes -= bytes;
         queue.settle(run);
         this.#options.stored(queue);
         this.wake();

@@ -3,12 +3,13 @@
 // compared with its digest when it comes.
 // Follows: fsck of erofs/check.ts; docs/lazy-format.md for the rest.
 
-import type { ByteSource } from '../../bytes/source.js';
+import { type ByteSource, holeSource } from '../../bytes/source.js';
 import { checkImage } from '../../erofs/check.js';
 import { ErofsImage } from '../../erofs/image.js';
 import { type ChunkTable, Codec, NOWHERE } from '../chunk-table.js';
 import { eachRun, type ImageRuns } from '../image-runs.js';
 import type { Origin } from '../layer-folder.js';
+import type { ProgramCollector } from '../programs.js';
 
 /** Metadata and table that make no layer; the message says what does not fit. */
 export class LayerCheckError extends Error {
@@ -41,17 +42,21 @@ export function checkTable(table: ChunkTable, packs: readonly Origin[]): void {
 
 /**
  * @param meta the image, which has the digest that the table says.
- * @throws LayerCheckError, LayerImageError or ErofsError.
+ * @param programs is shown every file. @throws LayerCheckError, LayerImageError or ErofsError.
  */
-export function checkMeta(meta: ByteSource, table: ChunkTable): ImageRuns {
-  const image = ErofsImage.open(meta, [hole(table.blobSize)]);
+export function checkMeta(
+  meta: ByteSource,
+  table: ChunkTable,
+  programs?: ProgramCollector,
+): ImageRuns {
+  const image = ErofsImage.open(meta, [holeSource(table.blobSize)]);
   const [device] = image.superblock.devices;
   const size = (device?.blocks ?? 0) * image.blockSize;
   if (size !== table.blobSize) {
     refuse(`the image has a blob of ${size} bytes, the chunk table one of ${table.blobSize}`);
   }
   const gaps = gapsOf(table);
-  const found = eachRun(image, (at, length) => {
+  const run = (at: number, length: number): void => {
     const first = table.find(at);
     const last = table.find(at + length - 1);
     const isCovered =
@@ -60,7 +65,8 @@ export function checkMeta(meta: ByteSource, table: ChunkTable): ImageRuns {
       table.at(last) < at + length &&
       gaps[first] === gaps[last];
     if (!isCovered) refuse(`no chunk has all of the ${length} bytes at byte ${at} of the blob`);
-  });
+  };
+  const found = eachRun(image, run, (path, inode) => programs?.see(image, path, inode));
   for (const problem of checkImage(image, { data: false })) refuse(problem.message);
   return found;
 }
@@ -73,16 +79,6 @@ function gapsOf(table: ChunkTable): Uint32Array {
     gaps[i] = (gaps[i - 1] as number) + (table.at(i) === end ? 0 : 1);
   }
   return gaps;
-}
-
-/** Content that is not here. */
-function hole(size: number): ByteSource {
-  return {
-    size,
-    read: (_at, out) => {
-      out.fill(0);
-    },
-  };
 }
 
 function refuse(what: string): never {

@@ -19,6 +19,7 @@ import {
   stageLayer,
 } from '../layer-folder.js';
 import type { OwnLayer } from '../own-manifest.js';
+import { ProgramCollector } from '../programs.js';
 import { renewLayer } from '../renew-layer.js';
 import { fetchFrame, fetchFrameTo, fetchWhole, LIMITS, wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
@@ -105,7 +106,7 @@ async function fetchLayer(
     if (!Buffer.from(digest).equals(table.metaDigest)) {
       throw new LayerCheckError('the chunk table is that of another metadata image');
     }
-    write(checkFile(folder.meta, table));
+    write(checkFile(folder, table));
     syncPath(staged);
     const { path } = publishLayer(store, staged, table.layerId());
     syncPath(`${path}/..`);
@@ -115,10 +116,13 @@ async function fetchLayer(
   }
 }
 
-function checkFile(path: string, table: ChunkTable): ImageRuns {
-  const meta = FileSource.open(path);
+function checkFile(folder: LayerFolder, table: ChunkTable): ImageRuns {
+  const meta = FileSource.open(folder.meta);
   try {
-    return checkMeta(meta, table);
+    const programs = new ProgramCollector();
+    const found = checkMeta(meta, table, programs);
+    programs.write(folder);
+    return found;
   } finally {
     meta.close();
   }

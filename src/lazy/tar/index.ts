@@ -2,12 +2,13 @@
 // Called by pull/ for each layer of an image that is not in our own form. The layer's id is the digest of its blob.
 // Whatever is not known to be right by a digest of the manifest is not taken: a layer whose form does not allow it is read whole.
 
-import { closeSync, existsSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { syncPath } from '../../linux/sync-path.js';
 import { RegistryError } from '../../oci/errors.js';
 import { TreeError } from '../../tree/errors.js';
 import { LayerFolder, publishLayer, type Source, stageLayer } from '../layer-folder.js';
+import { writePrograms } from '../programs.js';
 import { wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
 import { takeIndex } from './layer-index.js';
@@ -80,7 +81,10 @@ function addSource(folder: LayerFolder, source: Source): void {
 /** By the layer's own table of contents. @returns false when it has none that can be used. */
 async function fromToc(options: TarLayerOptions, staged: string): Promise<boolean> {
   try {
-    return await takeToc(options, staged);
+    if (!(await takeToc(options, staged))) return false;
+    const folder = new LayerFolder(staged);
+    writePrograms(folder, statSync(folder.blob).size);
+    return true;
   } catch (error) {
     // The manifest vouches for it, but it says what is not understood: all of the layer says the same.
     if (error instanceof TocError || error instanceof TreeError || error instanceof RangeError) {
@@ -100,7 +104,8 @@ async function fromIndex(options: TarLayerOptions, staged: string): Promise<bool
 /** Forgets what was begun. */
 function sweep(staged: string): void {
   const folder = new LayerFolder(staged);
-  for (const path of [folder.meta, folder.table, folder.record, folder.order, folder.blob]) {
+  const { meta, table, record, order, blob, programs } = folder;
+  for (const path of [meta, table, record, order, blob, programs]) {
     rmSync(path, { force: true });
   }
 }

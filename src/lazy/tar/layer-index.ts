@@ -16,6 +16,7 @@ import { ChunkTable, ChunkTableError, Codec, NOWHERE } from '../chunk-table.js';
 import { LayerImageError } from '../image-runs.js';
 import { LayerFolder, type LayerRecord } from '../layer-folder.js';
 import { LazyType } from '../media-types.js';
+import { ProgramCollector } from '../programs.js';
 import { checkMeta, LayerCheckError } from '../pull/check-layer.js';
 import { fetchFrame, fetchFrameTo, fetchWhole, LIMITS, wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
@@ -159,7 +160,9 @@ export async function takeIndex(
     const meta = FileSource.open(folder.meta);
     let runs: ReturnType<typeof checkMeta>;
     try {
-      runs = checkMeta(meta, table);
+      const programs = new ProgramCollector();
+      runs = checkMeta(meta, table, programs);
+      programs.write(folder);
     } finally {
       meta.close();
     }
