@@ -23,6 +23,8 @@ export interface Problem {
 export interface CheckOptions {
   /** Reads (and decompresses) all data; true by default. */
   readonly data?: boolean;
+  /** Called once for every inode that is not damaged itself; goes through its extents where `data` is false. */
+  readonly visit?: (path: string, inode: Inode) => void;
   /** Called for every inode, with what has been done so far. */
   readonly progress?: (inodes: number, bytes: number) => void;
 }
@@ -234,6 +236,7 @@ class Check {
       yield caught(error, path, inode.nid);
     }
     const type = inode.mode & S_IFMT;
+    this.#options.visit?.(path, inode);
     if (type === S_IFREG) yield* this.#data(inode, path);
     if (type !== S_IFLNK) return;
     try {
@@ -249,7 +252,8 @@ class Check {
 
   /** Where all data of a file lies, and that it can be read. */
   *#data(inode: Inode, path: string | undefined): Generator<Problem> {
-    const read = this.#options.data ?? true;
+    const { data: read = true, visit } = this.#options;
+    if (!read && visit !== undefined) return;
     try {
       for (const extent of this.#image.extents(inode)) {
         if (!read) continue;

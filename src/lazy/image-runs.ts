@@ -25,43 +25,53 @@ export interface ImageRuns {
 const EXTENTS_PER_BYTE = 1 / 4;
 const SPARE_EXTENTS = 1 << 16;
 
-/**
- * Calls back for every run of the blob (device 1) that is data of a regular file; files that share content give the same runs.
- * @param run byte of the blob, and bytes. @param seen is told of each inode whose runs are in order. @throws LayerImageError, ErofsError.
- */
-export function eachRun(
-  image: ErofsImage,
-  run: (at: number, length: number) => void,
-  seen?: (path: string, inode: Inode) => void,
-): ImageRuns {
-  const { superblock: sb } = image;
-  if (sb.devices.length !== 1) refuse(`${sb.devices.length} extra devices`);
-  if (sb.packedNid !== undefined || sb.metaboxNid !== undefined) {
-    refuse('it has a packed file or a metabox');
+/** Takes the runs of an image from a walk through its inodes. */
+export class RunWalk {
+  readonly found = { inodes: 0, bytes: 0 };
+  readonly #image: ErofsImage;
+  readonly #run: (at: number, length: number) => void;
+  #budget: number;
+
+  /**
+   * @param run called for every run of the blob (device 1) that is data of a regular file: byte of it, and bytes. Files that share
+   * content give the same runs. @throws LayerImageError when it is no image of a layer.
+   */
+  constructor(image: ErofsImage, run: (at: number, length: number) => void) {
+    const { superblock: sb } = image;
+    if (sb.devices.length !== 1) refuse(`${sb.devices.length} extra devices`);
+    if (sb.packedNid !== undefined || sb.metaboxNid !== undefined) {
+      refuse('it has a packed file or a metabox');
+    }
+    this.#image = image;
+    this.#run = run;
+    this.#budget = image.size * EXTENTS_PER_BYTE + SPARE_EXTENTS;
   }
-  let inodes = 0;
-  let bytes = 0;
-  let budget = image.size * EXTENTS_PER_BYTE + SPARE_EXTENTS;
-  const look = (path: string, inode: Inode): void => {
-    inodes++;
+
+  /** Every inode once, the root too. @throws LayerImageError, ErofsError. */
+  visit(path: string, inode: Inode): void {
+    this.found.inodes++;
     const isFile = (inode.mode & S.IFMT) === S.IFREG;
     if (!isFile && (inode.mode & S.IFMT) !== S.IFDIR && (inode.mode & S.IFMT) !== S.IFLNK) return;
-    if (isFile) bytes += inode.size;
-    for (const extent of image.extents(inode)) {
-      if (--budget < 0) refuse('its files share block addresses again and again');
+    if (isFile) this.found.bytes += inode.size;
+    for (const extent of this.#image.extents(inode)) {
+      if (--this.#budget < 0) refuse('its files share block addresses again and again');
       const { where, device, storedAt, stored, algorithm } = extent;
       if (algorithm !== undefined || where === 'packed') refuse(`${path}: is compressed in it`);
       if (where === 'inline') continue;
-      if (device === 1 && isFile) run(storedAt, extent.length);
-      else if (device !== 0 || storedAt + stored > image.size) {
+      if (device === 1 && isFile) this.#run(storedAt, extent.length);
+      else if (device !== 0 || storedAt + stored > this.#image.size) {
         refuse(`${path}: lies on device ${device} at byte ${storedAt}`);
       }
     }
-    seen?.(path, inode);
-  };
-  look('/', image.inode(image.rootNid));
-  eachInode(image, look);
-  return { inodes, bytes };
+  }
+}
+
+/** As RunWalk, through all of the image. @throws LayerImageError, ErofsError. */
+export function eachRun(image: ErofsImage, run: (at: number, length: number) => void): ImageRuns {
+  const walk = new RunWalk(image, run);
+  walk.visit('/', image.inode(image.rootNid));
+  eachInode(image, (path, inode) => walk.visit(path, inode));
+  return walk.found;
 }
 
 function refuse(what: string): never {

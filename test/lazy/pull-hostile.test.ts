@@ -192,7 +192,7 @@ const ROWS: readonly Row[] = [
   [
     'metadata that is cut off',
     ({ meta }) => ({ meta: meta.subarray(0, 4096) }),
-    /lie outside the image of 4096/,
+    /2 blocks, the image has 4096 bytes/,
   ],
   [
     'a superblock that was changed',
@@ -341,10 +341,11 @@ test('a table or an image with bytes changed is refused by name, or covers all t
     }
     seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
   }
-  const known = ['accepted', 'ChunkTableError', 'ErofsError', 'LayerCheckError', 'LayerImageError'];
+  // What is damaged of an image is a problem that its check finds; little is left to be thrown.
+  const known = ['accepted', 'ChunkTableError', 'LayerCheckError', 'ErofsError', 'LayerImageError'];
   assert.deepEqual(
     [...seen.keys()].filter((name) => !known.includes(name)),
     [],
   );
-  for (const name of known.slice(0, 4)) assert.ok((seen.get(name) ?? 0) > 3, name);
+  for (const name of known.slice(0, 3)) assert.ok((seen.get(name) ?? 0) > 20, name);
 });

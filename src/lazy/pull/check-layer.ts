@@ -5,9 +5,9 @@
 
 import { type ByteSource, holeSource } from '../../bytes/source.js';
 import { checkImage } from '../../erofs/check.js';
-import { ErofsImage } from '../../erofs/image.js';
+import { ErofsImage, type Inode } from '../../erofs/image.js';
 import { type ChunkTable, Codec, NOWHERE } from '../chunk-table.js';
-import { eachRun, type ImageRuns } from '../image-runs.js';
+import { type ImageRuns, RunWalk } from '../image-runs.js';
 import type { Origin } from '../layer-folder.js';
 import type { ProgramCollector } from '../programs.js';
 
@@ -56,7 +56,7 @@ export function checkMeta(
     refuse(`the image has a blob of ${size} bytes, the chunk table one of ${table.blobSize}`);
   }
   const gaps = gapsOf(table);
-  const run = (at: number, length: number): void => {
+  const walk = new RunWalk(image, (at, length) => {
     const first = table.find(at);
     const last = table.find(at + length - 1);
     const isCovered =
@@ -65,10 +65,13 @@ export function checkMeta(
       table.at(last) < at + length &&
       gaps[first] === gaps[last];
     if (!isCovered) refuse(`no chunk has all of the ${length} bytes at byte ${at} of the blob`);
+  });
+  const visit = (path: string, inode: Inode): void => {
+    walk.visit(path, inode);
+    programs?.see(image, path, inode);
   };
-  const found = eachRun(image, run, (path, inode) => programs?.see(image, path, inode));
-  for (const problem of checkImage(image, { data: false })) refuse(problem.message);
-  return found;
+  for (const problem of checkImage(image, { data: false, visit })) refuse(problem.message);
+  return walk.found;
 }
 
 /** For each chunk, how many gaps there are before it: two chunks with as many have none between them. */
