@@ -63,7 +63,7 @@ async function runObtained(
   }
   const words = wordsOf(image.config, operands.slice(before), image.name);
   const folders = layersOfImage(store, image).map(({ path }) => path);
-  void ahead?.starts(folders, words[0] as string);
+  void ahead?.starts(folders, programsOf(words));
   const binds = bindsOf(given.values('bind'), true);
   const place = join(folder, `${PREFIX}${process.pid}-${randomBytes(4).toString('hex')}`);
   const mountpoint = join(place, 'root');
@@ -114,6 +114,22 @@ function wordsOf(
     'option',
     `${name}: names no command of its own: write varve run REF -- COMMAND`,
   );
+}
+
+const SHELL = /(?:^|\/)(?:ba|da|a|k|z)?sh$/;
+/** Programs of a script that are named before it runs. */
+const MOST_PROGRAMS = 8;
+
+/** What the command runs, as far as its words tell: of a shell's script (`sh -c`) the first word of each command. */
+export function programsOf(words: readonly string[]): string[] {
+  const [program = ''] = words;
+  const flag = words.findIndex((word, k) => k > 0 && /^-[a-z]*c$/.test(word));
+  if (!SHELL.test(program) || flag < 0) return [program];
+  const commands = (words[flag + 1] ?? '').split(/[;&|(){}\n]+|\b(?:exec|then|else|do)\b/);
+  const named = commands
+    .map((command) => /^\s*(?:\w+=\S*\s+)*([\w./+-]+)(?=\s|$)/.exec(command)?.[1])
+    .filter((name) => name !== undefined);
+  return [...new Set([program, ...named])].slice(0, MOST_PROGRAMS + 1);
 }
 
 /** Without root the command is root of its namespace, which is the caller outside: so files are the caller's. */

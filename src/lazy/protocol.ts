@@ -99,8 +99,12 @@ export type LoaderCommand =
     }
   /** Write the order of first use so far. */
   | { readonly op: 'record'; readonly mountpoint: string; readonly on: boolean }
-  /** A program is about to be started that lies in one of these layers, which are in use: it and what it needs is fetched. */
-  | { readonly op: 'starts'; readonly program: string; readonly folders: readonly string[] }
+  /** Programs are about to be started that lie in these layers, which are in use: they and what they need are fetched, in this order. */
+  | {
+      readonly op: 'starts';
+      readonly programs: readonly string[];
+      readonly folders: readonly string[];
+    }
   /** The loader lives as long as this connection does, whatever there is to load. */
   | { readonly op: 'stay' }
   /** Of a layer store: puts a layer of an image into the image store. Answered by its LayerNote (podman/records.ts), or `{}`. */

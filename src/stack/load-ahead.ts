@@ -46,15 +46,15 @@ export class LoadAhead {
   }
 
   /**
-   * A program of the image is about to be started: what it needs comes while the mount is made.
-   * @param folders of the layers, topmost first. @param program as it is written: a path, or a name.
+   * Programs of the image are about to be started: what they need comes while the mount is made.
+   * @param folders of the layers, topmost first. @param programs as they are written: paths, or names.
    */
-  async starts(folders: readonly string[], program: string): Promise<void> {
+  async starts(folders: readonly string[], programs: readonly string[]): Promise<void> {
     const socket = await this.#socket;
     if (socket === undefined || !this.#prefetches) return;
     for (const folder of folders) this.begin(folder);
     await this.settled();
-    await askLoader(socket, { op: 'starts', program, folders }).catch(() => {});
+    await askLoader(socket, { op: 'starts', programs, folders }).catch(() => {});
   }
 
   /** Resolves when the loader runs and knows the layers. */

@@ -162,11 +162,14 @@ test('a program that is about to be started is named before anybody reads it', a
   const at = await place(t);
   const folders = [at.upper.path, at.lower.path];
   for (const folder of folders) await use(at.loader, folder, { prefetch: true });
-  await at.loader.perform({ op: 'starts', program: '/opt/bin/prog', folders });
+  await at.loader.perform({
+    op: 'starts',
+    programs: ['no-such-program', '/opt/bin/prog'],
+    folders,
+  });
   const needed = sharedLibraries(PROGRAM).map((path) => realpathSync(path));
   await until(() => at.isHere(at.upper, '/opt/bin/prog') === true);
   for (const path of needed) await until(() => at.isHere(at.lower, path) === true);
-  await at.loader.perform({ op: 'starts', program: 'no-such-program', folders });
 });
 
 test('prefetch=off: what is wanted comes, and nothing that was guessed', async (t) => {
@@ -174,7 +177,7 @@ test('prefetch=off: what is wanted comes, and nothing that was guessed', async (
   const folders = [at.upper.path, at.lower.path];
   const upper = await use(at.loader, at.upper.path, { prefetch: false });
   await use(at.loader, at.lower.path, { prefetch: false });
-  await at.loader.perform({ op: 'starts', program: 'prog', folders });
+  await at.loader.perform({ op: 'starts', programs: ['prog'], folders });
   const chunks = chunksOf(at.upper).get('/opt/bin/prog') as number[];
   upper.open.want(chunks[0] as number, 1);
   await upper.told.until(({ arrived }) => arrived.has(chunks[0] as number));

@@ -438,12 +438,12 @@ export class Loader extends EventEmitter<LoaderEvents> {
     }
   }
 
-  #starts({ program, folders }: LoaderCommand & { op: 'starts' }): void {
+  #starts({ programs, folders }: LoaderCommand & { op: 'starts' }): void {
     for (const path of folders) {
       const entry = this.#entries.get(identityOf(path));
       if (entry === undefined || !entry.queue.prefetches) continue;
       this.#hasMoved(entry, path);
-      this.#guesser.starts(entry.guessed, program);
+      for (const program of programs) this.#guesser.starts(entry.guessed, program);
       break;
     }
     this.#scheduler.wake();
