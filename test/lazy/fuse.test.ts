@@ -7,12 +7,9 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { evictIdle } from '../../src/lazy/load/evict.js';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { requires } from '../support/requires.js';
-import { makeTempDir } from '../support/temp.js';
 import { fusePlace, waitsFor } from './fuse-place.js';
 import { loaderPid, run, until } from './kernel-place.js';
 
@@ -117,36 +114,6 @@ test('an unmount by force frees who waits', { skip }, async (t) => {
   await p.unmountFuse(true);
   assert.notEqual((await end)[0], 0);
   p.tell('stall');
-});
-
-test('loader and server are killed at any moment under random readers: never an error, never a wrong byte', {
-  skip,
-}, async (t) => {
-  const p = await fusePlace(t, { chunkSize: 16384 });
-  p.tell('latency', '5');
-  await p.mountFuse('fill=on');
-  const stop = join(makeTempDir(), 'stop');
-  t.after(() => writeFileSync(stop, ''));
-  const script = fileURLToPath(new URL('./random-reader.js', import.meta.url));
-  const readers = [1, 2].map(() => run(process.execPath, script, p.tree, p.mnt, stop));
-  let kills = 0;
-  for (let i = 0; i < 12 && !p.layer.folder.isComplete; i++) {
-    await sleep(40 + Math.random() * 120);
-    const pid = i % 4 === 3 ? await p.server() : await loaderPid();
-    if (pid === undefined) continue;
-    process.kill(pid, 'SIGKILL');
-    kills++;
-  }
-  assert.ok(kills > 3, `${kills} kills`);
-  await until('the layer is complete', () => p.layer.folder.isComplete);
-  writeFileSync(stop, '');
-  for (const { stdout } of await Promise.all(readers)) {
-    const { reads, wrong, errors } = JSON.parse(stdout) as Record<string, unknown>;
-    assert.deepEqual({ wrong, errors }, { wrong: [], errors: [] });
-    assert.ok(Number(reads) > 10, `${reads} reads`);
-  }
-  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
-  await p.unmountFuse();
 });
 
 test('the server is reloaded while somebody waits', { skip }, async (t) => {
