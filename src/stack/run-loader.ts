@@ -2,7 +2,7 @@
 // Run by the program loader.ts with a registry, and by tests with others.
 // The supervisor starts another when this one ends with anything but 0 (supervisor/loader.ts).
 
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelUses } from '../lazy/fanotify/kernel-uses.js';
@@ -19,9 +19,10 @@ import {
   reportLoaderReady,
   takeLoaderOrders,
 } from '../supervisor/loader-orders.js';
+import { LISTENER } from '../supervisor/protocol.js';
 
-/** The listening socket, kept for the next. */
-const SOCKET = 'socket';
+/** Milliseconds between two looks at whether the socket is still there: cleaners of /tmp and /run remove what is old. */
+const LOOK = 250;
 /** Milliseconds without anything to load after which it asks whether it may end, and between two such questions. */
 const IDLE = 1000;
 
@@ -67,7 +68,7 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
     return Promise.resolve({});
   };
   let lastClient = performance.now();
-  const server = createServer((socket) => {
+  const serve = (socket: Socket): void => {
     if (isOver || peerUid(fdOf(socket)) !== process.geteuid?.()) {
       socket.destroy();
       return;
@@ -78,8 +79,9 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
       clients--;
     });
     new Connection(socket, loader, kernel, performFurther);
-  });
-  await listen(server, orders.socket);
+  };
+  const listener = new Listener(orders.socket, serve, log);
+  await listener.begin();
   reportLoaderReady();
 
   for (;;) {
@@ -89,20 +91,73 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
     if (!recent && !loader.isBusy && staying === 0 && mayGo()) break;
   }
   isOver = true;
+  listener.stay();
   if (clients > 0) log('nothing is left to load');
   await loader.end();
   await kernel.close();
 }
 
-/** On the socket of the loader before, or a new one that the next will have. */
-function listen(server: Server, path: string): Promise<void> {
-  const kept = allKept().get(SOCKET);
-  if (kept === undefined) rmSync(path, { force: true });
-  return new Promise((resolve, reject) => {
-    server.on('error', reject);
-    server.listen(kept === undefined ? { path, backlog: 1024 } : { fd: kept }, () => {
-      if (kept === undefined) keepForNext(new Map([[SOCKET, fdOf(server)]]));
-      resolve();
+/** Where clients connect: on the socket of the loader before, or a new one that the next will have. */
+class Listener {
+  readonly #path: string;
+  readonly #serve: (socket: Socket) => void;
+  readonly #log: (line: string) => void;
+  #server: Server | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(path: string, serve: (socket: Socket) => void, log: (line: string) => void) {
+    this.#path = path;
+    this.#serve = serve;
+    this.#log = log;
+  }
+
+  /** @throws Error when it cannot listen. */
+  async begin(): Promise<void> {
+    const kept = allKept().get(LISTENER);
+    if (kept === undefined) {
+      rmSync(this.#path, { force: true });
+      await this.#listenAnew();
+    } else {
+      await this.#listen({ fd: kept });
+    }
+    this.#watch();
+  }
+
+  /** Nobody is to find the next one's place taken. */
+  stay(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #watch(): void {
+    this.#timer = setTimeout(() => void this.#look().then(() => this.#watch()), LOOK);
+  }
+
+  /** What is there and is not this loader's belongs to another supervisor's, and is left alone. */
+  async #look(): Promise<void> {
+    if (existsSync(this.#path)) return;
+    this.#server?.close();
+    this.#server = undefined;
+    await this.#listenAnew().then(
+      () => this.#log(`${this.#path}: was removed, and is there again`),
+      () => {
+        // Its folder is gone, too: the supervisor makes that again.
+      },
+    );
+  }
+
+  async #listenAnew(): Promise<void> {
+    const server = await this.#listen({ path: this.#path, backlog: 1024 });
+    keepForNext(new Map([[LISTENER, fdOf(server)]]));
+  }
+
+  #listen(where: { fd: number } | { path: string; backlog: number }): Promise<Server> {
+    const server = createServer(this.#serve);
+    return new Promise((resolve, reject) => {
+      server.on('error', reject);
+      server.listen(where, () => {
+        this.#server = server;
+        resolve(server);
+      });
     });
-  });
+  }
 }

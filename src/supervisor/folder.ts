@@ -2,7 +2,15 @@
 // Used by client.ts (to find or start one) and supervisor.ts (to listen).
 // There is one supervisor a user, user namespace and mount namespace: the socket's name carries both inode numbers.
 
-import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** A socket address holds 108 bytes with its NUL (unix(7)). */
@@ -128,6 +136,15 @@ export function makeRuntime(env: NodeJS.ProcessEnv, euid: number): RuntimePaths 
 /** The paths of a folder that was chosen already. */
 export function runtimeIn(folder: string): RuntimePaths {
   return paths(folder, namespaceId());
+}
+
+/** A server's log; where its folder was removed it goes nowhere: a supervisor that ends for that would take more with it. */
+export function openLog(path: string): number {
+  try {
+    return openSync(path, 'a', 0o600);
+  } catch {
+    return openSync('/dev/null', 'a');
+  }
 }
 
 /** Milliseconds after which a log of servers whose supervisor was killed is of no use. */

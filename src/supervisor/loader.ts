@@ -2,11 +2,14 @@
 // Owned by supervisor.ts; the program is stack/loader.ts, its side of the talk loader-orders.ts.
 // Holds what must outlive a loader: the socket that clients are about to connect to, and what keeps readers waiting (LINUX.md 3, fanotify).
 
-import { closeSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { check } from '../linux/errno.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
+import { identityOf, removeOwn } from './presence.js';
 import {
   GO,
+  LISTENER,
   type LoaderInfo,
   type LoaderOrders,
   type LoaderReport,
@@ -33,6 +36,8 @@ const FIRST_PAUSE = 100;
 const LONGEST_PAUSE = 10_000;
 /** Milliseconds within which a loader must end when it is asked to by the end of everything that it serves. */
 const END_LIMIT = 10_000;
+/** Milliseconds for which a loader's socket may be missing: it looks several times a second (stack/run-loader.ts). */
+const MISSING_LIMIT = 3000;
 /** Bytes that a loader may print before its log starts again. */
 const LOG_LIMIT = 4 << 20;
 
@@ -67,6 +72,8 @@ export class LoaderKeeper {
   #timer: NodeJS.Timeout | undefined;
   #limit: NodeJS.Timeout | undefined;
   readonly #kept = new Map<string, number>();
+  /** Of the file at which the loader listens. */
+  #socketIdentity: string | undefined;
   /** Who waits until one is ready, or none can be. */
   #waiting: { resolve: (info: LoaderInfo) => void; reject: (error: Error) => void }[] = [];
   #atRest: (() => void)[] = [];
@@ -98,7 +105,7 @@ export class LoaderKeeper {
     const adopts = started !== undefined && this.#process === undefined && !this.#ending;
     // It ends with its socket.
     if (started !== undefined && !adopts) closeSync(STARTED_LOADER_FD);
-    if (this.#ready && !this.#going) return Promise.resolve(this.info as LoaderInfo);
+    if (this.#ready && !this.#going) return this.#reachable(again);
     return new Promise((resolve, reject) => {
       if (this.#ending) {
         reject(new RefusedError('busy', 'the supervisor is ending: try again'));
@@ -113,6 +120,19 @@ export class LoaderKeeper {
         this.#request ??= again;
       }
     });
+  }
+
+  /** The one that is ready, as soon as its socket is there: somebody may have removed it. @throws RefusedError. */
+  async #reachable(request: LoadRequest): Promise<LoaderInfo> {
+    const { socket } = this.#host;
+    for (let waited = 0; !existsSync(socket); waited += 50) {
+      if (waited >= MISSING_LIMIT) {
+        const how = 'was removed, and cannot be made again';
+        throw new RefusedError('server', `${socket}: the socket of the loader ${how}`);
+      }
+      await sleep(50);
+    }
+    return this.info ?? this.load(request);
   }
 
   /** @param started it runs already: where its orders come from is inherited. */
@@ -188,6 +208,7 @@ export class LoaderKeeper {
       this.#release(name);
       this.#kept.set(name, fds[i] as number);
     });
+    if (names.includes(LISTENER)) this.#socketIdentity = identityOf(this.#host.socket);
     writeSync(socket, '\n');
   }
 
@@ -255,7 +276,8 @@ export class LoaderKeeper {
   #dropAll(): void {
     for (const fd of this.#kept.values()) closeSync(fd);
     this.#kept.clear();
-    rmSync(this.#host.socket, { force: true });
+    // The loader of a supervisor that was started when this one could not be found may listen there.
+    removeOwn(this.#host.socket, this.#socketIdentity);
   }
 
   #rest(): void {

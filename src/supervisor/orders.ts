@@ -7,6 +7,7 @@ import { check, SysError } from '../linux/errno.js';
 import { dup3 } from '../linux/files.js';
 import { createArena, mapMemory } from '../linux/memory.js';
 import { receiveFd, receiveFds, sendFds } from '../linux/socket.js';
+import { openLog } from './folder.js';
 import {
   MAX_LINE,
   type Recovery,
@@ -72,7 +73,7 @@ function place(fd: number, wanted: number): void {
 }
 
 function redirectOutput(path: string): void {
-  const log = openSync(path, 'a', 0o600);
+  const log = openLog(path);
   for (const fd of [1, 2]) check(dup3(log, fd), 'dup3');
   closeSync(log);
 }

@@ -240,6 +240,9 @@ export type ServerReport =
   | { readonly state: 'aborted'; readonly message: string }
   | { readonly state: 'error'; readonly error: Refusal; readonly final?: boolean };
 
+/** Under this name the loader's listening socket is kept for the next. */
+export const LISTENER = 'socket';
+
 /** Orders to a loader, one line on its fd 5. */
 export interface LoaderOrders {
   /** Where it listens, unless it is given the listening socket. */

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { openLog } from './folder.js';
 import { lineReader, type ServerReport, toLine } from './protocol.js';
 
 /** Milliseconds between two looks at a process that is ending and not our child, and of all looks. */
@@ -39,7 +40,7 @@ export function startServer(
 ): { readonly child: ChildProcess; readonly orders: Socket } {
   // Node would use free descriptors for itself: 3 and 4 are kept taken.
   const placeholder = openSync('/dev/null', 'r');
-  const logFd = openSync(log, 'a', 0o600);
+  const logFd = openLog(log);
   try {
     const child = spawn(process.execPath, program, {
       cwd: '/',

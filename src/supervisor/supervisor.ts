@@ -2,14 +2,15 @@
 // Started by client.ts with the starter's connection as fd 3 and the runtime folder as argument; ends by itself.
 // Protocol: protocol.ts. It serves no file, so it stays small and hardly ever changes.
 
-import { closeSync, openSync, rmSync } from 'node:fs';
-import { createServer, Socket } from 'node:net';
+import { closeSync, rmSync } from 'node:fs';
+import { createServer, type Server, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
-import { lockFile, peerUid } from '../linux/peer.js';
+import { peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
 import { LoaderKeeper } from './loader.js';
 import { Mounts } from './mounts.js';
+import { Presence } from './presence.js';
 import {
   ANOTHER,
   lineReader,
@@ -39,14 +40,14 @@ const starter = new Socket({ fd: STARTER_FD });
 
 mapMemory();
 // Held for life: whoever has it is the supervisor. Its socket is stale if it exists now.
-const lock = openSync(runtime.lock, 'w', 0o600);
-if (lockFile(lock) < 0) {
+const lock = Presence.lock(runtime);
+if (lock === undefined) {
   starter.end(toLine({ state: ANOTHER }), () => process.exit(0));
 } else {
-  run();
+  run(lock);
 }
 
-function run(): void {
+function run(lock: number): void {
   let clients = 0;
   let idle: NodeJS.Timeout | undefined;
   let ending = false;
@@ -63,10 +64,25 @@ function run(): void {
     aboutToCome: 1000 + IDLE,
     changed: () => restartIdle(),
   });
-  const server = createServer({ allowHalfOpen: false }, (socket) => {
-    if (peerUid(fdOf(socket)) === process.geteuid?.()) serve(socket);
-    else socket.destroy();
+  let server: Server | undefined;
+  const presence = new Presence(runtime, lock, {
+    isNeeded: () => !ending && (clients > 0 || mounts.live > 0 || loader.isNeeded),
+    listen,
   });
+
+  function listen(done: () => void): void {
+    // Who is connected stays. Closing removes what has the socket's name.
+    server?.close();
+    server = createServer({ allowHalfOpen: false }, (socket) => {
+      if (peerUid(fdOf(socket)) === process.geteuid?.()) serve(socket);
+      else socket.destroy();
+    });
+    server.on('error', (error) => {
+      console.error(`listen on ${runtime.socket}: ${error.message}`);
+      done();
+    });
+    server.listen(runtime.socket, done);
+  }
 
   function restartIdle(): void {
     clearTimeout(idle);
@@ -77,9 +93,9 @@ function run(): void {
   function leave(): void {
     ending = true;
     // The socket goes before the lock does: whoever connects from now on starts a new supervisor.
-    rmSync(runtime.socket, { force: true });
-    server.close();
+    const isOwner = presence.end();
     for (const status of mounts.list()) rmSync(status.log, { force: true });
+    if (!isOwner) process.exit(0);
     rmSync(runtime.serverLog('spare'), { force: true });
     rmSync(runtime.serverLog('loader'), { force: true });
     rmSync(runtime.log, { force: true });
@@ -195,11 +211,14 @@ function run(): void {
         .then(leave);
     });
   }
+  // What goes wrong in one request or for one mount ends no other: what is held here keeps readers of the kernel from zeros.
+  process.on('uncaughtException', (error) => console.error(error));
   // A terminal that closes takes no mount with it.
   process.on('SIGHUP', () => {});
   setInterval(() => {
     mounts.trimLogs();
     loader.trimLog();
+    presence.look();
   }, 60_000).unref();
 
   serve(starter);
@@ -208,9 +227,5 @@ function run(): void {
     if (!adopted) closeSync(STARTED_FD);
     if (!adoptedLoader) closeSync(STARTED_LOADER_FD);
   });
-  rmSync(runtime.socket, { force: true });
-  server.listen(runtime.socket);
-  server.on('error', (error) => {
-    console.error(`listen on ${runtime.socket}: ${error.message}`);
-  });
+  presence.begin();
 }

@@ -5,7 +5,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -135,6 +143,31 @@ test('a loader that was started beside its supervisor for nothing ends with its 
   await until('all three run', () => theirs().length === 3);
   await once(starter, 'exit');
   await until('all are gone', () => theirs().length === 0);
+});
+
+test('a socket that somebody has removed is there again, also where its folder went', async (t) => {
+  const at = place(t, [8192, 8192, 8192]);
+  const { socket, pid } = await at.load();
+  const before = await connected(socket, at.layer.folder.path);
+  for (const whole of [false, true]) {
+    if (whole) rmSync(at.runtime, { recursive: true });
+    else for (const name of readdirSync(at.runtime)) rmSync(join(at.runtime, name));
+    // The supervisor's own comes first: until then another one would be started.
+    await until('it is there', () => existsSync(socket.replace('.loader.sock', '.sock')));
+    const info = await at.load();
+    assert.deepEqual([info.pid, info.socket], [pid, socket]);
+    const client = await connected(socket, at.layer.folder.path);
+    client.send(Ask.WANT, 1, whole ? 1 : 0, 1);
+    assert.ok(await client.next(({ kind }) => kind === Tell.HERE));
+    client.socket.destroy();
+  }
+  // Who was connected still is. The next one has the new socket.
+  before.send(Ask.WANT, 1, 2, 1);
+  assert.ok(await before.next(({ kind }) => kind === Tell.HERE));
+  process.kill(pid, 'SIGKILL');
+  const client = await connected(socket, at.layer.folder.path);
+  assert.ok(await client.next(({ kind }) => kind === Tell.USING));
+  client.socket.destroy();
 });
 
 test('an unknown layer is refused in words, the connection goes on', async (t) => {

@@ -29,7 +29,7 @@ import type { MountStatus, Reply } from '../../src/supervisor/protocol.js';
 import { LAYOUT_VERSION } from '../../src/vfs/layout.js';
 import { requires } from '../support/requires.js';
 import type { Trouble } from './folderfs.js';
-import { gone, place, unmount, until } from './place.js';
+import { gone, type Place, place, unmount, until } from './place.js';
 import type { FolderSpec } from './serve-folder.js';
 
 const skip = requires({ features: ['fuse', 'resend'] });
@@ -41,6 +41,8 @@ interface Served {
   readonly supervisor: Supervisor;
   readonly supervisorPid: number;
   readonly program: readonly string[];
+  readonly runtime: string;
+  readonly ask: Place['ask'];
   status(): Promise<MountStatus>;
   /** Kills the server and waits for a successor. */
   kill(): Promise<MountStatus>;
@@ -74,6 +76,8 @@ async function serve(
     supervisor,
     supervisorPid: reply.supervisor as number,
     program: request.program,
+    runtime: at.runtime,
+    ask: at.ask,
     status,
     kill: async () => {
       const { pid, restarts } = await status();
@@ -143,6 +147,25 @@ const childrenOf = (pid: number): number[] =>
     .split(' ')
     .filter(Boolean)
     .map(Number);
+
+test('what somebody removes of the runtime folder comes back, and a server is replaced meanwhile', {
+  skip,
+}, async (t) => {
+  const { mnt, runtime, ask, supervisorPid, kill } = await serve(t);
+  for (const whole of [false, true]) {
+    if (whole) rmSync(runtime, { recursive: true });
+    else for (const name of readdirSync(runtime)) rmSync(join(runtime, name));
+    // Its log has no folder now, for a moment.
+    await kill();
+    assert.equal(readFileSync(join(mnt, 'file'), 'utf8'), 'text');
+    const { reply } = await ask({ op: 'list' });
+    assert.equal(reply.supervisor, supervisorPid);
+    assert.deepEqual(
+      reply.mounts?.map(({ mountpoint }) => mountpoint),
+      [mnt],
+    );
+  }
+});
 
 test('a killed server is replaced: names, open files and st_dev stay', { skip }, async (t) => {
   const at = await serve(t);
