@@ -4,6 +4,7 @@
 
 import { statSync } from 'node:fs';
 import { buildLayer } from '../lazy/build/build-layer.js';
+import { LayerHolds } from '../lazy/hold-layer.js';
 import { type ImageRecord, readImage, writeImage } from '../lazy/image-record.js';
 import type { LayerFolder } from '../lazy/layer-folder.js';
 import { type PushReport, pushLayers } from '../lazy/push/push.js';
@@ -38,6 +39,8 @@ export async function run(given: Arguments): Promise<number> {
   const store = imageStoreOf(given);
   if (given.has('index')) return (await import('./push-index.js')).pushIndexOf(given, source, ref);
   const { layers, config } = await sourceOf(given, store, source);
+  const holds = new LayerHolds(store);
+  for (const layer of layers) await hold(holds, layer);
   const like = given.values('like').map(referenceOf);
   const level = given.value('level');
   const progress = new FetchProgress(given);
@@ -66,6 +69,7 @@ export async function run(given: Arguments): Promise<number> {
     config,
     layers: report.layers,
   });
+  holds.release();
   print(given, report, () => report.digest);
   if (!given.has('json')) {
     const known = `${report.knownChunks} of ${counted(report.chunks, 'chunk')} were there`;
@@ -75,6 +79,12 @@ export async function run(given: Arguments): Promise<number> {
     );
   }
   return EXIT.ok;
+}
+
+/** Until the image has its record nobody names a layer that was just made. @throws MountError of kind `busy`. */
+async function hold(holds: LayerHolds, layer: LayerFolder): Promise<void> {
+  if (layer.exists && (await holds.hold(layer.read().id))) return;
+  throw new MountError('busy', `${layer.path}: was removed meanwhile: try again`);
 }
 
 function levelOf(text: string): number {

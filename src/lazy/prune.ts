@@ -1,13 +1,22 @@
 // Layers that no image of the store and no layer store names, and nobody uses, are removed, and what killed processes have left.
 // Called by commands that remove images.
-// A layer in use has its lock taken by the loader, its metadata image locked (shared) by whoever serves it, or is named by a
-// mount. It goes from its name by one rename first.
+// A layer in use is held (hold-layer.ts), has its lock taken by the loader, its metadata image locked (shared) by who serves it without
+// looking at its map, or is named by a mount. It goes from its name by one rename first.
 
-import { closeSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { mountTable } from '../linux/mountinfo.js';
 import { lockFile } from '../linux/peer.js';
 import { syncPath } from '../linux/sync-path.js';
+import { isAt } from './hold-layer.js';
 import { listImages } from './image-record.js';
 import { type LayerFolder, STAGING } from './layer-folder.js';
 import { layersOf } from './local-chunks.js';
@@ -34,31 +43,51 @@ const OLD = 24 * 3600 * 1000;
 
 /** @throws ImageRecordError: what is no record may have named any layer. */
 export function pruneLayers(store: string, options: PruneOptions = {}): Pruned {
-  const named = new Set(options.keep);
-  for (const image of listImages(store)) for (const id of image.layers) named.add(id);
-  for (const { layer } of readNotes(store)) named.add(layer);
+  const named = new Set([...(options.keep ?? []), ...namesIn(store)]);
   const folder = join(store, 'layers');
   const inUse: string[] = [];
   let layers = 0;
   let bytes = sweep(folder, options.now ?? Date.now());
   for (const layer of layersOf(store)) {
-    const { id } = layer.read();
-    if (named.has(id)) continue;
-    const freed = remove(layer, folder);
-    if (freed === undefined) inUse.push(id);
-    else {
-      layers++;
-      bytes += freed;
+    try {
+      const { id } = layer.read();
+      if (named.has(id)) continue;
+      // Somebody may have pulled it meanwhile, and let go of it when the image had its record.
+      const freed = remove(layer, folder, () => !namesIn(store).has(id));
+      if (freed === undefined) inUse.push(id);
+      else {
+        layers++;
+        bytes += freed;
+      }
+    } catch (error) {
+      // Another one who prunes was faster.
+      if (layer.exists) throw error;
     }
   }
   return { layers, bytes, inUse };
 }
 
-/** @returns bytes that it took, undefined when somebody uses it. */
-function remove(layer: LayerFolder, folder: string): number | undefined {
-  const locks = [openSync(layer.lock, 'a', 0o600), openSync(layer.meta, 'r')];
+/** Ids of the layers that images and layer stores name. */
+function namesIn(store: string): Set<string> {
+  const named = new Set<string>();
+  for (const image of listImages(store)) for (const id of image.layers) named.add(id);
+  for (const { layer } of readNotes(store)) named.add(layer);
+  return named;
+}
+
+/** @param isFree asked when nobody can take hold of it any more. @returns bytes that it took, undefined when somebody uses it. */
+function remove(layer: LayerFolder, folder: string, isFree: () => boolean): number | undefined {
+  const locks: number[] = [];
+  const isLocked = (path: string, flags: string): boolean => {
+    const fd = openSync(path, flags, 0o600);
+    locks.push(fd);
+    return lockFile(fd) >= 0 && isAt(fd, path);
+  };
   try {
-    if (locks.some((fd) => lockFile(fd) < 0) || isMounted(layer)) return undefined;
+    const { blob, lock, meta } = layer;
+    // Who loads it holds its blob first: the lock is not even tried then.
+    if (!isLocked(blob, 'a') || !isLocked(lock, 'a') || !isLocked(meta, 'r')) return undefined;
+    if (isMounted(layer) || !isFree()) return undefined;
     const gone = join(folder, `${STAGING}gone-${process.pid}-${basename(layer.path).slice(-16)}`);
     renameSync(layer.path, gone);
     syncPath(folder);
@@ -78,23 +107,31 @@ function isMounted({ meta }: LayerFolder): boolean {
 /** Removes what killed processes have left. @returns bytes. */
 function sweep(folder: string, now: number): number {
   let bytes = 0;
-  for (const name of namesIn(folder)) {
+  for (const name of filesIn(folder)) {
     const path = join(folder, name);
-    if (!name.startsWith(STAGING) || now - statSync(path).mtimeMs < OLD) continue;
+    if (!name.startsWith(STAGING) || isOurs(name)) continue;
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined || now - stat.mtimeMs < OLD) continue;
     bytes += bytesOf(path);
     rmSync(path, { recursive: true, force: true });
   }
   return bytes;
 }
 
+/** Whether the process still lives that began it, as far as this one can see: a download may take longer than a day. */
+function isOurs(name: string): boolean {
+  const [, pid] = /^(?:gone-)?(\d+)-/.exec(name.slice(STAGING.length)) ?? [];
+  return pid !== undefined && existsSync(`/proc/${pid}`);
+}
+
 /** Bytes on disk of a file, or of the files in a folder. */
 function bytesOf(path: string): number {
   const stat = statSync(path);
   if (!stat.isDirectory()) return stat.blocks * 512;
-  return namesIn(path).reduce((sum, name) => sum + statSync(join(path, name)).blocks * 512, 0);
+  return filesIn(path).reduce((sum, name) => sum + statSync(join(path, name)).blocks * 512, 0);
 }
 
-function namesIn(folder: string): string[] {
+function filesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (error) {

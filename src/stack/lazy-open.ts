@@ -6,6 +6,7 @@ import { openSync, readFileSync } from 'node:fs';
 import type { ByteSource, LateSource } from '../bytes/source.js';
 import { ChunkTable } from '../lazy/chunk-table.js';
 import type { LoaderClient } from '../lazy/client.js';
+import { holdBlob } from '../lazy/hold-layer.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
 import { ResidencyMap } from '../lazy/residency.js';
 import { LazySource } from '../lazy/source.js';
@@ -39,8 +40,14 @@ export function openLayerBlob(
   file: FileSource | undefined,
   serving: Serving | undefined,
 ): LayerBlob | undefined {
+  // A predecessor's descriptor holds it already, and its name may be another's by now.
+  const isHeld = serving === undefined || inherited(`${serving.keepAs} folder`) !== undefined;
   const at = folderAt(path, serving?.keepAs);
   if (at === undefined || file === undefined) return undefined;
+  const folder = path.slice(0, path.lastIndexOf('/'));
+  if (!isHeld && !holdBlob(file.fd, new LayerFolder(folder))) {
+    throw new MountError('layer', `${path}: was removed just now: pull its image again`);
+  }
   const table = new ChunkTable(readFileSync(at.table));
   if (table.blobSize > file.size) {
     throw new MountError(
@@ -51,7 +58,6 @@ export function openLayerBlob(
   const openMap = (): ResidencyMap => ResidencyMap.open(at.map, table.count, false);
   const map = mapThere(openMap);
   if (at.isComplete && map?.isComplete !== true && holdsComplete(at, meta)) return { source: file };
-  const folder = path.slice(0, path.lastIndexOf('/'));
   // What an earlier boot has left in a map counts only once the loader has looked at it.
   const sure = map?.isComplete === true ? map : undefined;
   const layer = serving?.loading?.layer({ folder, table, map: sure, openMap });

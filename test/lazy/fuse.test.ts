@@ -8,6 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { evictIdle } from '../../src/lazy/load/evict.js';
+import { pruneLayers } from '../../src/lazy/prune.js';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { requires } from '../support/requires.js';
 import { fusePlace, waitsFor } from './fuse-place.js';
@@ -102,6 +103,24 @@ test('content that is taken back is fetched again, also when the layer was compl
   assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
   assert.ok(p.requests() > before);
   await p.unmountFuse();
+});
+
+test('a layer that no image names stays as long as it is served, also by a successor', {
+  skip,
+}, async (t) => {
+  const p = await fusePlace(t, { big: 1 << 20 });
+  await p.mountFuse('fill=on');
+  await until('the layer is complete', () => p.layer.folder.isComplete);
+  await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  const store = join(p.layer.folder.path, '../..');
+  assert.equal(pruneLayers(store).inUse.length, 1);
+  const first = await p.server();
+  process.kill(first, 'SIGKILL');
+  await until('another server', async () => (await p.server()) !== first);
+  assert.equal(pruneLayers(store).inUse.length, 1);
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
+  await p.unmountFuse();
+  await until('it goes', () => pruneLayers(store).layers === 1);
 });
 
 test('an unmount by force frees who waits', { skip }, async (t) => {

@@ -1,10 +1,20 @@
 // The image store: where it is, records of images, and which layers may go.
 
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildLayer } from '../../src/lazy/build/build-layer.js';
+import { LayerHolds } from '../../src/lazy/hold-layer.js';
 import {
   type ImageRecord,
   imageStorePath,
@@ -67,6 +77,36 @@ test('images by name: any reference is one, and what is no record is said to be 
   assert.throws(() => listImages(store), /is no JSON; remove it and pull the image again/);
   writeFileSync(join(store, 'images', file), '{"version":2}');
   assert.throws(() => listImages(store), /version 2/);
+});
+
+test('a layer that somebody holds stays, and who comes too late finds none', async (t) => {
+  const store = tempDir(t);
+  const layer = await buildLayer(sampleTree({ files: 5 }), store);
+  const { id } = layer.read();
+  const holds = new LayerHolds(store);
+  assert.ok(await holds.hold(id));
+  assert.deepEqual(pruneLayers(store).inUse, [id]);
+  assert.ok(layer.exists);
+  holds.release();
+  // Whoever removes it has it locked: who wants to hold it waits for that.
+  const blob = openSync(layer.blob, 'r');
+  assert.equal(lockFile(blob), 0);
+  const waiting = holds.hold(id);
+  await sleep(30);
+  renameSync(layer.path, join(store, 'gone'));
+  closeSync(blob);
+  assert.ok(!(await waiting));
+  let got = 0;
+  await holds.holdAs(id, async () => {
+    got++;
+    await buildLayer(sampleTree({ files: 5 }), store);
+    // Somebody who prunes at once.
+    if (got === 1) assert.equal(pruneLayers(store).layers, 1);
+  });
+  assert.equal(got, 2);
+  assert.equal(pruneLayers(store).layers, 0);
+  holds.release();
+  assert.equal(pruneLayers(store).layers, 1);
 });
 
 test('layers go that no image names, unless somebody uses them', async (t) => {

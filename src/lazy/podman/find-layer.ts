@@ -5,6 +5,7 @@
 import { type Descriptor, type Index, isIndex, type Manifest } from '../../oci/manifest.js';
 import { parseReference, type Reference, withDigest } from '../../oci/reference.js';
 import type { FetchedManifest, Registry } from '../../oci/registry.js';
+import { LayerHolds } from '../hold-layer.js';
 import { LayerFolder } from '../layer-folder.js';
 import { decodeConfig } from '../oci-config.js';
 import { pullTarLayer } from '../tar/index.js';
@@ -71,9 +72,19 @@ export class LayerFinder {
       (await this.#layersOf(reference, false)).find(isMeant) ??
       (await this.#layersOf(reference, true)).find(isMeant);
     if (found === undefined) return undefined;
+    const { store } = this.#options;
+    const holds = new LayerHolds(store);
+    try {
+      await holds.holdAs(found.descriptor.digest, () => this.#pull(found));
+      return this.#note(reference, digest, found);
+    } finally {
+      holds.release();
+    }
+  }
+
+  #note(reference: string, digest: string, { descriptor, diffId }: FoundLayer): LayerNote {
     const { store, plainHttp } = this.#options;
-    const layer = await this.#pull(found);
-    const { descriptor, diffId } = found;
+    const layer = descriptor.digest;
     const { digest: blob, size, mediaType, annotations } = descriptor;
     const told = Number(annotations?.[TAR_SIZE]);
     const { bytes } = LayerFolder.of(store, layer).read();

@@ -10,6 +10,7 @@ import type { Descriptor } from '../../oci/manifest.js';
 import type { Reference } from '../../oci/reference.js';
 import type { Registry } from '../../oci/registry.js';
 import { ChunkTable, ChunkTableError } from '../chunk-table.js';
+import type { LayerHolds } from '../hold-layer.js';
 import { type ImageRuns, LayerImageError } from '../image-runs.js';
 import {
   LayerFolder,
@@ -35,6 +36,8 @@ export interface OwnLayerOptions {
   readonly id: Promise<string | undefined>;
   readonly store: string;
   readonly source: Source;
+  /** Has the layer when this is done. */
+  readonly holds: LayerHolds;
   /** The folder has all that a loader needs: content may come while metadata does. */
   readonly onStaged?: (folder: string) => void;
 }
@@ -44,7 +47,7 @@ export interface OwnLayerOptions {
  * @throws RegistryError `wrong` or `limit` when it is not what it must be, or what the registry fails with.
  */
 export async function pullOwnLayer(options: OwnLayerOptions): Promise<string> {
-  const { registry, ref, layer, packs, store, source } = options;
+  const { registry, ref, layer, packs, store, source, holds } = options;
   const [bytes, order, expected] = await Promise.all([
     fetchFrame(registry, ref, layer.chunks, LIMITS.chunks),
     layer.order && fetchWhole(registry, ref, layer.order, LIMITS.order),
@@ -58,13 +61,15 @@ export async function pullOwnLayer(options: OwnLayerOptions): Promise<string> {
     if (expected !== undefined && expected !== id) {
       throw new LayerCheckError(`it is layer ${id}, the configuration says ${expected}`);
     }
-    const known = LayerFolder.of(store, id);
-    if (known.exists) {
+    if (await holds.hold(id)) {
+      const known = LayerFolder.of(store, id);
       renewLayer(known, bytes, packs, source);
       // What others recorded is better than nothing.
       if (order !== undefined && !existsSync(known.order)) writeDurable(known.order, order);
     } else {
-      await fetchLayer(options, table, bytes, order);
+      // Somebody may remove it as soon as it has its name.
+      do await fetchLayer(options, table, bytes, order);
+      while (!(await holds.hold(id)));
     }
     return id;
   } catch (error) {

@@ -6,6 +6,7 @@ import { RegistryError } from '../../oci/errors.js';
 import { type Descriptor, hostPlatform, type Platform } from '../../oci/manifest.js';
 import { formatReference, type Reference, withDigest } from '../../oci/reference.js';
 import type { FetchedImage, Registry } from '../../oci/registry.js';
+import { LayerHolds } from '../hold-layer.js';
 import { type ImageRecord, writeImage } from '../image-record.js';
 import { LayerFolder, type Source } from '../layer-folder.js';
 import { registryRanges } from '../load/registry-ranges.js';
@@ -65,20 +66,26 @@ export async function pullImage(
     repository: ref.repository,
     ...(options.plainHttp === true ? { plainHttp: true } : {}),
   };
-  const pull = { registry, ref: pinned, store, source, options };
-  const { config, layers } = isOwnManifest(manifest)
-    ? await ownLayers(pull, image)
-    : await tarLayers(pull, image);
-  const record: ImageRecord = {
-    version: 1,
-    name: formatReference(ref),
-    digest: descriptor.digest,
-    platform: platformText(config.platform ?? hostPlatform()),
-    config: config.run,
-    layers,
-  };
-  writeImage(store, record);
-  return record;
+  // From each layer's own moment until the image names them all.
+  const holds = new LayerHolds(store);
+  try {
+    const pull = { registry, ref: pinned, store, source, options, holds };
+    const { config, layers } = isOwnManifest(manifest)
+      ? await ownLayers(pull, image)
+      : await tarLayers(pull, image);
+    const record: ImageRecord = {
+      version: 1,
+      name: formatReference(ref),
+      digest: descriptor.digest,
+      platform: platformText(config.platform ?? hostPlatform()),
+      config: config.run,
+      layers,
+    };
+    writeImage(store, record);
+    return record;
+  } finally {
+    holds.release();
+  }
 }
 
 /** Layers whose metadata is fetched at a time. */
@@ -92,6 +99,7 @@ interface Pull {
   readonly store: string;
   readonly source: Source;
   readonly options: PullOptions;
+  readonly holds: LayerHolds;
 }
 
 /** The configuration, and the ids of the layers. */
@@ -102,7 +110,7 @@ interface PulledLayers {
 
 /** Metadata of all layers at once, few at a time: a request costs a round trip, and there are three of them a layer. */
 async function ownLayers(pull: Pull, { manifest }: FetchedImage): Promise<PulledLayers> {
-  const { registry, ref, store, source, options } = pull;
+  const { registry, ref, store, source, options, holds } = pull;
   const { layers, packs } = readOwnManifest(manifest, formatReference(ref));
   const diffIds = fetchConfig(registry, ref, manifest.config).then((config) => {
     if (config.diffIds.length === layers.length) return config;
@@ -128,6 +136,7 @@ async function ownLayers(pull: Pull, { manifest }: FetchedImage): Promise<Pulled
         id,
         store,
         source,
+        holds,
         onStaged,
       });
       done++;
@@ -215,7 +224,7 @@ async function tarLayers(
   pull: Pull,
   { manifest, descriptor, signed }: FetchedImage,
 ): Promise<PulledLayers> {
-  const { registry, ref, store, source, options } = pull;
+  const { registry, ref, store, source, options, holds } = pull;
   const config = await fetchConfig(registry, ref, manifest.config);
   const { diffIds } = config;
   if (diffIds.length !== manifest.layers.length) {
@@ -229,7 +238,8 @@ async function tarLayers(
   const ids: string[] = [];
   for (const [k, layer] of manifest.layers.entries()) {
     const what = `layer ${k + 1} of ${manifest.layers.length}`;
-    const id = await pullTarLayer({
+    const id = layer.digest;
+    const tar = {
       registry,
       ref,
       descriptor: layer,
@@ -237,11 +247,12 @@ async function tarLayers(
       store,
       source,
       lazy: options.lazy,
-      index: indexes?.get(layer.digest),
+      index: indexes?.get(id),
       trustsIndex,
       signal: options.signal,
-      onProgress: (done, total) => options.onProgress?.({ what, done, total }),
-    });
+      onProgress: (done: number, total?: number) => options.onProgress?.({ what, done, total }),
+    };
+    await holds.holdAs(id, () => pullTarLayer(tar));
     if (!options.lazy) await fill(pull, id, what);
     ids.push(id);
   }
