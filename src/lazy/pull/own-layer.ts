@@ -3,6 +3,7 @@
 // Killed at any point it leaves a folder that nobody looks at (prune.ts), or a layer.
 
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { ErofsError } from '../../erofs/errors.js';
 import { FileSource } from '../../linux/file-source.js';
 import { syncPath } from '../../linux/sync-path.js';
@@ -114,7 +115,7 @@ async function fetchLayer(
     write(checkFile(folder, table));
     syncPath(staged);
     const { path } = publishLayer(store, staged, table.layerId());
-    syncPath(`${path}/..`);
+    syncPath(dirname(path));
   } catch (error) {
     rmSync(staged, { recursive: true, force: true });
     throw error;
