@@ -246,6 +246,12 @@ export class ChunkTable {
     return out;
   }
 
+  /** Whether a chunk lies in no registry. */
+  get isNowhere(): boolean {
+    for (let i = 0; i < this.count; i++) if (this.origin(i) === NOWHERE) return true;
+    return false;
+  }
+
   /** Bytes of content of all chunks. */
   get bytes(): number {
     let sum = 0;

@@ -32,6 +32,8 @@ export interface LayerRecord {
   /** In the order of the numbers in the chunk table. */
   readonly origins: readonly Origin[];
   readonly sources: readonly Source[];
+  /** Tables that `chunks` has replaced, by name (olderTable()), the latest first: places to look where that one's are no good. */
+  readonly older?: readonly string[];
   /** What it was made from: `varve`, `tar`, `tar+gzip`, `tar+zstd`, `estargz`, `zstd:chunked`. */
   readonly form: string;
   /** Names and digests come from an index that no digest of the image covers (tar/layer-index.ts). */
@@ -75,6 +77,10 @@ export class LayerFolder {
   /** chunk-table.ts */
   get table(): string {
     return join(this.path, 'chunks');
+  }
+  /** A table that was replaced. */
+  olderTable(name: string): string {
+    return join(this.path, `chunks-${name.replaceAll(/[^0-9a-f]/g, '')}`);
   }
   get record(): string {
     return join(this.path, 'layer.json');

@@ -57,6 +57,7 @@ export class LoadedLayer {
   #absent = 0;
   #residentBytes = 0;
   readonly totalBytes: number;
+  #places: readonly ChunkTable[] | undefined;
   #closed = false;
 
   private constructor(folder: LayerFolder, lock: number, kept: number | undefined) {
@@ -121,6 +122,12 @@ export class LoadedLayer {
   /** Its folder, the same one, has another name: it was published. */
   hasMoved(folder: LayerFolder): void {
     this.#folder = folder;
+  }
+
+  /** Where the chunks lie: the table, and behind it those that it has replaced (renew-layer.ts), the latest first. */
+  get places(): readonly ChunkTable[] {
+    this.#places ??= [this.table, ...olderTables(this.folder, this.record)];
+    return this.#places;
   }
 
   get residentBytes(): number {
@@ -246,6 +253,21 @@ function openBlob(path: string, size: number): number {
   const blob = openSync(path, 'r+');
   if (fstatSync(blob).size < size) ftruncateSync(blob, size);
   return blob;
+}
+
+/** Tables of this very layer; one that is missing or damaged is none. */
+function olderTables(folder: LayerFolder, { id, older = [], origins }: LayerRecord): ChunkTable[] {
+  const tables: ChunkTable[] = [];
+  for (const name of older) {
+    try {
+      const table = new ChunkTable(readFileSync(folder.olderTable(name)));
+      const isWhole = !table.isNowhere && table.origins <= origins.length;
+      if (isWhole && table.layerId() === id) tables.push(table);
+    } catch {
+      // There are the others.
+    }
+  }
+  return tables;
 }
 
 function markComplete(folder: LayerFolder): void {

@@ -52,6 +52,8 @@ export class LayerQueue {
   failures = 0;
   /** Source that answered last. */
   source = 0;
+  /** Number of the table in the layer's `places` by which something came last. */
+  place = 0;
   /** Runs on their way. */
   active = 0;
   /** Everything is to be fetched whatever the policies say. */
@@ -339,10 +341,11 @@ export class LayerQueue {
     return undefined;
   }
 
-  /** Puts chunks together to requests. */
-  join(chunks: readonly number[], span: number): Run[] {
+  /** Puts chunks together to requests. @param table says where they lie; in another than the layer's there are no streams. */
+  join(chunks: readonly number[], span: number, table = this.layer.table): Run[] {
     const isFree = (i: number): boolean => this.#isFree(i);
-    return joinRuns(this.layer.table, chunks, span, { streams: this.checkpoints, isFree });
+    const streams = table === this.layer.table ? this.checkpoints : undefined;
+    return joinRuns(table, chunks, span, { streams, isFree });
   }
 
   /** The run that has the first of `chunks`. */

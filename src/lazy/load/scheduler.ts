@@ -3,6 +3,7 @@
 // Wrong content is fetched once more, elsewhere if possible; every other failure is waited out, longer each time.
 
 import { E } from '../../linux/errno.js';
+import type { ChunkTable } from '../chunk-table.js';
 import {
   contents,
   type Failure,
@@ -203,21 +204,54 @@ export class Scheduler {
       });
   }
 
+  /** Wherever the layer has known its chunks to lie is asked, the place that had them last first. */
   async #perform(queue: LayerQueue, run: Run): Promise<void> {
-    const wholeWrong = await this.#performWhole(queue, run);
-    if (wholeWrong !== undefined) {
-      if (wholeWrong.length > 0) this.#refuse(queue, wholeWrong);
-      return;
+    const { places, map } = queue.layer;
+    let failure: unknown;
+    let left: readonly number[] = run.chunks;
+    for (let k = 0; k < places.length && left.length > 0; k++) {
+      const at = (queue.place + k) % places.length;
+      const table = places[at] as ChunkTable;
+      try {
+        left = await (k === 0 && at === 0
+          ? this.#performFirst(queue, run)
+          : this.#fetchAll(queue, queue.join(left, run.to - run.from, table), table));
+        queue.place = at;
+      } catch (error) {
+        if (this.#abort.signal.aborted) throw error;
+        // What an older place has no more is nothing to wait for.
+        if (k === 0 || failureOf(error).kind !== 'absent') failure ??= error;
+        left = left.filter((i) => !map.isHere(i));
+      }
     }
-    const missing = await this.#storeLocal(queue, run);
+    if (left.length === 0) return;
+    if (failure !== undefined) throw failure;
+    this.#refuse(queue, left);
+  }
+
+  /** From where the layer has its chunks now. @returns those whose content was wrong. */
+  async #performFirst(queue: LayerQueue, run: Run): Promise<readonly number[]> {
+    const wholeWrong = await this.#performWhole(queue, run);
+    if (wholeWrong !== undefined) return wholeWrong;
+    return this.#fetchAll(queue, await this.#storeLocal(queue, run), queue.layer.table);
+  }
+
+  /** @returns chunks whose content was wrong, of each source, and twice where there is only one. */
+  async #fetchAll(
+    queue: LayerQueue,
+    runs: readonly Run[],
+    table: ChunkTable,
+  ): Promise<readonly number[]> {
+    const sources = this.#options.from(queue).sources.length;
+    const first = queue.source;
+    let next = runs;
     let wrong: number[] = [];
-    for (const part of missing) wrong.push(...(await this.#fetch(queue, part, queue.source)));
-    if (wrong.length === 0) return;
-    const again = queue.join(wrong, 0);
-    const other = queue.source + 1;
-    wrong = [];
-    for (const part of again) wrong.push(...(await this.#fetch(queue, part, other)));
-    if (wrong.length > 0) this.#refuse(queue, wrong);
+    for (let k = 0; k < Math.max(2, sources) && next.length > 0; k++) {
+      wrong = [];
+      for (const part of next) wrong.push(...(await this.#fetch(queue, part, first + k, table)));
+      next = queue.join(wrong, 0, table);
+    }
+    return wrong;
   }
 
   /**
@@ -237,7 +271,7 @@ export class Scheduler {
       const signal = this.#abort.signal;
       for await (const part of readWhole(from, runs, whole, queue.source, signal)) {
         this.#came(queue, part.fetched);
-        wrong.push(...(await this.#store(queue, part.run, part.fetched)));
+        wrong.push(...(await this.#store(queue, part.run, part.fetched, from)));
       }
     } catch (error) {
       // Another source begins next time. Where the whole has another digest, its end is never sent: parts are left.
@@ -265,11 +299,11 @@ export class Scheduler {
   }
 
   /** @returns chunks whose content was wrong. */
-  async #fetch(queue: LayerQueue, run: Run, first: number): Promise<number[]> {
-    const from = this.#options.from(queue);
+  async #fetch(queue: LayerQueue, run: Run, first: number, table: ChunkTable): Promise<number[]> {
+    const from = { ...this.#options.from(queue), table };
     const fetched = await fetchRun(from, run, this.#options.read, first, this.#abort.signal);
     this.#came(queue, fetched);
-    return this.#store(queue, run, fetched);
+    return this.#store(queue, run, fetched, from);
   }
 
   /** Something came: things are well. */
@@ -283,8 +317,7 @@ export class Scheduler {
   }
 
   /** @returns chunks whose content was wrong. */
-  async #store(queue: LayerQueue, run: Run, fetched: Fetched): Promise<number[]> {
-    const from = this.#options.from(queue);
+  async #store(queue: LayerQueue, run: Run, fetched: Fetched, from: FetchFrom): Promise<number[]> {
     const wrong: number[] = [];
     for (const unit of contents(from, run, fetched)) {
       const arrived: number[] = [];
@@ -293,7 +326,7 @@ export class Scheduler {
           arrived.push(i);
         } else {
           wrong.push(i);
-          this.#logWrong(queue, run, i, content, fetched);
+          this.#logWrong(queue, run, i, content, fetched, from);
         }
       }
       queue.arrived(arrived);
@@ -307,9 +340,10 @@ export class Scheduler {
     i: number,
     content: Uint8Array | undefined,
     { source }: Fetched,
+    from: FetchFrom,
   ): void {
-    const { table, folder } = queue.layer;
-    const from = this.#options.from(queue);
+    const { folder } = queue.layer;
+    const { table } = from;
     const where = from.sources[source];
     const expected = Buffer.from(table.digest(i)).toString('hex');
     const found = content === undefined ? 'nothing' : queue.layer.digestOf(content);

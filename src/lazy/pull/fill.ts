@@ -90,7 +90,7 @@ async function fetchAll(
   if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
 }
 
-/** Each source is asked until one has the right content. */
+/** Each source is asked until one has the right content, at each place where the layer has known it to lie. */
 async function takeRun(
   layer: LoadedLayer,
   from: FetchFrom,
@@ -98,6 +98,38 @@ async function takeRun(
   read: ReadRange,
   signal: AbortSignal,
 ): Promise<void> {
+  let left: readonly number[] = run.chunks;
+  let failure: unknown;
+  for (const table of layer.places) {
+    const isFirst = table === layer.table;
+    const runs = isFirst ? [run] : joinRuns(table, left, SPAN);
+    try {
+      const wrong: number[] = [];
+      const there = { ...from, table };
+      for (const part of runs) wrong.push(...(await takeFrom(layer, there, part, read, signal)));
+      left = wrong;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      if (isFirst) failure = error;
+      left = left.filter((i) => !layer.map.isHere(i));
+    }
+    if (left.length === 0) return;
+  }
+  if (failure !== undefined) throw failure;
+  const { digest } = layer.record.origins[run.origin] ?? { digest: '' };
+  throw new Error(
+    `blob ${digest}: ${left.length} chunks of it are not what the image says; nothing of them was kept`,
+  );
+}
+
+/** @returns chunks whose content was wrong. */
+async function takeFrom(
+  layer: LoadedLayer,
+  from: FetchFrom,
+  run: Run,
+  read: ReadRange,
+  signal: AbortSignal,
+): Promise<readonly number[]> {
   let wrong: readonly number[] = run.chunks;
   for (let first = 0; wrong.length > 0 && first < Math.max(2, from.sources.length); first++) {
     const fetched = await fetchRun(from, run, read, first % from.sources.length, signal);
@@ -109,9 +141,5 @@ async function takeRun(
     }
     wrong = left;
   }
-  if (wrong.length === 0) return;
-  const { digest } = layer.record.origins[run.origin] ?? { digest: '' };
-  throw new Error(
-    `blob ${digest}: ${wrong.length} chunks of it are not what the image says; nothing of them was kept`,
-  );
+  return wrong;
 }

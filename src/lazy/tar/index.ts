@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { syncPath } from '../../linux/sync-path.js';
 import { RegistryError } from '../../oci/errors.js';
 import { TreeError } from '../../tree/errors.js';
-import { LayerFolder, publishLayer, type Source, stageLayer } from '../layer-folder.js';
+import { LayerFolder, publishLayer, stageLayer } from '../layer-folder.js';
 import { writePrograms } from '../programs.js';
+import { addSource } from '../renew-layer.js';
 import { wrong } from '../untrusted.js';
-import { writeDurable } from '../write-durable.js';
 import { takeIndex } from './layer-index.js';
 import type { TarLayerOptions } from './options.js';
 import { buildTarLayer } from './tar-layer.js';
@@ -66,16 +66,6 @@ function requireTrusted(
     'policy',
     `layer ${descriptor.digest} of ${ref.registry}/${ref.repository}: the image store has it by an index, which this pull does not trust: remove the image that brought it (varve images --rm), or take another --store or --trust-index`,
   );
-}
-
-/** Another repository that has a layer of the store. */
-function addSource(folder: LayerFolder, source: Source): void {
-  const record = folder.read();
-  const isSame = (one: Source): boolean =>
-    one.registry === source.registry && one.repository === source.repository;
-  if (record.sources.some(isSame)) return;
-  const more = { ...record, sources: [...record.sources, source] };
-  writeDurable(folder.record, `${JSON.stringify(more)}\n`);
 }
 
 /** By the layer's own table of contents. @returns false when it has none that can be used. */
