@@ -291,6 +291,31 @@ test('a limited patience ends with EIO, wherever the answer is', async (t) => {
   assert.equal(patient.told.refused.size, 0);
 });
 
+test('a request that hangs when its layer is given up keeps nobody waiting, whether it can be given up or not', async (t) => {
+  for (const obeys of [true, false]) {
+    let hangs = true;
+    const at = bench(t, new Array<number>(8).fill(8192), {
+      read: (source, origin, from, length, signal) => {
+        if (!hangs) return at.registry.read(source, origin, from, length, signal);
+        return obeys ? sleep(1 << 30, Buffer.of(), { signal }) : new Promise(() => {});
+      },
+    });
+    const first = await use(at.loader, at.layer.folder.path);
+    first.open.want(0, 1);
+    while ((await layersOf(at.loader))[0]?.map?.[0]?.[0] !== 2) await sleep(1);
+    // The request is on its way.
+    await sleep(20);
+    first.open.end();
+    hangs = false;
+    const second = await use(at.loader, at.layer.folder.path);
+    second.open.want(0, 8);
+    await second.told.until(({ arrived }) => arrived.size === 8);
+    assertTrue(at.layer, second.told);
+    const failures = at.log.filter((line) => !line.endsWith(': complete'));
+    assert.deepEqual(failures, [], 'what was given up is no failure');
+  }
+});
+
 test('the second source serves when the first fails', async (t) => {
   for (const fault of ['network', 'wrong'] as const) {
     const at = bench(t, new Array<number>(8).fill(8192));

@@ -56,7 +56,8 @@ export async function fetchRun(
   for (let k = 0; k < from.sources.length; k++) {
     const source = (first + k) % from.sources.length;
     try {
-      const bytes = await read(from.sources[source] as Source, origin, at, length, signal);
+      const asked = read(from.sources[source] as Source, origin, at, length, signal);
+      const bytes = await unlessAborted(asked, signal);
       if (bytes.length !== length) throw new Error(`${bytes.length} bytes came for ${length}`);
       return { bytes, source, at };
     } catch (error) {
@@ -65,6 +66,21 @@ export async function fetchRun(
     }
   }
   throw failure;
+}
+
+/** What `asked` comes to, or the signal's reason at once: a request may hang where no signal reaches it, in somebody else's token. */
+async function unlessAborted<T>(asked: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop);
+  });
+  try {
+    return await Promise.race([asked, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }
 
 /**

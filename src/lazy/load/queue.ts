@@ -56,6 +56,8 @@ export class LayerQueue {
   place = 0;
   /** Runs on their way. */
   active = 0;
+  /** Of their requests. */
+  readonly abort = new AbortController();
   /** Everything is to be fetched whatever the policies say. */
   fillAll = false;
   /** Nothing is fetched ahead: the layer has just been emptied. */

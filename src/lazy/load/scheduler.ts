@@ -63,7 +63,6 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queues = new Set<LayerQueue>();
   readonly #connections: number;
-  readonly #abort = new AbortController();
   /** Origins that cannot be read whole. */
   readonly #notWhole = new Set<string>();
   #active = 0;
@@ -87,9 +86,10 @@ export class Scheduler {
     this.wake();
   }
 
-  /** No run of it is begun any more. @returns when none is on its way. */
+  /** No run of it is begun any more, and those on their way are given up: nobody wants them. @returns when there is none. */
   async remove(queue: LayerQueue): Promise<void> {
     this.#queues.delete(queue);
+    queue.abort.abort();
     while (queue.active > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   }
 
@@ -106,7 +106,7 @@ export class Scheduler {
   end(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#abort.abort();
+    for (const queue of this.#queues) queue.abort.abort();
   }
 
   #fillSlots(): void {
@@ -218,7 +218,7 @@ export class Scheduler {
           : this.#fetchAll(queue, queue.join(left, run.to - run.from, table), table));
         queue.place = at;
       } catch (error) {
-        if (this.#abort.signal.aborted) throw error;
+        if (queue.abort.signal.aborted) throw error;
         // What an older place has no more is nothing to wait for.
         if (k === 0 || failureOf(error).kind !== 'absent') failure ??= error;
         left = left.filter((i) => !map.isHere(i));
@@ -268,7 +268,7 @@ export class Scheduler {
     const wrong: number[] = [];
     try {
       const runs = queue.join([...run.chunks, ...(rest?.chunks ?? [])], MAX_SPAN);
-      const signal = this.#abort.signal;
+      const { signal } = queue.abort;
       for await (const part of readWhole(from, runs, whole, queue.source, signal)) {
         this.#came(queue, part.fetched);
         wrong.push(...(await this.#store(queue, part.run, part.fetched, from)));
@@ -301,7 +301,7 @@ export class Scheduler {
   /** @returns chunks whose content was wrong. */
   async #fetch(queue: LayerQueue, run: Run, first: number, table: ChunkTable): Promise<number[]> {
     const from = { ...this.#options.from(queue), table };
-    const fetched = await fetchRun(from, run, this.#options.read, first, this.#abort.signal);
+    const fetched = await fetchRun(from, run, this.#options.read, first, queue.abort.signal);
     this.#came(queue, fetched);
     return this.#store(queue, run, fetched, from);
   }
@@ -360,7 +360,7 @@ export class Scheduler {
   }
 
   #failed(queue: LayerQueue, run: Run, error: unknown): void {
-    if (this.#ended) return;
+    if (queue.abort.signal.aborted) return;
     const failure = failureOf(error);
     const now = this.#options.clock();
     queue.trouble = failure.message;
