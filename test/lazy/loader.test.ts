@@ -458,6 +458,30 @@ test('a complete layer can be emptied while servers have it, not while somebody 
   assert.ok(map.isComplete);
 });
 
+test('a complete layer is all here, also where whoever made its map was killed over it', (t) => {
+  const { folder, table, blob } = makeLayer(join(tempDir(t), 'built'), manySizes(30));
+  writeFileSync(folder.blob, blob);
+  writeFileSync(folder.complete, '');
+  for (const marked of [0, 7, 30]) {
+    const begun = ResidencyMap.open(folder.map, table.count, true);
+    for (let i = 0; i < marked; i++) begun.mark(i);
+    begun.close();
+    const layer = LoadedLayer.open(folder);
+    assert.deepEqual([layer.absent, layer.hasUnsynced], [0, false]);
+    assert.ok(layer.map.isComplete);
+    layer.close();
+    rmSync(folder.map);
+  }
+  // Something goes; the rest is what it was.
+  const layer = LoadedLayer.open(folder);
+  evict(layer, [3, 4]);
+  layer.close();
+  const again = LoadedLayer.open(folder);
+  assert.equal(again.absent, 2);
+  assert.ok(!again.map.isComplete);
+  again.close();
+});
+
 test('eviction leaves bytes alone that share a block with what stays', async (t) => {
   const at = bench(t, [...new Array<number>(32).fill(512), 65536, 65536]);
   const { open, told } = await use(at.loader, at.layer.folder.path);

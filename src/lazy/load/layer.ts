@@ -5,7 +5,6 @@
 import { createHash } from 'node:crypto';
 import {
   closeSync,
-  existsSync,
   fstatSync,
   fsyncSync,
   ftruncateSync,
@@ -73,13 +72,8 @@ export class LoadedLayer {
     }
     this.blob = kept ?? openBlob(folder.blob, this.table.blobSize);
     try {
-      const isNew = !existsSync(folder.map);
       this.map = ResidencyMap.open(folder.map, this.table.count, true);
-      // A layer that was built here has never been loaded: all of it is on disk.
-      for (let i = 0; isNew && folder.isComplete && i < this.table.count; i++) {
-        this.map.mark(i);
-        this.map.markDurable(i);
-      }
+      if (folder.isComplete) this.#markAll();
     } catch (error) {
       if (kept === undefined) closeSync(this.blob);
       throw error;
@@ -112,6 +106,18 @@ export class LoadedLayer {
       if (error instanceof LoadError) throw error;
       throw new LoadError(`${folder.path}: ${error instanceof Error ? error.message : error}`);
     }
+  }
+
+  /**
+   * All of it is on disk, whatever the map says: of a layer that was built here there is none, or one whose maker was killed.
+   * `complete` goes, on disk, before anything is taken back (clear()).
+   */
+  #markAll(): void {
+    for (let i = 0; i < this.table.count; i++) {
+      this.map.mark(i);
+      this.map.markDurable(i);
+    }
+    this.map.setComplete();
   }
 
   /** Where it lies now. */
