@@ -174,8 +174,15 @@ export function estargz(tar: Buffer, chunkSize = 1 << 18, least = 0): MadeLayer 
   };
 }
 
-/** zstd:chunked of an archive in the ustar format: frames begin and end with each chunk. */
-export function zstdChunked(tar: Buffer, chunkSize = 1 << 16): MadeLayer {
+/**
+ * zstd:chunked of an archive in the ustar format: frames begin and end with each chunk.
+ * @param more entries of the table of contents, before the others.
+ */
+export function zstdChunked(
+  tar: Buffer,
+  chunkSize = 1 << 16,
+  more: readonly Record<string, unknown>[] = [],
+): MadeLayer {
   const { list, rest } = members(tar);
   const frames = new ZstdFrames(3);
   const out: Buffer[] = [];
@@ -209,7 +216,7 @@ export function zstdChunked(tar: Buffer, chunkSize = 1 << 16): MadeLayer {
     first['endOffset'] = size;
   }
   put(rest);
-  const json = Buffer.from(JSON.stringify({ version: 1, entries }));
+  const json = Buffer.from(JSON.stringify({ version: 1, entries: [...more, ...entries] }));
   const manifest = Buffer.from(frames.compress(json));
   frames.close();
   const skippable = (length: number): Buffer => {

@@ -11,6 +11,7 @@ import { LayerFolder } from '../../src/lazy/layer-folder.js';
 import { evictIdle } from '../../src/lazy/load/evict.js';
 import { type PullOptions, pullImage } from '../../src/lazy/pull/pull.js';
 import { pushIndex } from '../../src/lazy/tar/layer-index.js';
+import { Places } from '../../src/lazy/tar/places.js';
 import { mapMemory } from '../../src/linux/memory.js';
 import { ZstdFrames } from '../../src/linux/zstd-frame.js';
 import { parseReference } from '../../src/oci/reference.js';
@@ -266,6 +267,33 @@ test('what is no layer, or not the one that the image says, is refused', async (
     });
     assert.ok(!existsSync(join(store, 'images')));
   }
+});
+
+test('a table of contents that claims more than there are blocks is not used, and numbers never begin again', async (t) => {
+  const folder = tempDir(t);
+  const registry = await startFakeRegistry(t);
+  mkdirSync(join(folder, 'tree'));
+  writeFileSync(join(folder, 'tree/file'), mixed(9000, 1));
+  const tar = tarOf(join(folder, 'tree'), ...ustar);
+  const hole = (name: string, size: number) => ({ name, type: 'reg', size, chunkType: 'zeros' });
+  const rows = [
+    ['few', [hole('a', 2 ** 40), hole('b', 2 ** 40)], 'zstd:chunked'],
+    ['many', ['a', 'b', 'c', 'd'].map((name) => hole(name, 2 ** 42)), 'tar+zstd'],
+    ['large', [hole('a', 2 ** 44)], 'tar+zstd'],
+  ] as const;
+  for (const [name, more, form] of rows) {
+    const made = zstdChunked(tar, undefined, more);
+    const { layers } = addImage(registry, name, [made], [tar]);
+    const ref = parseReference(`${registry.host}/${name}:tag`);
+    const store = join(folder, name);
+    await pullImage(client(t), ref, store, options(true));
+    assert.equal(LayerFolder.of(store, layers[0]?.digest as string).read().form, form, name);
+  }
+  const places = new Places();
+  assert.equal(places.claim(2 ** 32 - 3), 0);
+  assert.equal(places.claim(1), 2 ** 32 - 3);
+  assert.throws(() => places.claim(2), RangeError);
+  assert.equal(places.claim(1), 2 ** 32 - 2);
 });
 
 test('a damaged table of contents: refused, or the layer is read whole', async (t) => {

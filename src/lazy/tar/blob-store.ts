@@ -63,8 +63,8 @@ export class BlobStore {
       return;
     }
     if (size <= CHUNK) this.#write(this.#buffer.subarray(0, size), start);
-    places.blocks += Math.ceil(size / BLOCK);
-    const place = { chunkBits: wholeBits(size), blocks: Uint32Array.of(start / BLOCK) };
+    const blocks = Uint32Array.of(places.claim(Math.ceil(size / BLOCK)));
+    const place = { chunkBits: wholeBits(size), blocks };
     places.take(key, place, records, content);
   }
 
@@ -72,6 +72,8 @@ export class BlobStore {
     if (pieces.length === 0) return;
     const { places } = this;
     const place = sparsePlace(realSize, pieces, places.blocks);
+    // Before anything is written: numbers that are too large would be those of other blocks.
+    places.claim(place.count);
     const size = 2 ** place.chunkBits;
     const records: ChunkRecord[] = [];
     const begin = window.position;
@@ -93,7 +95,6 @@ export class BlobStore {
         at += length;
       }
     }
-    places.blocks += place.count;
     places.take(key, place, records, undefined);
   }
 

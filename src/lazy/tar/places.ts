@@ -16,10 +16,14 @@ export const BLOCK = 4096;
 /** Bytes of a chunk of a file that is read whole; as in layers of our own form. */
 export const CHUNK = 128 * 1024;
 
+/** The number of a block that is none: the others are smaller. */
 export const NO_BLOCK = 0xffff_ffff;
+/** log2 of the largest chunk of EROFS. */
+const MOST_BITS = 43;
 
-/** log2 of a chunk of an EROFS file that holds `size` bytes in one. */
+/** log2 of a chunk of an EROFS file that holds `size` bytes in one. @throws RangeError when there is none so large. */
 export function wholeBits(size: number): number {
+  if (size > 2 ** MOST_BITS) throw new RangeError(`a file of ${size} bytes`);
   let bits = 12;
   while (2 ** bits < size) bits++;
   return bits;
@@ -32,6 +36,14 @@ export class Places {
   readonly #places = new Map<unknown, FilePlace>();
   readonly #records = new Map<unknown, readonly ChunkRecord[]>();
   readonly #known = new Map<string, FilePlace>();
+
+  /** Blocks for a file, behind the others. @returns the first. @throws RangeError where their numbers end, at 16 TiB. */
+  claim(count: number): number {
+    const first = this.blocks;
+    if (first + count > NO_BLOCK) throw new RangeError(`content of ${first + count} blocks`);
+    this.blocks += count;
+    return first;
+  }
 
   /** @param key what the file is known by. */
   has(key: unknown): FilePlace | undefined {

@@ -186,7 +186,7 @@ function placeFile(
 ): void {
   const content = digest === undefined ? undefined : `${size}:${digest}`;
   if (content !== undefined && places.share(node, content)) return;
-  const first = places.blocks;
+  const first = places.claim(Math.ceil(size / BLOCK));
   const records: ChunkRecord[] = [];
   for (const chunk of chunks) {
     // What is zero is a hole of the blob, and here already.
@@ -195,7 +195,6 @@ function placeFile(
     if (at % 512 !== 0) throw new TocError(`a piece of a file at its byte ${chunk.at}`);
     records.push({ at, length: chunk.length, digest: chunk.digest, ...unit(chunk) });
   }
-  places.blocks += Math.ceil(size / BLOCK);
   const place = { chunkBits: wholeBits(size), blocks: Uint32Array.of(first) };
   places.take(node, place, records, content);
 }
