@@ -6,7 +6,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelUses } from '../lazy/fanotify/kernel-uses.js';
-import type { Keeper } from '../lazy/fanotify/kernel-way.js';
+import { type Keeper, KernelWayError } from '../lazy/fanotify/kernel-way.js';
 import { Connection, type FurtherCommands } from '../lazy/load/connection.js';
 import { Loader, type LoaderOptions } from '../lazy/load/loader.js';
 import { peerUid } from '../linux/peer.js';
@@ -34,7 +34,9 @@ const fdOf = (of: Socket | Server): number =>
 const keeper: Keeper = {
   get: (name) => allKept().get(name),
   names: () => [...allKept().keys()],
-  add: async (descriptors) => keepForNext(descriptors),
+  add: (descriptors) => {
+    if (!keepForNext(descriptors)) throw new KernelWayError('its supervisor is gone');
+  },
   drop: releaseKept,
 };
 

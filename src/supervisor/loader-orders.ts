@@ -70,12 +70,17 @@ export function allKept(): ReadonlyMap<string, number> {
   return kept;
 }
 
-/** Has the supervisor keep duplicates of these for the next loader, under these names. It has them when this returns. */
-export function keepForNext(named: ReadonlyMap<string, number>): void {
-  if (named.size === 0) return;
+/**
+ * Has the supervisor keep duplicates of these for the next loader, under these names.
+ * @returns whether it has them; false: there is no supervisor any more.
+ */
+export function keepForNext(named: ReadonlyMap<string, number>): boolean {
+  if (named.size === 0) return true;
+  const isAsked = report({ state: 'keep', names: [...named.keys()] }) && answer() !== undefined;
+  if (!isAsked || sendFds(SOCKET, [...named.values()]) < 0) return false;
+  if (answer() === undefined) return false;
   for (const [name, fd] of named) kept.set(name, fd);
-  if (!report({ state: 'keep', names: [...named.keys()] }) || answer() === undefined) return;
-  if (sendFds(SOCKET, [...named.values()]) === 0) answer();
+  return true;
 }
 
 /** The supervisor closes its duplicates of these; this process's own stay open. */

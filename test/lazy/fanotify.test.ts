@@ -4,15 +4,25 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
+import { announceUse } from '../../src/lazy/announce.js';
 import { DEFAULT_POLICY } from '../../src/lazy/protocol.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { knownMounts } from '../../src/stack/mounts-known.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { unmount } from '../../src/stack/unmount.js';
+import { findSupervisor } from '../../src/supervisor/client.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { KERNEL_WAY, loaderPid, NO_FILL, place, run, startLoader, until } from './kernel-place.js';
@@ -200,6 +210,27 @@ test('a writable stack is mounted by the kernel where root asks for it, and chan
     0,
   );
   await unmount(p.mnt, { lazy: false, force: false });
+});
+
+test('where nobody would hold its readers when the loader dies nothing is mounted', {
+  skip,
+}, async (t) => {
+  const p = await place(t);
+  await startLoader();
+  const supervisor = await findSupervisor();
+  const reply = await supervisor?.ask({ op: 'list' });
+  const { pid, socket } = reply?.loader ?? assert.fail('no loader');
+  supervisor?.close();
+  process.kill(reply?.supervisor as number, 'SIGKILL');
+  await until('it is gone', () => !existsSync(`/proc/${reply?.supervisor}/fd/0`));
+  const how = { mountpoint: p.mnt, policy: NO_FILL, way: 'kernel' } as const;
+  await assert.rejects(announceUse(socket, [p.layer.folder.path], how), /its supervisor is gone/);
+  // The layer is free: another supervisor has its own loader.
+  await p.mount();
+  assert.notEqual(await loaderPid(), pid);
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+  await p.umount();
+  await until('it has ended', () => !existsSync(`/proc/${pid}/fd/0`));
 });
 
 for (const type of ['ext4', 'xfs'] as const) {

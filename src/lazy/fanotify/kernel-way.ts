@@ -29,7 +29,7 @@ export interface Keeper {
   get(name: string): number | undefined;
   /** Names that a predecessor had kept. */
   names(): readonly string[];
-  /** The supervisor has duplicates when this returns. */
+  /** The supervisor has duplicates when this returns. @throws KernelWayError when it has not: readers would get zeros one day. */
   add(descriptors: ReadonlyMap<string, number>): void;
   /** The supervisor closes its duplicates. */
   drop(names: readonly string[]): void;
@@ -163,7 +163,12 @@ export class KernelWay {
     const record = EventRecord.create();
     const fds = [layer.blob, group, record];
     // First the duplicates, then the mark: a group that ends lets its readers read holes.
-    keeper.add(new Map(namesOf(id).map((name, i) => [name, fds[i] as number])));
+    try {
+      keeper.add(new Map(namesOf(id).map((name, i) => [name, fds[i] as number])));
+    } catch (error) {
+      for (const fd of [group, record]) closeSync(fd);
+      throw error;
+    }
     this.#mark(layer, group, record, note);
   }
 
