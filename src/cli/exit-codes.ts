@@ -2,6 +2,7 @@
 // Used by main.ts; the manual lists this table.
 // mount.fuse.varve answers mount(8) with mount(8)'s own codes, see mount-helper.ts.
 
+import { plain } from '../report/words.js';
 import { MountError, type MountErrorKind } from '../stack/errors.js';
 
 export const EXIT = {
@@ -43,8 +44,8 @@ export function exitCodeOf(error: unknown): number {
   return error instanceof MountError ? OF_KIND[error.kind] : EXIT.failed;
 }
 
-/** The failure as one line, without its stack. */
+/** The failure as one line, without its stack. A registry, an image or a file name may have had a part in it. */
 export function lineOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/\s*\n\s*/g, ' ');
+  return plain(text.replace(/\s*\n\s*/g, ' '));
 }

@@ -3,7 +3,7 @@
 // Written to standard error, and wiped when the work is done.
 
 import { isatty } from 'node:tty';
-import { bytesText } from '../report/words.js';
+import { bytesText, plain } from '../report/words.js';
 import type { Arguments } from './args.js';
 
 /** How far a transfer is. */
@@ -35,7 +35,7 @@ export class FetchProgress {
     this.#any = true;
     const rate = done / Math.max((now - this.#since) / 1000, 0.001);
     const of = total === undefined ? '' : ` of ${bytesText(total)}`;
-    process.stderr.write(`\r\x1b[K${what}: ${bytesText(done)}${of}, ${bytesText(rate)}/s`);
+    process.stderr.write(`\r\x1b[K${plain(what)}: ${bytesText(done)}${of}, ${bytesText(rate)}/s`);
   }
 
   /** Wipes the line. */

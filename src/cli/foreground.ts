@@ -3,10 +3,13 @@
 // A second Ctrl-C detaches a mount that is still in use.
 
 import { closeSync, openSync, readSync } from 'node:fs';
+import { StringDecoder } from 'node:string_decoder';
 import { mountAt } from '../linux/mountinfo.js';
+import { plain } from '../report/words.js';
 import type { Mounted } from '../stack/mount.js';
 import type { Reply } from '../supervisor/protocol.js';
 import { EXIT, exitCodeOf, lineOf } from './exit-codes.js';
+import { harmless } from './output.js';
 
 /** Milliseconds between two looks at the log or the mount table. */
 const INTERVAL = 200;
@@ -54,7 +57,7 @@ export async function watchGone(watched: Watched): Promise<number> {
     supervisor.close();
     watched.throwRefusal(reply);
     if (reply.why === undefined) return EXIT.ok;
-    process.stderr.write(`varve: ${reply.why}\n`);
+    process.stderr.write(`varve: ${plain(reply.why)}\n`);
     return EXIT.server;
   } catch (error) {
     process.stderr.write(`varve: ${lineOf(error)}\n`);
@@ -83,13 +86,14 @@ function followLog(path: string): () => void {
     return () => {};
   }
   const chunk = Buffer.alloc(65536);
+  const decoder = new StringDecoder();
   let at = 0;
   const copy = (): void => {
     for (;;) {
       const n = readSync(fd, chunk, 0, chunk.length, at);
       if (n === 0) return;
       at += n;
-      process.stderr.write(chunk.subarray(0, n));
+      process.stderr.write(harmless(decoder.write(chunk.subarray(0, n))));
     }
   };
   const timer = setInterval(copy, INTERVAL);

@@ -8,6 +8,7 @@ import { Limits } from '../oci/limits.js';
 import { namesRegistry, parseReference, type Reference } from '../oci/reference.js';
 import { Registry } from '../oci/registry.js';
 import { shortNames } from '../oci/short-name.js';
+import { plain } from '../report/words.js';
 import { MountError, type MountErrorKind } from '../stack/errors.js';
 import type { Arguments } from './args.js';
 import { asMountError } from './image.js';
@@ -74,7 +75,7 @@ export async function withRegistry<T>(
     ...(rate === undefined
       ? {}
       : { limits: new Limits({ bytesPerSecond: bytesOf('limit-rate', rate) }) }),
-    log: (line) => process.stderr.write(`varve: ${line}\n`),
+    log: (line) => process.stderr.write(`varve: ${plain(line)}\n`),
   });
   try {
     return await work(registry);

@@ -16,6 +16,7 @@ import {
   type OwnNamespace,
   processesOf,
 } from '../linux/namespace.js';
+import { plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
 import { type MountedImage, mountImage } from '../stack/mount-image.js';
 import { type Arguments, parseArguments } from './args.js';
@@ -99,7 +100,7 @@ async function takeDown(
   const reply = await served?.supervisor.ask({ op: 'status', mountpoint }).catch(() => undefined);
   const own = [served?.status.pid, reply?.supervisor].filter((pid) => pid !== undefined);
   const why = reply?.mounts?.[0]?.why;
-  if (why !== undefined) process.stderr.write(`varve: ${why}\n`);
+  if (why !== undefined) process.stderr.write(`varve: ${plain(why)}\n`);
   killNamespace(namespace, own);
   await until(() => processesOf(namespace).every((pid) => own.includes(pid)));
   for (const place of bound.toReversed()) if (place !== '') umount2(place, MNT.DETACH);

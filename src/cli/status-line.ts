@@ -2,6 +2,8 @@
 // Used by commands that read many files; nothing is written where there is no terminal.
 // Results go to stdout by output.ts, when the line is gone.
 
+import { plain } from '../report/words.js';
+
 /** Milliseconds between two looks of the line. */
 const EVERY = 100;
 
@@ -19,7 +21,7 @@ export class StatusLine {
     if (now - this.#last < EVERY) return;
     this.#last = now;
     const width = process.stderr.columns ?? 80;
-    process.stderr.write(`\r\x1b[K${text.slice(0, width - 1)}`);
+    process.stderr.write(`\r\x1b[K${plain(text).slice(0, width - 1)}`);
   }
 
   /** Clears the line. */

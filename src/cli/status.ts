@@ -4,7 +4,7 @@
 
 import type { LayerStatus } from '../lazy/protocol.js';
 import { mountpointNamed } from '../named/resolve.js';
-import { bytesText } from '../report/words.js';
+import { bytesText, plain } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { loaderStatus } from '../stack/loader-status.js';
@@ -68,7 +68,7 @@ function loadingText(loading: Loading): string {
   const { loaderPid, residentBytes, totalBytes, rate, waiting, trouble } = loading;
   const here = `${bytesText(residentBytes)} of ${bytesText(totalBytes)} are here`;
   const line = `  ${here}, ${bytesText(rate)}/s, ${counted(waiting.length, 'chunk')} waited for (loader ${loaderPid})`;
-  return trouble === undefined ? line : `${line}\n  ${trouble}`;
+  return trouble === undefined ? line : `${line}\n  ${plain(trouble)}`;
 }
 
 function listText(reports: readonly MountReport[]): string {

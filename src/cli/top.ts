@@ -7,13 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { LayerStatus, LoaderStatus } from '../lazy/protocol.js';
 import { residencyPage } from '../report/residency-page.js';
-import { bytesText } from '../report/words.js';
+import { bytesText, plain } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { loaderStatus } from '../stack/loader-status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
-import { counted, print, table } from './output.js';
+import { counted, harmless, print, table } from './output.js';
 import { writeFile } from './output-file.js';
 
 /** Lines of those who wait, for each layer. */
@@ -66,7 +66,7 @@ async function watch(mountpoint: string | undefined, seconds: number): Promise<n
   process.stdout.write('\x1b[?1049h\x1b[?25l');
   try {
     while (!stop.signal.aborted) {
-      const text = topText((await loaderStatus({ mountpoint })) ?? NOBODY);
+      const text = harmless(topText((await loaderStatus({ mountpoint })) ?? NOBODY));
       process.stdout.write(`\x1b[H\x1b[J${text}\n`);
       await sleep(seconds * 1000, undefined, { signal: stop.signal }).catch(() => {});
     }
@@ -92,7 +92,8 @@ export function topText(status: LoaderStatus): string {
   const head = ['LAYER', 'HERE', '', 'RATE', 'LEFT', 'WAITING', 'MOUNTS'];
   const lines = [`loader ${status.pid}`, table([head, ...rows])];
   for (const layer of status.layers) {
-    if (layer.trouble !== undefined) lines.push(`${layer.id.slice(7, 19)}: ${layer.trouble}`);
+    if (layer.trouble !== undefined)
+      lines.push(`${layer.id.slice(7, 19)}: ${plain(layer.trouble)}`);
     for (const { chunk, waiters, milliseconds, pids } of layer.waiting.slice(0, MOST_WAITING)) {
       const who =
         pids === undefined || pids.length === 0 ? '' : ` (${pids.map(called).join(', ')})`;
@@ -106,7 +107,7 @@ export function topText(status: LoaderStatus): string {
 /** `cat 1234` */
 function called(pid: number): string {
   try {
-    return `${readFileSync(`/proc/${pid}/comm`, 'latin1').trim()} ${pid}`;
+    return `${plain(readFileSync(`/proc/${pid}/comm`, 'utf8').trim())} ${pid}`;
   } catch {
     return String(pid);
   }
