@@ -119,6 +119,12 @@ export const COMMANDS: readonly CommandRecord[] = [
       { name: 'no-lazy', help: 'Of a registry: fetch everything before COMMAND starts.' },
       { name: 'writable', help: 'Of a registry: changes are possible, and are forgotten.' },
       {
+        name: 'user',
+        short: 'u',
+        value: 'USER[:GROUP]',
+        help: "Of a registry: who COMMAND is, by names of the image or by numbers (default: as the image says), with all of USER's groups unless GROUP is given.",
+      },
+      {
         name: 'chroot',
         help: "The mount is COMMAND's root directory; /proc, /dev and /sys are put into it.",
       },

@@ -8,6 +8,7 @@ import { check } from '../linux/errno.js';
 import { changeRoot } from '../linux/process.js';
 import { MountError } from '../stack/errors.js';
 import { exitCodeOf, lineOf } from './exit-codes.js';
+import { type ImageUser, imageUser } from './image-user.js';
 import { type Bind, endAs, putBind, runCommand } from './run-command.js';
 
 /** What run-registry.ts says. */
@@ -29,9 +30,10 @@ export async function runImageInside(file: string): Promise<number> {
     ) as InsideOrders;
     for (const bind of binds) putBind(mountpoint, bind);
     enter(mountpoint, config.workdir || '/');
-    const { home, ...ids } = whoIs(config.user);
-    const env = environment(config, home);
-    return await endAs(await runCommand(words, words[0] ?? '', { cwd: undefined, env, ids }));
+    const user = imageUser(config.user ?? '', textOf('/etc/passwd'), textOf('/etc/group'));
+    become(user, config.user || 'root');
+    const env = environment(config, user.home);
+    return await endAs(await runCommand(words, words[0] ?? '', { cwd: undefined, env }));
   } catch (error) {
     process.stderr.write(`varve: run: ${lineOf(error)}\n`);
     return exitCodeOf(error);
@@ -67,48 +69,35 @@ function environment({ env = [] }: RunConfig, home: string): NodeJS.ProcessEnv {
   );
 }
 
-interface Who {
-  readonly uid: number;
-  readonly gid: number;
-  readonly home: string;
+/**
+ * Becomes the user: its groups are lost when they are left to spawn(2) of Node, and what is to be done from here on needs no rights.
+ * @throws MountError of kind `permission` where this namespace has no such numbers.
+ */
+function become({ uid, gid, groups }: ImageUser, user: string): void {
+  try {
+    process.setgroups?.([...groups]);
+  } catch (error) {
+    // Without further ids a user namespace has one group, which is the caller's own.
+    if (uid !== 0 || gid !== 0) throw noSuchNumber(user, uid, gid, error);
+  }
+  if (uid === 0 && gid === 0) return;
+  try {
+    process.setgid?.(gid);
+    process.setuid?.(uid);
+  } catch (error) {
+    throw noSuchNumber(user, uid, gid, error);
+  }
 }
 
-const ROOT: Who = { uid: 0, gid: 0, home: '/root' };
-
-/** The user of an image's configuration, as the image itself names it. @throws MountError of kind `layer`. */
-function whoIs(user: string | undefined): Who {
-  if (user === undefined || user === '' || user === '0' || user === 'root') return ROOT;
-  const [name = '', group = ''] = user.split(':');
-  const entry = entryOf('/etc/passwd', name);
-  return {
-    uid: idOf(entry?.[2] ?? name, user),
-    gid: group === '' ? idOf(entry?.[3] ?? '0', user) : groupOf(group, user),
-    home: entry?.[5] || '/',
-  };
-}
-
-function groupOf(group: string, user: string): number {
-  return idOf(entryOf('/etc/group', group)?.[2] ?? group, user);
-}
-
-function idOf(text: string, user: string): number {
-  const id = /^\d{1,10}$/.test(text) ? Number(text) : -1;
-  if (id >= 0 && id < 2 ** 31) return id;
-  throw new MountError(
-    'layer',
-    `the image runs as ${user}: its passwd and group files have no number for ${text}`,
+function noSuchNumber(user: string, uid: number, gid: number, cause: unknown): MountError {
+  return new MountError(
+    'permission',
+    `the image runs as ${user} (${uid}:${gid}), a number that this user namespace lacks: run as root, get further ids (/etc/subuid, /etc/subgid, newuidmap), or take --user root`,
+    { cause },
   );
 }
 
-/** The line of a name or, where it is a number, of that. */
-function entryOf(file: string, name: string): string[] | undefined {
-  const lines = textOf(file)
-    .split('\n')
-    .map((line) => line.split(':'));
-  return lines.find(([first]) => first === name) ?? lines.find(([, , id]) => id === name);
-}
-
-/** Longest passwd file that is read. */
+/** Longest passwd or group file that is read. */
 const LONGEST = 16 << 20;
 
 /** A file of the image, which may have put anything in its place; empty where it is none. */
@@ -123,7 +112,7 @@ function textOf(file: string): string {
     const stat = fstatSync(fd);
     if (!stat.isFile() || stat.size > LONGEST) return '';
     const bytes = Buffer.alloc(stat.size);
-    return bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0));
+    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
   } finally {
     closeSync(fd);
   }

@@ -87,16 +87,14 @@ export function runCommand(
   where: {
     readonly cwd: string | undefined;
     readonly env: NodeJS.ProcessEnv;
-    /** Whose process it is, without further groups; absent: the caller's. */
-    readonly ids?: { readonly uid: number; readonly gid: number };
   },
 ): Promise<Ended> {
-  const { cwd, env, ids = {} } = where;
+  const { cwd, env } = where;
   const [program, ...rest] = words as [string, ...string[]];
   return new Promise((done) => {
     // Before the command can have told anybody that it runs.
     const quiet = forwardSignals(() => child);
-    const child = spawn(program, rest, { stdio: 'inherit', env, cwd, ...ids });
+    const child = spawn(program, rest, { stdio: 'inherit', env, cwd });
     child.once('error', (error) => {
       quiet();
       const missing =

@@ -89,7 +89,10 @@ async function runObtained(
     });
     void ahead?.end();
     remark(given, `${image.name} is served by ${whoServes(mounted)}: ${mounted.plan.reason}`);
-    end = await runInNamespace({ mountpoint, words, binds, config: image.config }, place);
+    end = await runInNamespace(
+      { mountpoint, words, binds, config: configOf(given, image.config) },
+      place,
+    );
   } finally {
     await takeDown(mounted, place);
   }
@@ -130,6 +133,12 @@ export function programsOf(words: readonly string[]): string[] {
     .map((command) => /^\s*(?:\w+=\S*\s+)*([\w./+-]+)(?=\s|$)/.exec(command)?.[1])
     .filter((name) => name !== undefined);
   return [...new Set([program, ...named])].slice(0, MOST_PROGRAMS + 1);
+}
+
+/** The image's, with the user that was asked for. */
+function configOf(given: Arguments, config: RunConfig): RunConfig {
+  const user = given.value('user');
+  return user === undefined ? config : { ...config, user };
 }
 
 /** Without root the command is root of its namespace, which is the caller outside: so files are the caller's. */
