@@ -41,7 +41,8 @@ export async function obtainImage(
 ): Promise<Obtained> {
   const store = imageStoreOf(given);
   const platform = given.value('platform');
-  if (!wanted.fresh) {
+  // A policy that is named holds for what is here, too: signatures lie in the registry.
+  if (!wanted.fresh && given.value('signature-policy') === undefined) {
     const image = storedImage(store, text);
     const fits = platform === undefined || image?.platform === platform;
     if (image !== undefined && fits && isEnough(store, image, wanted.lazy)) {

@@ -24,6 +24,11 @@ export const REGISTRY_FLAGS: readonly FlagRecord[] = [
     help: "Credentials (default $REGISTRY_AUTH_FILE, then the containers' auth.json, then ~/.docker/config.json).",
   },
   {
+    name: 'signature-policy',
+    value: 'FILE',
+    help: 'Which images may be used, as policy.json says it (default ~/.config/containers/policy.json, then /etc/containers/policy.json).',
+  },
+  {
     name: 'limit-rate',
     value: 'BYTES',
     help: 'Fetch and send at most so many bytes a second; K, M and G are understood.',

@@ -69,9 +69,13 @@ export async function withRegistry<T>(
 ): Promise<T> {
   const rate = given.value('limit-rate');
   const authFile = given.value('authfile');
+  const policyFile = given.value('signature-policy');
+  if (policyFile === '')
+    throw new MountError('option', '--signature-policy: is empty: name a file');
   const registry = new Registry({
     plainHttp: given.has('plain-http'),
     ...(authFile === undefined ? {} : { authFile }),
+    ...(policyFile === undefined ? {} : { policyFile }),
     ...(rate === undefined
       ? {}
       : { limits: new Limits({ bytesPerSecond: bytesOf('limit-rate', rate) }) }),
