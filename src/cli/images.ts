@@ -13,7 +13,7 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { knownImage } from './obtain-image.js';
 import { counted, print, remark, table } from './output.js';
-import { imageStoreOf, referenceOf } from './registry.js';
+import { imageStoreOf, referencesOf } from './registry.js';
 
 export function run(given: Arguments): number {
   const store = imageStoreOf(given);
@@ -57,12 +57,13 @@ function remove(given: Arguments, store: string): number {
     throw new MountError('option', '--rm: no image is named');
   }
   for (const text of given.has('rm') ? given.operands : []) {
-    const name = formatReference(referenceOf(text));
-    // What a layer store has of it goes, too.
-    const hadLayers = forgetLayers(store, name);
-    if (removeImage(store, name) || hadLayers) continue;
-    // Perhaps it was pulled from where registries.conf has names without a registry looked for.
-    removeImage(store, knownImage(given, text).image.name);
+    const wasThere = referencesOf(text).some((ref) => {
+      const name = formatReference(ref);
+      // What a layer store has of it goes, too.
+      const hadLayers = forgetLayers(store, name);
+      return removeImage(store, name) || hadLayers;
+    });
+    if (!wasThere) knownImage(given, text);
   }
   const gone = pruneLayers(store);
   print(given, gone, () => '');

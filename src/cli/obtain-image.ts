@@ -95,7 +95,7 @@ function isEnough(store: string, image: ImageRecord, lazy: boolean): boolean {
 }
 
 /** The image that a name stands for, where the store has one. */
-function storedImage(store: string, text: string): ImageRecord | undefined {
+export function storedImage(store: string, text: string): ImageRecord | undefined {
   for (const ref of referencesOf(text)) {
     const image = readImage(store, formatReference(ref));
     if (image !== undefined) return image;

@@ -5,11 +5,11 @@
 import { statSync } from 'node:fs';
 import { buildLayer } from '../lazy/build/build-layer.js';
 import { LayerHolds } from '../lazy/hold-layer.js';
-import { type ImageRecord, readImage, writeImage } from '../lazy/image-record.js';
+import { type ImageRecord, writeImage } from '../lazy/image-record.js';
 import type { LayerFolder } from '../lazy/layer-folder.js';
 import { type PushReport, pushLayers } from '../lazy/push/push.js';
 import { stackMeant } from '../named/resolve.js';
-import { formatReference, parseReference } from '../oci/reference.js';
+import { formatReference } from '../oci/reference.js';
 import { flatten } from '../ops/layers/flatten.js';
 import { findStack, openLayers } from '../ops/open-stack.js';
 import { bytesText } from '../report/words.js';
@@ -23,8 +23,9 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { FetchProgress } from './fetch-progress.js';
 import { buildError } from './image-build.js';
+import { storedImage } from './obtain-image.js';
 import { counted, print, remark } from './output.js';
-import { bytesOf, imageStoreOf, referenceOf, withRegistry } from './registry.js';
+import { bytesOf, imageStoreOf, targetOf, withRegistry } from './registry.js';
 
 /** What is sent. */
 interface Source {
@@ -35,13 +36,13 @@ interface Source {
 
 export async function run(given: Arguments): Promise<number> {
   const [source, text] = given.operands as [string, string];
-  const ref = referenceOf(text);
+  const ref = targetOf(text);
   const store = imageStoreOf(given);
   if (given.has('index')) return (await import('./push-index.js')).pushIndexOf(given, source, ref);
   const { layers, config } = await sourceOf(given, store, source);
   const holds = new LayerHolds(store);
   for (const layer of layers) await hold(holds, layer);
-  const like = given.values('like').map(referenceOf);
+  const like = given.values('like').map((name) => targetOf(name, ref.registry));
   const level = given.value('level');
   const progress = new FetchProgress(given);
   let report: PushReport;
@@ -120,7 +121,7 @@ async function sourceOf(given: Arguments, store: string, source: string): Promis
 
 function imageCalled(store: string, text: string): ImageRecord | undefined {
   try {
-    return readImage(store, formatReference(parseReference(text)));
+    return storedImage(store, text);
   } catch {
     // Not even a reference: a stack or a path.
     return undefined;

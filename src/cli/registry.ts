@@ -5,7 +5,12 @@
 import { imageStorePath } from '../lazy/image-record.js';
 import { RegistryError, type RegistryErrorKind } from '../oci/errors.js';
 import { Limits } from '../oci/limits.js';
-import { namesRegistry, parseReference, type Reference } from '../oci/reference.js';
+import {
+  formatReference,
+  namesRegistry,
+  parseReference,
+  type Reference,
+} from '../oci/reference.js';
 import { Registry } from '../oci/registry.js';
 import { shortNames } from '../oci/short-name.js';
 import { plain } from '../report/words.js';
@@ -32,15 +37,6 @@ export function imageStoreOf(given: Arguments): string {
   return imageStorePath(flag);
 }
 
-/** A reference as it was written. @throws MountError of kind `option`. */
-export function referenceOf(text: string): Reference {
-  try {
-    return parseReference(text);
-  } catch (error) {
-    throw asRegistryFailure(error, text);
-  }
-}
-
 /** What a name may stand for, in turn: one without a registry as registries.conf says. @throws MountError of kind `option`. */
 export function referencesOf(text: string): Reference[] {
   try {
@@ -48,6 +44,22 @@ export function referencesOf(text: string): Reference[] {
   } catch (error) {
     throw asRegistryFailure(error, text);
   }
+}
+
+/**
+ * Where something is to be sent: never a guess.
+ * @param near a registry that is meant where the name could be of several. @throws MountError of kind `option`.
+ */
+export function targetOf(text: string, near?: string): Reference {
+  const candidates = referencesOf(text);
+  const [first] = candidates;
+  const meant = candidates.length === 1 ? first : candidates.find((c) => c.registry === near);
+  if (meant !== undefined) return meant;
+  const names = candidates.map(formatReference).join(' or ');
+  throw new MountError(
+    'option',
+    `'${text}' names no registry, and registries.conf several: write ${names}`,
+  );
 }
 
 /** `128K`, `1.5M`, `3G` or a number, in bytes. @throws MountError of kind `option` that names the flag. */
