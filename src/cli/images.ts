@@ -15,8 +15,15 @@ import { knownImage } from './obtain-image.js';
 import { counted, print, remark, table } from './output.js';
 import { imageStoreOf, referencesOf } from './registry.js';
 
-export function run(given: Arguments): number {
+export async function run(given: Arguments): Promise<number> {
   const store = imageStoreOf(given);
+  const verifies = given.has('verify') || given.has('repair');
+  if (verifies && (given.has('rm') || given.has('prune'))) {
+    throw new MountError('option', '--rm and --prune remove, --verify looks: one of them');
+  }
+  if (verifies) {
+    return (await import('./images-verify.js')).verifyImages(given, store, chosen(given, store));
+  }
   if (given.has('rm') || given.has('prune')) return remove(given, store);
   const images = chosen(given, store).map((image) => describe(store, image));
   print(given, images, () => (images.length === 0 ? 'No images.' : listText(images)));

@@ -136,17 +136,22 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
     count: [0, Number.POSITIVE_INFINITY],
     description: [
       'Prints the images of the image store: how many layers each has, how many bytes, and how many of them are here. With --rm the named images are removed, and the layers that no other image and no mount uses.',
+      'With --verify everything that is here of them (without REF: of all layers) is read back from the disk and compared with its digest: metadata, the table of chunks, and each chunk. Layers that are damaged are named with the files that are, and the exit code is 3. --repair fetches what is damaged again and writes it in place, also while the layer is used; a layer whose metadata is damaged is pulled anew, which needs it unmounted.',
     ],
     flags: [
+      { name: 'verify', help: 'Read back what is here and compare it with its digests.' },
+      { name: 'repair', help: 'As --verify, and fetch again what is damaged.' },
       { name: 'rm', help: 'Remove the named images.' },
       { name: 'prune', help: 'Remove layers that nothing uses, and what killed calls left.' },
       IMAGES_FLAG,
+      ...REGISTRY_FLAGS,
       QUIET_FLAG,
       JSON_FLAG,
     ],
     examples: [
       ['varve images', ''],
       ['varve images --rm localhost:5000/big', ''],
+      ['varve images --verify', 'is everything as it was pulled?'],
     ],
     completes: 'nothing',
   },

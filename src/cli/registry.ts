@@ -11,7 +11,7 @@ import {
   parseReference,
   type Reference,
 } from '../oci/reference.js';
-import { Registry } from '../oci/registry.js';
+import { Registry, type RegistryOptions } from '../oci/registry.js';
 import { shortNames } from '../oci/short-name.js';
 import { plain } from '../report/words.js';
 import { MountError, type MountErrorKind } from '../stack/errors.js';
@@ -73,25 +73,32 @@ export function bytesOf(flag: string, text: string): number {
   return bytes;
 }
 
-/** Opens a registry as the flags say, does the work, closes it; its failures become MountErrors. */
-export async function withRegistry<T>(
-  given: Arguments,
-  what: string,
-  work: (registry: Registry) => Promise<T>,
-): Promise<T> {
+/** How registries are spoken to, as the flags say; `plainHttp` apart. @throws MountError of kind `option`. */
+export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plainHttp'> {
   const rate = given.value('limit-rate');
   const authFile = given.value('authfile');
   const policyFile = given.value('signature-policy');
   if (policyFile === '')
     throw new MountError('option', '--signature-policy: is empty: name a file');
-  const registry = new Registry({
-    plainHttp: given.has('plain-http'),
+  return {
     ...(authFile === undefined ? {} : { authFile }),
     ...(policyFile === undefined ? {} : { policyFile }),
     ...(rate === undefined
       ? {}
       : { limits: new Limits({ bytesPerSecond: bytesOf('limit-rate', rate) }) }),
     log: (line) => process.stderr.write(`varve: ${plain(line)}\n`),
+  };
+}
+
+/** Opens a registry as the flags say, does the work, closes it; its failures become MountErrors. */
+export async function withRegistry<T>(
+  given: Arguments,
+  what: string,
+  work: (registry: Registry) => Promise<T>,
+): Promise<T> {
+  const registry = new Registry({
+    plainHttp: given.has('plain-http'),
+    ...registryOptionsOf(given),
   });
   try {
     return await work(registry);

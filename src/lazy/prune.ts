@@ -12,7 +12,7 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { mountTable } from '../linux/mountinfo.js';
 import { lockFile } from '../linux/peer.js';
 import { syncPath } from '../linux/sync-path.js';
@@ -53,7 +53,7 @@ export function pruneLayers(store: string, options: PruneOptions = {}): Pruned {
       const { id } = layer.read();
       if (named.has(id)) continue;
       // Somebody may have pulled it meanwhile, and let go of it when the image had its record.
-      const freed = remove(layer, folder, () => !namesIn(store).has(id));
+      const freed = removeLayer(layer, () => !namesIn(store).has(id));
       if (freed === undefined) inUse.push(id);
       else {
         layers++;
@@ -75,8 +75,15 @@ function namesIn(store: string): Set<string> {
   return named;
 }
 
-/** @param isFree asked when nobody can take hold of it any more. @returns bytes that it took, undefined when somebody uses it. */
-function remove(layer: LayerFolder, folder: string, isFree: () => boolean): number | undefined {
+/**
+ * Removes a layer that nobody uses. @param isFree asked when nobody can take hold of it any more.
+ * @returns bytes that it took, undefined when somebody uses it.
+ */
+export function removeLayer(
+  layer: LayerFolder,
+  isFree: () => boolean = () => true,
+): number | undefined {
+  const folder = dirname(layer.path);
   const locks: number[] = [];
   const isLocked = (path: string, flags: string): boolean => {
     const fd = openSync(path, flags, 0o600);
@@ -86,7 +93,9 @@ function remove(layer: LayerFolder, folder: string, isFree: () => boolean): numb
   try {
     const { blob, lock, meta } = layer;
     // Who loads it holds its blob first: the lock is not even tried then.
-    if (!isLocked(blob, 'a') || !isLocked(lock, 'a') || !isLocked(meta, 'r')) return undefined;
+    if (!isLocked(blob, 'a') || !isLocked(lock, 'a')) return undefined;
+    // A damaged one may have none.
+    if (existsSync(meta) && !isLocked(meta, 'r')) return undefined;
     if (isMounted(layer) || !isFree()) return undefined;
     const gone = join(folder, `${STAGING}gone-${process.pid}-${basename(layer.path).slice(-16)}`);
     renameSync(layer.path, gone);

@@ -1,6 +1,6 @@
 // Which pages of a file are in memory.
-// Used by boot/inspect: what was read of an image, as long as its filesystem stays mounted.
-// Follows: mmap(2), mincore(2). Who may not write to a file sees all of its pages as absent, or all as present, by kernel.
+// Used by boot/inspect: what was read of an image, as long as its filesystem stays mounted; by lazy/verify, which asks the disk.
+// Follows: mmap(2), mincore(2), posix_fadvise(2). Who may not write to a file sees all of its pages as absent, or all as present, by kernel.
 
 import { func, negErrno, ret } from './libc.js';
 import { allocate, nativeBytes, release } from './native-memory.js';
@@ -11,11 +11,19 @@ const mmap = func(
 const munmap = func('int munmap(uint64_t addr, size_t len)');
 const mincore = func('int mincore(uint64_t addr, size_t len, uint64_t vec)');
 
+const fadvise = func('int posix_fadvise(int fd, int64_t at, int64_t length, int advice)');
+
+const FADV_DONTNEED = 4;
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 const PAGE = 4096;
 /** Bytes that are mapped at once; a multiple of the page. */
 const WINDOW = 256 * 1024 * 1024;
+
+/** Pages of a file that are on disk, and that nobody maps, leave memory: who reads on reads the disk. */
+export function forgetPages(fd: number): void {
+  fadvise(fd, 0, 0, FADV_DONTNEED);
+}
 
 export interface ByteRange {
   readonly at: number;

@@ -21,7 +21,7 @@ export interface FillOptions {
 
 /** Requests at a time; bytes of a request; bytes after which what came is put on disk. */
 const CONNECTIONS = 4;
-const SPAN = 4 << 20;
+export const SPAN = 4 << 20;
 const SYNC_EVERY = 64 << 20;
 
 /**
@@ -39,7 +39,7 @@ export async function fillLayer(folder: LayerFolder, options: FillOptions): Prom
       missing.push(i);
     }
     const join = { streams: options.checkpoints, isFree: (i: number) => !layer.map.isHere(i) };
-    await fetchAll(layer, joinRuns(layer.table, missing, SPAN, join), options, tell);
+    await fetchRuns(layer, joinRuns(layer.table, missing, SPAN, join), options, tell);
     if (!(await layer.complete())) throw new Error(`${folder.path}: is still not complete`);
   } finally {
     layer.close();
@@ -54,7 +54,8 @@ async function takeLocal(layer: LoadedLayer, { local }: FillOptions): Promise<vo
   }
 }
 
-async function fetchAll(
+/** Content of these runs, each chunk verified and written; what is here already is written over. */
+export async function fetchRuns(
   layer: LoadedLayer,
   runs: readonly Run[],
   options: FillOptions,

@@ -1,0 +1,143 @@
+// `varve images --verify` and `--repair`: what is here is what was pulled, each damaged layer as a line with its files.
+// Called by images.ts; lazy/verify.ts looks, lazy/pull/repair.ts fetches again.
+// Manual: registry-commands.ts.
+
+import { type ImageRecord, listImages } from '../lazy/image-record.js';
+import { LayerFolder } from '../lazy/layer-folder.js';
+import { registryRanges } from '../lazy/load/registry-ranges.js';
+import { layersOf } from '../lazy/local-chunks.js';
+import { repairChunks, replaceLayer } from '../lazy/pull/repair.js';
+import { type LayerReport, verifyLayer } from '../lazy/verify.js';
+import { bytesText } from '../report/words.js';
+import type { Arguments } from './args.js';
+import { EXIT, lineOf } from './exit-codes.js';
+import { shown } from './image.js';
+import { counted, print } from './output.js';
+import { registryOptionsOf, withRegistry } from './registry.js';
+import { StatusLine } from './status-line.js';
+
+/** Files of a layer that are named in text. */
+const MOST_FILES = 20;
+
+interface Found extends LayerReport {
+  readonly id: string;
+  /** Names of the images that have it. */
+  readonly images: readonly string[];
+  /** --repair: it is whole again. */
+  readonly repaired?: boolean;
+  /** Why it is not. */
+  readonly why?: string;
+}
+
+const MISSING: LayerReport = { chunks: 0, bytes: 0, damaged: [], files: [], fault: 'is missing' };
+
+/** @param images those that were named, else all: then layers that no image names are looked at, too. */
+export async function verifyImages(
+  given: Arguments,
+  store: string,
+  images: readonly ImageRecord[],
+): Promise<number> {
+  const all = listImages(store);
+  const named = images.flatMap(({ layers }) => layers);
+  const others = given.operands.length > 0 ? [] : layersOf(store).map(idOf);
+  const line = new StatusLine(given.has('quiet') || given.has('json'));
+  const layers: Found[] = [];
+  let done = 0;
+  try {
+    for (const id of new Set([...named, ...others])) {
+      const folder = LayerFolder.of(store, id);
+      const users = all.filter((image) => image.layers.includes(id));
+      const onProgress = (bytes: number): void => {
+        done += bytes;
+        line.show(`${bytesText(done)} compared`);
+      };
+      const verify = () =>
+        folder.exists ? verifyLayer(folder, { onProgress }) : Promise.resolve(MISSING);
+      let found: Found = { ...(await verify()), id, images: users.map(({ name }) => name) };
+      if (given.has('repair') && !isWhole(found)) {
+        const why = await repair(given, store, folder, found, users);
+        const after = await verify();
+        const repaired = isWhole(after);
+        found = { ...found, repaired, ...(repaired || why === undefined ? {} : { why }) };
+      }
+      layers.push(found);
+    }
+  } finally {
+    line.end();
+  }
+  const bad = layers.filter((layer) => !isWhole(layer) && layer.repaired !== true);
+  const ok = bad.length === 0;
+  print(given, { version: 1, store, ok, layers: layers.map(jsonOf) }, () =>
+    given.has('quiet') && ok ? '' : textOf(store, layers, bad.length),
+  );
+  return ok ? EXIT.ok : EXIT.layer;
+}
+
+const idOf = ({ path }: LayerFolder): string =>
+  path.slice(path.lastIndexOf('/') + 1).replace('-', ':');
+
+const isWhole = ({ fault, damaged }: LayerReport): boolean =>
+  fault === undefined && damaged.length === 0;
+
+/** @returns why it could not be done. */
+async function repair(
+  given: Arguments,
+  store: string,
+  folder: LayerFolder,
+  { fault, damaged }: LayerReport,
+  images: readonly ImageRecord[],
+): Promise<string | undefined> {
+  try {
+    if (fault === undefined) {
+      const { read } = registryRanges(registryOptionsOf(given));
+      const left = await repairChunks(folder, damaged, { read, store });
+      if (left.length === 0) return undefined;
+    }
+    return await replace(given, store, folder, images);
+  } catch (error) {
+    return lineOf(error);
+  }
+}
+
+async function replace(
+  given: Arguments,
+  store: string,
+  folder: LayerFolder,
+  images: readonly ImageRecord[],
+): Promise<string | undefined> {
+  const [image] = images;
+  if (image === undefined) return 'no image names it: `varve images --prune` removes it';
+  const lazy = !folder.isComplete;
+  const isDone = await withRegistry(given, image.name, (registry) =>
+    replaceLayer(registry, store, folder, image, {
+      lazy,
+      plainHttp: given.has('plain-http'),
+      platform: image.platform,
+    }),
+  );
+  return isDone ? undefined : 'it is in use: unmount it, then run this again';
+}
+
+/** File names are bytes. */
+const jsonOf = (layer: Found): object => ({ ...layer, files: layer.files.map(shown) });
+
+function textOf(store: string, layers: readonly Found[], bad: number): string {
+  const lines = layers.filter((layer) => !isWhole(layer)).flatMap(linesOf);
+  const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0);
+  const verdict = bad === 0 ? 'whole' : `${counted(bad, 'layer')} damaged`;
+  lines.push(`${store}: ${verdict}: ${counted(layers.length, 'layer')}, ${bytesText(bytes)} here`);
+  return lines.join('\n');
+}
+
+function linesOf({ id, images, fault, damaged, chunks, files, repaired, why }: Found): string[] {
+  const names = images.length === 0 ? 'no image' : images.join(', ');
+  const what = fault ?? `${damaged.length} of ${counted(chunks, 'chunk')} damaged`;
+  const end = repaired === true ? ': repaired' : why === undefined ? '' : `: not repaired: ${why}`;
+  const shownFiles = files.slice(0, MOST_FILES).map((path) => `  ${shown(path)}`);
+  const more = files.length - shownFiles.length;
+  return [
+    `${id} (${names}): ${what}${end}`,
+    ...shownFiles,
+    ...(more > 0 ? [`  and ${counted(more, 'more file')}`] : []),
+  ];
+}
