@@ -16,7 +16,7 @@ export interface DigestedFiles extends ImageFiles {
 }
 
 /**
- * Checks every image and further device of a mount, when digests are named at all.
+ * Checks every image and further device of a mount, when digests are named at all; layers of an image store are layer-digest.ts's.
  * @throws MountError of kind `layer` that names the first file which is something else.
  */
 export function requireDigests(files: DigestedFiles): void {

@@ -82,7 +82,8 @@ export function withMountedImages(
       mounted.push(directory);
       const lazy = LayerFolder.ofImage(path);
       if (lazy?.isComplete === false) mountLazy(lazy, directory, how);
-      else mountErofs(path, devices.get(path) ?? [], digests, directory, how.asked);
+      else
+        mountErofs(path, devices.get(path) ?? [], digestsFor(lazy, digests), directory, how.asked);
       return directory;
     });
     work(directories);
@@ -94,6 +95,11 @@ export function withMountedImages(
     rmdirSync(base);
     closeSync(lock);
   }
+}
+
+/** A layer whose id is named has been compared as a whole (layer-digest.ts): its files have digests of their own. */
+function digestsFor(layer: LayerFolder | undefined, digests: readonly string[]): readonly string[] {
+  return layer !== undefined && digests.includes(layer.read().id) ? [] : digests;
 }
 
 /** Removes what a killed process left: folders that nobody holds a lock on any more, and the images mounted in them. */

@@ -2,6 +2,7 @@
 // Called by the three command lines (varve mount, varve-overlayfs, mount.fuse.varve); returns when the mount answers.
 // Loads FFI only for the kernel backend: the FUSE path does everything privileged in the supervisor.
 
+import { LayerFolder } from '../lazy/layer-folder.js';
 import { DEFAULT_POLICY } from '../lazy/protocol.js';
 import type { FuseMount } from '../linux/mount.js';
 import { askForLoader, askSupervisor, type Supervisor } from '../supervisor/client.js';
@@ -35,6 +36,9 @@ export async function mountStack(
   const rights = privilege();
   const spec = checkLayers(options, mountpoint, !rights.full);
   const plan = planMount(options, spec, rights, backend);
+  if (spec.digests.length > 0) {
+    await (await import('./layer-digest.js')).requireLayerDigests(spec);
+  }
   if (plan.backend === 'kernel') {
     try {
       await viaKernel(spec, options.verity);
@@ -59,6 +63,13 @@ async function viaKernel(spec: MountSpec, verity: MountOptions['verity']): Promi
   return mountLazyByKernel(spec, { ...how, policy, loader: loaderProgram() });
 }
 
+/** Layers of an image store have been compared. */
+function withoutLayers(spec: MountSpec): MountSpec {
+  const isOther = (path: string): boolean => LayerFolder.ofImage(path) === undefined;
+  const [lowerdirs, datadirs] = [spec.lowerdirs, spec.datadirs].map((list) => list.filter(isOther));
+  return { ...spec, lowerdirs: lowerdirs as string[], datadirs: datadirs as string[] };
+}
+
 /** What may be asked of the supervisor besides a mount as it always is. */
 export type Further = Pick<MountRequest, 'cover' | 'namespace'>;
 
@@ -73,7 +84,8 @@ export async function viaServer(
   further: Further = {},
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<Mounted> {
-  if (spec.digests.length > 0) (await import('./image-digest.js')).requireDigests(spec);
+  if (spec.digests.length > 0)
+    (await import('./image-digest.js')).requireDigests(withoutLayers(spec));
   const mount: FuseMount = {
     mountpoint: spec.mountpoint,
     fsname: spec.fsname,

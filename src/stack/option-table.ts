@@ -213,7 +213,7 @@ export const OPTIONS: readonly OptionRecord[] = [
     name: 'digest',
     group: 'layers',
     value: 'sha256:HEX|fsverity-sha256:HEX',
-    help: 'What an image, or a further device, must be: with one named, a file that has none of those named is refused. sha256 is what sha256sum(1) prints, fsverity-sha256 (or HEX alone: the name that composefs gives an image) what `fsverity digest` prints. The kernel then takes images of other users too, as private copies.',
+    help: 'What an image, or a further device, must be: with one named, a file that has none of those named is refused. sha256 is what sha256sum(1) prints, fsverity-sha256 (or HEX alone: the name that composefs gives an image) what `fsverity digest` prints. The kernel then takes images of other users too, as private copies. Of a layer of an image store its id may be named: it covers all of the layer, also what is still to come.',
     apply: (draft, value) => {
       const digest = parseDigest(value);
       if (digest === undefined) {

@@ -37,9 +37,10 @@ export function layersOfImage(store: string, image: ImageRecord): LayerFolder[] 
 }
 
 /** @throws MountError; then nothing is mounted. */
-export function mountRegistryImage(wanted: RegistryMount): Promise<Mounted> {
+export async function mountRegistryImage(wanted: RegistryMount): Promise<Mounted> {
   const { store, image, mountpoint, backend, trace } = wanted;
   const layers = layersOfImage(store, image);
+  if (image.name.includes('@')) (await import('./layer-digest.js')).requirePinned(layers);
   const lowerdir = `lowerdir=${layers.map(({ meta }) => escapeLayer(meta)).join(':')}`;
   const given = [lowerdir, ...wanted.options];
   const parsed = parseOptions(given, { defaults: wanted.defaults });
