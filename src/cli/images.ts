@@ -4,7 +4,7 @@
 
 import { type ImageRecord, listImages, removeImage } from '../lazy/image-record.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
-import { forgetLayers } from '../lazy/podman/records.js';
+import { forgetLayers, usedLayers } from '../lazy/podman/records.js';
 import { pruneLayers } from '../lazy/prune.js';
 import { formatReference } from '../oci/reference.js';
 import { bytesText } from '../report/words.js';
@@ -66,6 +66,7 @@ function remove(given: Arguments, store: string): number {
   for (const text of given.has('rm') ? given.operands : []) {
     const wasThere = referencesOf(text).some((ref) => {
       const name = formatReference(ref);
+      if (!given.has('force')) refuseUsed(store, name);
       // What a layer store has of it goes, too.
       const hadLayers = forgetLayers(store, name);
       return removeImage(store, name) || hadLayers;
@@ -76,4 +77,14 @@ function remove(given: Arguments, store: string): number {
   print(given, gone, () => '');
   remark(given, `${counted(gone.layers, 'layer')} removed, ${bytesText(gone.bytes)}`);
   return EXIT.ok;
+}
+
+/** podman's own notes would be links to what has to be fetched again. @throws MountError of kind `busy`. */
+function refuseUsed(store: string, name: string): void {
+  const used = usedLayers(store, name);
+  if (used === 0) return;
+  throw new MountError(
+    'busy',
+    `${name}: podman or its like has ${counted(used, 'layer')} of it from the layer store: remove it there first (podman rmi), or take --force`,
+  );
 }

@@ -142,6 +142,7 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
       { name: 'verify', help: 'Read back what is here and compare it with its digests.' },
       { name: 'repair', help: 'As --verify, and fetch again what is damaged.' },
       { name: 'rm', help: 'Remove the named images.' },
+      { name: 'force', help: 'With --rm: also what podman has from a layer store.' },
       { name: 'prune', help: 'Remove layers that nothing uses, and what killed calls left.' },
       IMAGES_FLAG,
       ...REGISTRY_FLAGS,

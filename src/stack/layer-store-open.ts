@@ -4,7 +4,6 @@
 
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, rmSync, unlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { passthroughPermitted } from '../fuse/server.js';
 import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import {
@@ -14,7 +13,13 @@ import {
 } from '../imagefs/layer-store.js';
 import type { LoaderClient } from '../lazy/client.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
-import { blobPath, type LayerNote, readNotes } from '../lazy/podman/records.js';
+import {
+  blobPath,
+  blobsFolder,
+  countUse,
+  type LayerNote,
+  readNotes,
+} from '../lazy/podman/records.js';
 import type { LoaderCommand } from '../lazy/protocol.js';
 import { E } from '../linux/errno.js';
 import { pread } from '../linux/files.js';
@@ -66,7 +71,7 @@ class StoredLayers implements LayerSource {
       if (LayerFolder.of(spec.store, note.layer).exists) this.#add(note);
     }
     // What a predecessor's readers have left.
-    rmSync(dirname(blobPath(spec.store, '')), { recursive: true, force: true });
+    rmSync(blobsFolder(spec.store), { recursive: true, force: true });
     loading?.stay();
   }
 
@@ -168,8 +173,13 @@ class StoredLayers implements LayerSource {
     });
   }
 
-  count(): void {
-    // Layers stay for whoever asks next; `varve layer-store --prune` removes what no engine has.
+  count({ number }: StoredLayer, by: 1 | -1): void {
+    try {
+      countUse(this.#spec.store, number, by);
+    } catch (error) {
+      // The engine is not to fail for that.
+      log(`layer ${number}: its users cannot be counted: ${(error as Error).message}`);
+    }
   }
 
   close(): void {

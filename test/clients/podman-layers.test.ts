@@ -245,9 +245,14 @@ async function asRoot(t: TestContext, image: Image, varve: string): Promise<void
     await session.run('podman run --rm two cat /data/keep /data/again/fresh'),
     'data/keep\nmore\nfresh',
   );
+  // What podman has from here is not removed under its feet.
+  const refused = await session.run(`! ${varve} images --store images --rm ${name} 2>&1`);
+  assert.match(refused, /has 3 layers of it from the layer store: .*podman rmi/);
   await session.run(`podman rmi -f two ${name}`);
   assert.equal(await session.run('ls store/overlay'), 'l');
-  await session.run(`${varve} umount layers`);
+  assert.equal(await session.run('find images/layer-store -name "*.uses*"'), '');
+  await session.run(`${varve} umount layers; ${varve} images -q --store images --rm ${name}`);
+  assert.equal(await session.run('ls images/layers'), '');
 }
 
 /** A lookup of a layer waits for its registry for ever. */
@@ -277,6 +282,8 @@ async function besideSilence(t: TestContext, image: Image, varve: string): Promi
   );
   assert.equal(await session.run(`ls layers/*`), sha256(layer.blob));
   assert.equal(await session.run(`cat ${known}/diff/data/keep`), 'data/keep');
+  // Records outlive every server.
+  assert.notEqual(await session.run('ls images/layer-store/1.json'), '');
   await session.run(`${varve} umount layers`);
 }
 

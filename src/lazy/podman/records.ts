@@ -1,9 +1,10 @@
 // Which layers a layer store shows, under which image's name: one file a layer of an image, NUMBER.json in STORE/layer-store.
 // Written by find-layer.ts in the loader, which is the only writer; read by the server of the layer store at its start and
 // whenever the loader has found one. Numbers never mean another layer again: nodeids are made of them.
+// How often engines use one stands in NUMBER.uses, written by the server of the layer store alone.
 // What podman has of a layer is a link into the layer store: records outlive mounts and reboots.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { syncPath } from '../../linux/sync-path.js';
 import { writeDurable } from '../write-durable.js';
@@ -71,13 +72,54 @@ export function writeNote(store: string, note: Omit<LayerNote, 'version' | 'numb
 /** Takes away the records of an image's layers. @returns whether there were any. */
 export function forgetLayers(store: string, reference: string): boolean {
   const notes = readNotes(store).filter((note) => note.reference === reference);
-  for (const { number } of notes) rmSync(join(folderOf(store), `${number}.json`), { force: true });
+  for (const { number } of notes) {
+    rmSync(join(folderOf(store), `${number}.json`), { force: true });
+    rmSync(usesPath(store, number), { force: true });
+  }
   return notes.length > 0;
+}
+
+const usesPath = (store: string, number: number): string => join(folderOf(store), `${number}.uses`);
+
+/**
+ * An engine uses a layer once more (1) or once less (-1). Called by the server of the layer store between two requests, so nothing is
+ * synced: after a crash of the machine the number is about right.
+ */
+export function countUse(store: string, number: number, by: 1 | -1): void {
+  const uses = Math.max(0, usesOf(store, number) + by);
+  const path = usesPath(store, number);
+  if (uses === 0) {
+    rmSync(path, { force: true });
+    return;
+  }
+  writeFileSync(`${path}.new`, `${uses}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** How often engines use a layer: layers of their own that are links to it, and lookups that go on. */
+export function usesOf(store: string, number: number): number {
+  try {
+    return Number.parseInt(readFileSync(usesPath(store, number), 'utf8'), 10) || 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** Layers of an image that engines use. */
+export function usedLayers(store: string, reference: string): number {
+  return readNotes(store).filter(
+    (note) => note.reference === reference && usesOf(store, note.number) > 0,
+  ).length;
 }
 
 /** Where a layer lies as it came from the registry, while somebody reads it so. */
 export function blobPath(store: string, digest: string): string {
-  return join(folderOf(store), 'blobs', digest.replace(':', '-'));
+  return join(blobsFolder(store), digest.replace(':', '-'));
+}
+
+/** All of these: nobody reads them when a server begins. */
+export function blobsFolder(store: string): string {
+  return join(folderOf(store), 'blobs');
 }
 
 function lastNumber(store: string): number {
