@@ -16,6 +16,7 @@ import { obtainImage } from './obtain-image.js';
 export async function mountReference(
   given: Arguments,
   backend: Backend | undefined,
+  signal: AbortSignal,
 ): Promise<Mounted> {
   const [text, mountpoint] = given.operands as [string, string];
   refuseLayers(given);
@@ -23,6 +24,7 @@ export async function mountReference(
     lazy: given.has('lazy'),
     fresh: false,
     mounts: { prefetches: true },
+    signal,
   });
   const mount = mountRegistryImage({
     store,

@@ -35,8 +35,20 @@ export async function run(given: Arguments): Promise<number> {
 
 async function runReference(given: Arguments): Promise<number> {
   const { mountReference } = await import('./mount-registry.js');
-  if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
-  return finish(given, await mountReference(given, backendOf(given)));
+  const { interruptibly } = await import('./interrupt.js');
+  const hold = given.has('foreground') ? (await import('./foreground.js')).holdSignals : undefined;
+  return interruptibly(async (interrupt) => {
+    const mounted = await mountReference(given, backendOf(given), interrupt.signal);
+    if (interrupt.isCaught) {
+      const { unmount } = await import('../stack/unmount.js');
+      await unmount(mounted.spec.mountpoint, { lazy: true, force: false });
+      return EXIT.failed;
+    }
+    hold?.();
+    if (hold === undefined) interrupt.settle();
+    else interrupt.disarm();
+    return finish(given, mounted);
+  });
 }
 
 async function finish(given: Arguments, mounted: Mounted): Promise<number> {

@@ -31,6 +31,8 @@ export interface Wanted {
   readonly fresh: boolean;
   /** It will be mounted: who loads its content starts while metadata is fetched. */
   readonly mounts?: { readonly prefetches: boolean };
+  /** Breaks it off. */
+  readonly signal?: AbortSignal;
 }
 
 /** @throws MountError. */
@@ -39,6 +41,7 @@ export async function obtainImage(
   text: string,
   wanted: Wanted,
 ): Promise<Obtained> {
+  const { signal } = wanted;
   const store = imageStoreOf(given);
   const platform = given.value('platform');
   // A policy that is named holds for what is here, too: signatures lie in the registry.
@@ -53,17 +56,23 @@ export async function obtainImage(
   const ahead = loadAhead(given, wanted);
   const progress = new FetchProgress(given);
   try {
-    const image = await withRegistry(given, text, async (registry) =>
-      pullImage(registry, await registry.named(text), store, {
-        lazy: wanted.lazy,
-        trustIndex: given.has('trust-index'),
-        plainHttp: given.has('plain-http'),
-        ...(platform === undefined ? {} : { platform }),
-        onProgress: (state) => progress.show(state),
-        ...(ahead === undefined ? {} : { onStaged: (folder) => ahead.begin(folder) }),
-      }),
+    const image = await withRegistry(
+      given,
+      text,
+      async (registry) =>
+        pullImage(registry, await registry.named(text), store, {
+          lazy: wanted.lazy,
+          trustIndex: given.has('trust-index'),
+          plainHttp: given.has('plain-http'),
+          ...(platform === undefined ? {} : { platform }),
+          onProgress: (state) => progress.show(state),
+          ...(signal === undefined ? {} : { signal }),
+          ...(ahead === undefined ? {} : { onStaged: (folder) => ahead.begin(folder) }),
+        }),
+      signal,
     );
     await ahead?.settled();
+    signal?.throwIfAborted();
     return { store, image, known: false, ...(ahead && { ahead }) };
   } catch (error) {
     await ahead?.end();

@@ -6,12 +6,18 @@ import { LayerFolder } from '../lazy/layer-folder.js';
 import { bytesText } from '../report/words.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { interruptibly } from './interrupt.js';
 import { obtainImage } from './obtain-image.js';
 import { counted, print, remark } from './output.js';
 
-export async function run(given: Arguments): Promise<number> {
+export function run(given: Arguments): Promise<number> {
+  return interruptibly(({ signal }) => pull(given, signal));
+}
+
+async function pull(given: Arguments, signal: AbortSignal): Promise<number> {
   const [text] = given.operands as [string];
-  const { store, image } = await obtainImage(given, text, { lazy: given.has('lazy'), fresh: true });
+  const wanted = { lazy: given.has('lazy'), fresh: true, signal };
+  const { store, image } = await obtainImage(given, text, wanted);
   const layers = image.layers.map((id) => LayerFolder.of(store, id));
   const bytes = layers.reduce((sum, layer) => sum + layer.read().bytes, 0);
   const missing = layers.filter((layer) => !layer.isComplete).length;

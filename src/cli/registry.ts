@@ -90,15 +90,20 @@ export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plai
   };
 }
 
-/** Opens a registry as the flags say, does the work, closes it; its failures become MountErrors. */
+/**
+ * Opens a registry as the flags say, does the work, closes it; its failures become MountErrors.
+ * @param signal breaks off whatever is under way.
+ */
 export async function withRegistry<T>(
   given: Arguments,
   what: string,
   work: (registry: Registry) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
   const registry = new Registry({
     plainHttp: given.has('plain-http'),
     ...registryOptionsOf(given),
+    ...(signal === undefined ? {} : { signal }),
   });
   try {
     return await work(registry);

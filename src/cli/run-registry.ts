@@ -16,6 +16,7 @@ import { makeRuntime } from '../supervisor/folder.js';
 import type { Arguments } from './args.js';
 import { EXIT, lineOf } from './exit-codes.js';
 import type { InsideOrders } from './image-inside.js';
+import { type Interrupt, interruptibly } from './interrupt.js';
 import { lazyOptions } from './lazy-options.js';
 import { backendOf, defaultOptions } from './mounting.js';
 import { type Obtained, obtainImage } from './obtain-image.js';
@@ -27,7 +28,15 @@ import { FORWARDED, forwardSignals } from './signals.js';
 const PREFIX = 'run-';
 
 /** @param recording the order of first use is to be written down. @returns the command's exit code. */
-export async function runReference(given: Arguments, recording = false): Promise<number> {
+export function runReference(given: Arguments, recording = false): Promise<number> {
+  return interruptibly((interrupt) => runImage(given, recording, interrupt));
+}
+
+async function runImage(
+  given: Arguments,
+  recording: boolean,
+  interrupt: Interrupt,
+): Promise<number> {
   const { operands, before = operands.length } = given;
   const [text] = operands;
   if (text === undefined || before !== 1) {
@@ -40,9 +49,10 @@ export async function runReference(given: Arguments, recording = false): Promise
     fresh: false,
     // What is recorded is what the command uses, in its order.
     mounts: { prefetches: !recording },
+    signal: interrupt.signal,
   });
   try {
-    return await runObtained(given, obtained, recording);
+    return await runObtained(given, obtained, recording, interrupt);
   } finally {
     await obtained.ahead?.end();
   }
@@ -52,6 +62,7 @@ async function runObtained(
   given: Arguments,
   { store, image, ahead }: Obtained,
   recording: boolean,
+  interrupt: Interrupt,
 ): Promise<number> {
   const { operands, before = operands.length } = given;
   const { folder } = makeRuntime(process.env, process.geteuid?.() ?? 0);
@@ -88,10 +99,12 @@ async function runObtained(
       trace: given.has('trace'),
     });
     void ahead?.end();
+    interrupt.signal.throwIfAborted();
     remark(given, `${image.name} is served by ${whoServes(mounted)}: ${mounted.plan.reason}`);
     end = await runInNamespace(
       { mountpoint, words, binds, config: configOf(given, image.config) },
       place,
+      interrupt,
     );
   } finally {
     await takeDown(mounted, place);
@@ -157,14 +170,16 @@ function writableOptions(given: Arguments, place: string): string[] {
 }
 
 /** Becomes unshare(1), which becomes `varve image-inside`. */
-function runInNamespace(orders: InsideOrders, place: string): Promise<Ended> {
+function runInNamespace(orders: InsideOrders, place: string, interrupt: Interrupt): Promise<Ended> {
   const file = join(place, 'orders.json');
   writeFileSync(file, JSON.stringify(orders), { mode: 0o600 });
   const { program, args } = namespaceMaker();
   const [node, script] = process.argv as [string, string];
   const words = [...args, node, ...process.execArgv, script, 'image-inside', file];
   return new Promise((done) => {
+    // From here on signals are the command's.
     const quiet = forwardSignals(() => child);
+    interrupt.disarm();
     const child = spawn(program, words, { stdio: 'inherit' });
     child.once('error', (error) => {
       quiet();

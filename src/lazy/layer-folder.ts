@@ -4,7 +4,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** Where chunks come from: one blob of a registry. */
 export interface Origin {
@@ -150,7 +150,22 @@ export function publishLayer(store: string, staged: string, id: string): LayerFo
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
-    rmSync(staged, { recursive: true });
+    discardStaged(staged);
   }
   return folder;
+}
+
+/** Removes a staged folder. From its name first: a loader that has begun with it may be making files there. */
+export function discardStaged(staged: string): void {
+  const gone = join(
+    dirname(staged),
+    `${STAGING}gone-${process.pid}-${randomBytes(6).toString('hex')}`,
+  );
+  try {
+    renameSync(staged, gone);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  rmSync(gone, { recursive: true, force: true });
 }

@@ -146,9 +146,11 @@ export class Client {
     const after = error.retryAfter ?? 0;
     if (attempt >= (options.retries ?? this.options.retries) || after > MOST_RETRY_AFTER)
       throw error;
+    const { closed } = this.options.transport;
+    if (closed.aborted) throw error;
     const pause = Math.max(after * 1000, this.pause(attempt));
     this.options.log(`${error.message}; trying again in ${(pause / 1000).toFixed(1)} s`);
-    await this.options.clock.sleep(pause, options.signal);
+    await this.options.clock.sleep(pause, eitherOf(closed, options.signal));
   }
 
   private schemeOf(endpoint: Endpoint): 'http' | 'https' | Promise<'http' | 'https'> {
@@ -190,7 +192,8 @@ export class Client {
     const until = this.notBefore.get(origin);
     if (until === undefined) return;
     const left = until - this.options.clock.now();
-    if (left > 0) await this.options.clock.sleep(left, signal);
+    if (left > 0)
+      await this.options.clock.sleep(left, eitherOf(this.options.transport.closed, signal));
     else this.notBefore.delete(origin);
   }
 
@@ -250,4 +253,9 @@ async function messageOf(answer: Answer, method: string): Promise<string> {
   } catch {
     return '';
   }
+}
+
+/** What ends a pause. */
+function eitherOf(closed: AbortSignal, signal: AbortSignal | undefined): AbortSignal {
+  return signal === undefined ? closed : AbortSignal.any([closed, signal]);
 }

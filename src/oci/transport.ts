@@ -212,10 +212,17 @@ export class Transport {
   private readonly dispatchers = new Map<string, Promise<Dispatcher>>();
   /** Requests under way. */
   private readonly open = new Set<AbortController>();
-  private closed: RegistryError | undefined;
+  private readonly closing = new AbortController();
 
   constructor(options: TransportOptions) {
     this.options = options;
+    // Any number of pauses may end by it.
+    setMaxListeners(0, this.closing.signal);
+  }
+
+  /** Aborted by close(). */
+  get closed(): AbortSignal {
+    return this.closing.signal;
   }
 
   /**
@@ -228,7 +235,7 @@ export class Transport {
     const controller = new AbortController();
     const { signal } = controller;
     const abort = (): void => controller.abort(request.signal?.reason);
-    if (this.closed !== undefined) throw this.closed;
+    this.closed.throwIfAborted();
     if (request.signal?.aborted) throw request.signal.reason;
     // One signal may end any number of requests.
     if (request.signal !== undefined) setMaxListeners(0, request.signal);
@@ -260,8 +267,9 @@ export class Transport {
 
   /** Ends all connections; requests under way are aborted. */
   close(): void {
-    this.closed = new RegistryError('network', 'the registry client was closed');
-    for (const controller of this.open) controller.abort(this.closed);
+    const reason = new RegistryError('network', 'the registry client was closed');
+    this.closing.abort(reason);
+    for (const controller of this.open) controller.abort(reason);
     for (const made of this.dispatchers.values()) {
       made.then((dispatcher) => dispatcher.destroy()).catch(() => {});
     }

@@ -2,7 +2,7 @@
 // Called by pull.ts for each layer of an image; the loader (load/) or fill.ts fetches what the table says.
 // Killed at any point it leaves a folder that nobody looks at (prune.ts), or a layer.
 
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { ErofsError } from '../../erofs/errors.js';
 import { FileSource } from '../../linux/file-source.js';
@@ -14,6 +14,7 @@ import { ChunkTable, ChunkTableError } from '../chunk-table.js';
 import type { LayerHolds } from '../hold-layer.js';
 import { type ImageRuns, LayerImageError } from '../image-runs.js';
 import {
+  discardStaged,
   LayerFolder,
   type LayerRecord,
   publishLayer,
@@ -117,7 +118,7 @@ async function fetchLayer(
     const { path } = publishLayer(store, staged, table.layerId());
     syncPath(dirname(path));
   } catch (error) {
-    rmSync(staged, { recursive: true, force: true });
+    discardStaged(staged);
     throw error;
   }
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { syncPath } from '../../linux/sync-path.js';
 import { RegistryError } from '../../oci/errors.js';
 import { TreeError } from '../../tree/errors.js';
-import { LayerFolder, publishLayer, stageLayer } from '../layer-folder.js';
+import { discardStaged, LayerFolder, publishLayer, stageLayer } from '../layer-folder.js';
 import { writePrograms } from '../programs.js';
 import { addSource } from '../renew-layer.js';
 import { wrong } from '../untrusted.js';
@@ -41,7 +41,7 @@ export async function pullTarLayer(options: TarLayerOptions): Promise<string> {
     syncPath(join(publishLayer(store, staged, descriptor.digest).path, '..'));
     return descriptor.digest;
   } catch (error) {
-    rmSync(staged, { recursive: true, force: true });
+    discardStaged(staged);
     throw error;
   }
 }
