@@ -12,6 +12,7 @@ import { check, errnoName } from '../linux/errno.js';
 import { close, openAt, openInRoot } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
 import { mount } from '../linux/mount.js';
+import { plain } from '../report/words.js';
 import { isFound } from '../sandbox/find-command.js';
 import { EXIT_SANDBOX } from '../sandbox/plan.js';
 import { MountError } from '../stack/errors.js';
@@ -100,7 +101,8 @@ export function runCommand(
       const missing =
         (error as NodeJS.ErrnoException).code === 'ENOENT' || !isFound(named, cwd, env['PATH']);
       const why = missing ? 'no such command' : lineOf(error);
-      process.stderr.write(`varve: run: ${named}: ${why}\n`);
+      // An image may have named it.
+      process.stderr.write(`varve: run: ${plain(named)}: ${why}\n`);
       done({ code: missing ? EXIT_SANDBOX.notFound : EXIT_SANDBOX.notRunnable });
     });
     child.once('exit', (code, signal) => {
