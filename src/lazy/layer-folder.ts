@@ -1,10 +1,5 @@
-// Where the parts of a lazy layer lie, and what layer.json says of it.
-// Made by build/, tar/ and pull/; opened by the loader, by servers and by every command on images.
-// Published by one rename of the whole folder: a layer is there with everything but its content, or not at all.
-
-import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 /** Where chunks come from: one blob of a registry. */
 export interface Origin {
@@ -125,47 +120,4 @@ export class LayerFolder {
     if (record.version !== 1) throw new Error(`${this.record}: version ${record.version}`);
     return record;
   }
-}
-
-/**
- * A folder in which a layer is put together. Publish it with publishLayer(), which also says who was first.
- * @returns its path.
- */
-export function stageLayer(store: string): string {
-  const layers = join(store, 'layers');
-  mkdirSync(layers, { recursive: true });
-  const path = join(layers, `${STAGING}${process.pid}-${randomBytes(6).toString('hex')}`);
-  mkdirSync(path, 0o700);
-  return path;
-}
-
-/**
- * Gives a staged folder its name. Its files must be on disk already. A layer that is there already stays, for whoever
- * uses it, and the staged one is removed.
- */
-export function publishLayer(store: string, staged: string, id: string): LayerFolder {
-  const folder = LayerFolder.of(store, id);
-  try {
-    renameSync(staged, folder.path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
-    discardStaged(staged);
-  }
-  return folder;
-}
-
-/** Removes a staged folder. From its name first: a loader that has begun with it may be making files there. */
-export function discardStaged(staged: string): void {
-  const gone = join(
-    dirname(staged),
-    `${STAGING}gone-${process.pid}-${randomBytes(6).toString('hex')}`,
-  );
-  try {
-    renameSync(staged, gone);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw error;
-  }
-  rmSync(gone, { recursive: true, force: true });
 }

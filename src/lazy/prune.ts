@@ -3,24 +3,17 @@
 // A layer in use is held (hold-layer.ts), has its lock taken by the loader, its metadata image locked (shared) by who serves it without
 // looking at its map, or is named by a mount. It goes from its name by one rename first.
 
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { mountTable } from '../linux/mountinfo.js';
 import { lockFile } from '../linux/peer.js';
 import { syncPath } from '../linux/sync-path.js';
 import { isAt } from './hold-layer.js';
 import { listImages } from './image-record.js';
-import { type LayerFolder, STAGING } from './layer-folder.js';
+import type { LayerFolder } from './layer-folder.js';
 import { layersOf } from './local-chunks.js';
 import { readNotes } from './podman/records.js';
+import { bytesOf, goneName, sweepStaged } from './staging.js';
 
 /** What was removed. */
 export interface Pruned {
@@ -38,16 +31,13 @@ export interface PruneOptions {
   readonly now?: number;
 }
 
-/** Milliseconds after which a folder that was being made or removed is nobody's: longer than any build takes. */
-const OLD = 24 * 3600 * 1000;
-
 /** @throws ImageRecordError: what is no record may have named any layer. */
 export function pruneLayers(store: string, options: PruneOptions = {}): Pruned {
   const named = new Set([...(options.keep ?? []), ...namesIn(store)]);
   const folder = join(store, 'layers');
   const inUse: string[] = [];
   let layers = 0;
-  let bytes = sweep(folder, options.now ?? Date.now());
+  let bytes = sweepStaged(folder, options.now ?? Date.now());
   for (const layer of layersOf(store)) {
     try {
       const { id } = layer.read();
@@ -91,17 +81,19 @@ export function removeLayer(
     return lockFile(fd) >= 0 && isAt(fd, path);
   };
   try {
-    const { blob, lock, meta } = layer;
+    const { path, blob, lock, meta } = layer;
     // Who loads it holds its blob first: the lock is not even tried then.
     if (!isLocked(blob, 'a') || !isLocked(lock, 'a')) return undefined;
     // A damaged one may have none.
     if (existsSync(meta) && !isLocked(meta, 'r')) return undefined;
     if (isMounted(layer) || !isFree()) return undefined;
-    const gone = join(folder, `${STAGING}gone-${process.pid}-${basename(layer.path).slice(-16)}`);
+    // The folder's own: nobody takes it for what a killed process has left.
+    if (!isLocked(path, 'r')) return undefined;
+    const gone = goneName(folder);
     renameSync(layer.path, gone);
     syncPath(folder);
     const bytes = bytesOf(gone);
-    rmSync(gone, { recursive: true });
+    rmSync(gone, { recursive: true, force: true });
     return bytes;
   } finally {
     for (const fd of locks) closeSync(fd);
@@ -111,40 +103,4 @@ export function removeLayer(
 /** Whether a mount of the kernel reads it: nobody has its files open then. */
 function isMounted({ meta }: LayerFolder): boolean {
   return mountTable().some(({ type, source }) => type === 'erofs' && source === meta);
-}
-
-/** Removes what killed processes have left. @returns bytes. */
-function sweep(folder: string, now: number): number {
-  let bytes = 0;
-  for (const name of filesIn(folder)) {
-    const path = join(folder, name);
-    if (!name.startsWith(STAGING) || isOurs(name)) continue;
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined || now - stat.mtimeMs < OLD) continue;
-    bytes += bytesOf(path);
-    rmSync(path, { recursive: true, force: true });
-  }
-  return bytes;
-}
-
-/** Whether the process still lives that began it, as far as this one can see: a download may take longer than a day. */
-function isOurs(name: string): boolean {
-  const [, pid] = /^(?:gone-)?(\d+)-/.exec(name.slice(STAGING.length)) ?? [];
-  return pid !== undefined && existsSync(`/proc/${pid}`);
-}
-
-/** Bytes on disk of a file, or of the files in a folder. */
-function bytesOf(path: string): number {
-  const stat = statSync(path);
-  if (!stat.isDirectory()) return stat.blocks * 512;
-  return filesIn(path).reduce((sum, name) => sum + statSync(join(path, name)).blocks * 512, 0);
-}
-
-function filesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }

@@ -3,7 +3,7 @@
 // The same tree and options give the same files and the same id; the folder appears complete, or not at all.
 
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { buildImage } from '../../erofs/write.js';
 import type { BuildProgress } from '../../erofs/write-options.js';
@@ -11,8 +11,9 @@ import { FileSource } from '../../linux/file-source.js';
 import { syncPath } from '../../linux/sync-path.js';
 import type { TreeNode } from '../../tree/tree.js';
 import { ChunkTable } from '../chunk-table.js';
-import { LayerFolder, type LayerRecord, publishLayer, stageLayer } from '../layer-folder.js';
+import { LayerFolder, type LayerRecord } from '../layer-folder.js';
 import { LoadedLayer } from '../load/layer.js';
+import { discardStaged, publishLayer, stageLayer } from '../staging.js';
 import { writeDurable } from '../write-durable.js';
 import { type CutOptions, cutChunks } from './cut.js';
 
@@ -41,7 +42,7 @@ export async function buildLayer(
     syncPath(dirname(folder.path));
     return folder;
   } catch (error) {
-    rmSync(staged, { recursive: true, force: true });
+    discardStaged(staged);
     throw error;
   }
 }

@@ -13,17 +13,11 @@ import type { Registry } from '../../oci/registry.js';
 import { ChunkTable, ChunkTableError } from '../chunk-table.js';
 import type { LayerHolds } from '../hold-layer.js';
 import { type ImageRuns, LayerImageError } from '../image-runs.js';
-import {
-  discardStaged,
-  LayerFolder,
-  type LayerRecord,
-  publishLayer,
-  type Source,
-  stageLayer,
-} from '../layer-folder.js';
+import { LayerFolder, type LayerRecord, type Source } from '../layer-folder.js';
 import type { OwnLayer } from '../own-manifest.js';
 import { ProgramCollector } from '../programs.js';
 import { renewLayer } from '../renew-layer.js';
+import { discardStaged, publishLayer, stageLayer } from '../staging.js';
 import { fetchFrame, fetchFrameTo, fetchWhole, LIMITS, wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
 import { checkMeta, checkTable, LayerCheckError } from './check-layer.js';
