@@ -17,9 +17,9 @@ import {
 } from './protocol.js';
 import type { ResidencyMap } from './residency.js';
 
-/** Milliseconds between two looks at what is waited for: deadlines, chunks that failed, and the map itself. */
+/** Milliseconds between two looks at what is waited for: deadlines, chunks that are to be asked for again, and the map itself. */
 const LOOK = 200;
-/** Milliseconds after which a chunk that failed is wanted again. */
+/** Milliseconds after which a chunk, or a loader, is asked for again. */
 const WANT_AGAIN = 1000;
 /** Pause before the next attempt to connect, milliseconds: the first, and the longest. */
 const FIRST_PAUSE = 20;
@@ -62,7 +62,7 @@ interface Waiter {
 /** A chunk that was asked for. */
 interface Wanted {
   readonly waiters: Set<Waiter>;
-  /** When it is to be asked for again; 0: it is being fetched. */
+  /** When it is to be asked for again, although the loader thinks that nobody is that patient; 0: it is being fetched. */
   again: number;
 }
 
@@ -538,10 +538,11 @@ export class LoaderClient {
     if (wanted === undefined) return;
     if (wanted.waiters.size === 0) {
       layer.wanted.delete(chunk);
-    } else if (this.#options.policy.stall === 'eio') {
-      for (const waiter of [...wanted.waiters]) this.#fail(layer, waiter, -(errno || E.IO));
-    } else {
+    } else if (errno === E.AGAIN) {
+      // The first who waited has waited long enough: #look() has the time of each of them.
       wanted.again = this.#now() + WANT_AGAIN;
+    } else {
+      for (const waiter of [...wanted.waiters]) this.#fail(layer, waiter, -(errno || E.IO));
     }
   }
 }

@@ -38,7 +38,10 @@ export const Tell = {
   REFUSED: 3,
   /** Chunks first .. first + count - 1 are here. Sent to every connection that wants one of them. */
   HERE: 4,
-  /** They cannot be had now; first: chunk, count: errno (EIO). Only to those who want them; wanting again tries again. */
+  /**
+   * They cannot be had now; first: chunk, count: errno (EIO; EAGAIN: whoever wants them has waited as long as his policy says).
+   * Only to those who want them; wanting again tries again.
+   */
   FAILED: 5,
   /** The layer is complete and on disk: no loader is needed any more. */
   COMPLETE: 6,

@@ -90,6 +90,16 @@ test('content that does not come: an error, at once or in time, and the next rea
   }
 });
 
+test('content that is wrong is an error however patient the reader is', { skip }, async (t) => {
+  const p = await fusePlace(t);
+  p.tell('wrong', '');
+  await p.mountFuse('fill=off,stall=wait');
+  assert.match((await run('cat', join(p.mnt, 'big'))).stdout, /Input\/output error/);
+  p.tell('wrong');
+  assert.deepEqual(await run('cmp', join(p.tree, 'big'), join(p.mnt, 'big')), SAME);
+  await p.unmountFuse();
+});
+
 test('content that is taken back is fetched again, also when the layer was complete and no loader was left', {
   skip,
 }, async (t) => {

@@ -23,6 +23,7 @@ async function read(source: Source, at: number, length: number): Promise<Uint8Ar
   files.set(path, file);
   const bytes = new Uint8Array(length);
   const { bytesRead } = await (await file).read(bytes, 0, length, at);
+  if (has('wrong')) bytes.fill(0x55);
   return bytes.subarray(0, bytesRead);
 }
 

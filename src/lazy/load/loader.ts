@@ -406,7 +406,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
         if (late.length === 0) continue;
         entry.queue.refused(
           late.map(([i]) => i),
-          E.IO,
+          E.AGAIN,
           (other) => other === use,
         );
       }
