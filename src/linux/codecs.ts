@@ -89,15 +89,24 @@ const ZSTD_D_WINDOW_LOG_MAX = 100;
 /** 16 MiB: more than a pcluster may hold, so that a frame cannot ask for more memory. */
 const ZSTD_WINDOW_LOG = 24;
 
+/**
+ * 128 MiB: as much as any level of the zstd program writes, and more than the 32 MiB that writers of zstd:chunked name whatever
+ * the size. Of the window only as much memory is touched as there is content.
+ */
+const ZSTD_LARGE_WINDOW_LOG = 27;
+
 const zstd = lazily(() => {
   const declare = (prototype: string): CodecCall => codecFunction('zstd', prototype);
   const setParameter = declare(
     'int64_t ZSTD_DCtx_setParameter(uint64_t dctx, int parameter, int value)',
   );
-  const context = declare('uint64_t ZSTD_createDCtx()')();
+  const create = declare('uint64_t ZSTD_createDCtx()');
+  const [context, largeContext] = [create(), create()];
   setParameter(context, ZSTD_D_WINDOW_LOG_MAX, ZSTD_WINDOW_LOG);
+  setParameter(largeContext, ZSTD_D_WINDOW_LOG_MAX, ZSTD_LARGE_WINDOW_LOG);
   return {
     context,
+    largeContext,
     whole: declare(
       'int64_t ZSTD_decompressDCtx(uint64_t dctx, uint64_t dst, size_t capacity, uint64_t src, size_t size)',
     ),
@@ -115,8 +124,24 @@ export const zstdDecompress: Decompress = (src, from, length, dst, to, size, par
   const input = addressOf(src) + from;
   const output = addressOf(dst) + to;
   if (!partial) return z.whole(z.context, output, size, input, length) === size;
+  return zstdStream(z.context, input, length, output, size);
+};
+
+/** The first `dst.length` bytes of the Zstandard frame that `src` begins with, whose window may be large. */
+export function zstdPrefix(src: Uint8Array, dst: Uint8Array): boolean {
+  return zstdStream(zstd().largeContext, addressOf(src), src.length, addressOf(dst), dst.length);
+}
+
+function zstdStream(
+  context: number,
+  input: number,
+  length: number,
+  output: number,
+  size: number,
+): boolean {
+  const z = zstd();
   const RESET_SESSION = 1;
-  z.reset(z.context, RESET_SESSION);
+  z.reset(context, RESET_SESSION);
   z.out.put64(0, output);
   z.out.put64(8, size);
   z.out.put64(16, 0);
@@ -128,10 +153,10 @@ export const zstdDecompress: Decompress = (src, from, length, dst, to, size, par
     if (position === before) return false;
     before = position;
     // 0: the frame ends here. Another may follow, but not in a pcluster.
-    if (z.stream(z.context, z.out.address, z.in.address) <= 0) break;
+    if (z.stream(context, z.out.address, z.in.address) <= 0) break;
   }
   return z.out.get64(16) === size;
-};
+}
 
 const zlib = lazily(() => {
   const declare = (prototype: string): CodecCall => codecFunction('z', prototype);

@@ -2,7 +2,7 @@
 // Used by scheduler.ts, which has the content verified and stored; also by whoever fetches a layer without a loader.
 // Nothing that comes from here is to be trusted before its digest was compared.
 
-import { zstdDecompress } from '../../linux/codecs.js';
+import { zstdPrefix } from '../../linux/codecs.js';
 import { gunzipPrefix } from '../../linux/zran.js';
 import { type ChunkTable, Codec } from '../chunk-table.js';
 import type { Origin, Source } from '../layer-folder.js';
@@ -140,7 +140,7 @@ function decode(codec: number, unit: Uint8Array, size: number): Uint8Array | und
       return unit;
     case Codec.ZSTD: {
       const out = new Uint8Array(size);
-      return zstdDecompress(unit, 0, unit.length, out, 0, size, true) ? out : undefined;
+      return zstdPrefix(unit, out) ? out : undefined;
     }
     case Codec.GZIP:
       return attempt(() => gunzipPrefix(unit, size));
