@@ -24,7 +24,7 @@ const Head = struct('varve_chunks', 128, {
 });
 
 const Record = struct('varve_chunk', 64, {
-  /** Byte of the blob, a multiple of 512. */
+  /** Byte of the blob. */
   at: [0, u64],
   /** Bytes of content. Up to the next chunk the blob holds zeros. */
   length: [8, u32],
@@ -150,7 +150,7 @@ export class ChunkTable {
     for (let i = 0; i < this.count; i++) {
       const at = this.at(i);
       const length = this.length(i);
-      if (at < end || at % 512 !== 0) throw new ChunkTableError(`chunk ${i} at byte ${at}`);
+      if (at < end) throw new ChunkTableError(`chunk ${i} at byte ${at}`);
       if (length === 0 || length > MAX_CHUNK) throw new ChunkTableError(`chunk ${i}: its length`);
       end = at + length;
       if (end > this.blobSize) throw new ChunkTableError(`chunk ${i} behind the blob's end`);

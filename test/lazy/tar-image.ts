@@ -174,21 +174,68 @@ export function estargz(tar: Buffer, chunkSize = 1 << 18, least = 0): MadeLayer 
   };
 }
 
+/** Where containers/storage cuts a file: anywhere, about every `average` bytes, and around 1 KiB of zeros or more. */
+function cuts(data: Buffer, average: number): { at: number; end: number; isZero: boolean }[] {
+  const list: { at: number; end: number; isZero: boolean }[] = [];
+  const cutData = (from: number, to: number): void => {
+    for (let at = from; at < to; ) {
+      const end = Math.min(
+        to,
+        at + (average >>> 1) + ((list.length * 7919 + data.length) % average),
+      );
+      list.push({ at, end, isZero: false });
+      at = end;
+    }
+  };
+  let done = 0;
+  for (let at = data.indexOf(0); at >= 0; at = data.indexOf(0, at + 1)) {
+    const zeros = at;
+    while (at + 1 < data.length && data[at + 1] === 0) at++;
+    if (at + 1 - zeros < 1024) continue;
+    cutData(done, zeros);
+    list.push({ at: zeros, end: at + 1, isZero: true });
+    done = at + 1;
+  }
+  cutData(done, data.length);
+  return list;
+}
+
+/** A frame as the encoder in Go writes it where more than a block comes: no size, a window of 32 MiB. Its blocks are raw. */
+function streamedFrame(content: Buffer): Buffer {
+  const parts: Buffer[] = [Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, (25 - 10) << 3])];
+  for (let at = 0; at === 0 || at < content.length; at += 1 << 17) {
+    const block = content.subarray(at, at + (1 << 17));
+    const head = Buffer.alloc(3);
+    head.writeUIntLE((at + block.length >= content.length ? 1 : 0) | (block.length << 3), 0, 3);
+    parts.push(head, block);
+  }
+  return Buffer.concat(parts);
+}
+
+/** What zstd:chunked has in a manifest: as written now, and by the tools of 2022 (Debian 12). */
+const ZSTD_CHUNKED = 'io.github.containers.zstd-chunked';
+export const ZSTD_CHUNKED_2022 = 'io.containers.zstd-chunked';
+
 /**
  * zstd:chunked of an archive in the ustar format: frames begin and end with each chunk.
+ * @param average about as many bytes as a chunk has. @param prefix of its annotations.
  * @param more entries of the table of contents, before the others.
  */
 export function zstdChunked(
   tar: Buffer,
-  chunkSize = 1 << 16,
-  more: readonly Record<string, unknown>[] = [],
+  average = 1 << 16,
+  {
+    prefix = ZSTD_CHUNKED,
+    more = [],
+  }: { prefix?: string; more?: readonly Record<string, unknown>[] } = {},
 ): MadeLayer {
   const { list, rest } = members(tar);
   const frames = new ZstdFrames(3);
   const out: Buffer[] = [];
   let size = 0;
   const put = (bytes: Buffer): void => {
-    const frame = Buffer.from(frames.compress(bytes));
+    const isStreamed = bytes.length > 1 << 15;
+    const frame = isStreamed ? streamedFrame(bytes) : Buffer.from(frames.compress(bytes));
     out.push(frame);
     size += frame.length;
   };
@@ -199,19 +246,18 @@ export function zstdChunked(
     entries.push(first);
     if (entry['type'] !== 'reg' || data.length === 0) continue;
     first['digest'] = `sha256:${sha256(data)}`;
-    let current = first;
-    for (let at = 0; at < data.length; at += chunkSize) {
-      const chunk = data.subarray(at, at + chunkSize);
-      current['offset'] = size;
-      if (data.length > chunkSize) {
-        current['chunkSize'] = chunk.length;
-        current['chunkOffset'] = at;
-        current['chunkDigest'] = `sha256:${sha256(chunk)}`;
-        if (chunk.every((byte) => byte === 0)) current['chunkType'] = 'zeros';
-      }
+    first['offset'] = size;
+    const chunks = cuts(data, average);
+    for (const { at, end, isZero } of chunks) {
+      const chunk = data.subarray(at, end);
+      const offset = size;
       put(chunk);
-      if (current !== first) entries.push(current);
-      current = { name: entry['name'], type: 'chunk' };
+      // A file in one piece has no word of chunks, of whatever it is made.
+      if (chunks.length === 1) break;
+      const about = at === 0 ? first : { type: 'chunk', name: entry['name'], chunkOffset: at };
+      const what = { offset, chunkSize: chunk.length, chunkDigest: `sha256:${sha256(chunk)}` };
+      Object.assign(about, what, isZero ? { chunkType: 'zeros' } : {});
+      if (at > 0) entries.push(about);
     }
     first['endOffset'] = size;
   }
@@ -229,8 +275,8 @@ export function zstdChunked(
   return {
     bytes: Buffer.concat(out),
     annotations: {
-      'io.github.containers.zstd-chunked.manifest-checksum': `sha256:${sha256(manifest)}`,
-      'io.github.containers.zstd-chunked.manifest-position': `${at}:${manifest.length}:${json.length}:1`,
+      [`${prefix}.manifest-checksum`]: `sha256:${sha256(manifest)}`,
+      [`${prefix}.manifest-position`]: `${at}:${manifest.length}:${json.length}:1`,
     },
   };
 }

@@ -27,6 +27,7 @@ import {
   mixed,
   sha256,
   tarOf,
+  ZSTD_CHUNKED_2022,
   zstdChunked,
 } from './tar-image.js';
 
@@ -122,6 +123,11 @@ const forms: Record<string, { make: (tar: Buffer) => MadeLayer; form: string; is
     isLazy: true,
   },
   'zstd:chunked': { make: (tar) => zstdChunked(tar), form: 'zstd:chunked', isLazy: true },
+  'zstd:chunked of 2022': {
+    make: (tar) => zstdChunked(tar, 300_000, { prefix: ZSTD_CHUNKED_2022 }),
+    form: 'zstd:chunked',
+    isLazy: true,
+  },
 };
 
 for (const [name, { make, form, isLazy }] of Object.entries(forms)) {
@@ -282,7 +288,7 @@ test('a table of contents that claims more than there are blocks is not used, an
     ['large', [hole('a', 2 ** 44)], 'tar+zstd'],
   ] as const;
   for (const [name, more, form] of rows) {
-    const made = zstdChunked(tar, undefined, more);
+    const made = zstdChunked(tar, undefined, { more });
     const { layers } = addImage(registry, name, [made], [tar]);
     const ref = parseReference(`${registry.host}/${name}:tag`);
     const store = join(folder, name);

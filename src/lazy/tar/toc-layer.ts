@@ -21,8 +21,8 @@ import { MAX_TOC, parseToc, type TocChunk, type TocEntry, TocError } from './toc
 import { applyWhiteouts } from './whiteouts.js';
 
 const ESTARGZ_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
-const ZSTD_DIGEST = 'io.github.containers.zstd-chunked.manifest-checksum';
-const ZSTD_PLACE = 'io.github.containers.zstd-chunked.manifest-position';
+/** Prefixes of zstd:chunked: what tools write now, and what those of 2022 wrote (podman 4.3, buildah 1.28, skopeo 1.9). */
+const ZSTD = ['io.github.containers.zstd-chunked', 'io.containers.zstd-chunked'] as const;
 
 /** A gzip member without content whose extra field is `SG`, 22 bytes: the table's place in hexadecimal digits and a word. */
 const FOOTER = 51;
@@ -44,15 +44,27 @@ interface Found {
 }
 
 /** Whether a layer has a table of contents that its manifest vouches for. */
-export function hasToc({ annotations }: Descriptor): boolean {
-  return annotations?.[ESTARGZ_DIGEST] !== undefined || annotations?.[ZSTD_DIGEST] !== undefined;
+export function hasToc(descriptor: Descriptor): boolean {
+  return (
+    descriptor.annotations?.[ESTARGZ_DIGEST] !== undefined || zstdSays(descriptor) !== undefined
+  );
+}
+
+/** What the manifest says of a table of zstd:chunked: its digest, and where it is. */
+function zstdSays({ annotations }: Descriptor): { digest: string; place: string } | undefined {
+  for (const prefix of ZSTD) {
+    const digest = annotations?.[`${prefix}.manifest-checksum`];
+    if (digest !== undefined) {
+      return { digest, place: annotations?.[`${prefix}.manifest-position`] ?? '' };
+    }
+  }
+  return undefined;
 }
 
 /** @returns false when the layer has no table. @throws TocError, TreeError, RegistryError. */
 export async function takeToc(options: TarLayerOptions, staged: string): Promise<boolean> {
-  const annotations = options.descriptor.annotations ?? {};
-  const zstd = annotations[ZSTD_DIGEST];
-  const estargz = annotations[ESTARGZ_DIGEST];
+  const zstd = zstdSays(options.descriptor);
+  const estargz = options.descriptor.annotations?.[ESTARGZ_DIGEST];
   if (zstd !== undefined) await write(options, staged, await zstdToc(options, zstd));
   else if (estargz !== undefined) await write(options, staged, await estargzToc(options, estargz));
   else return false;
@@ -101,9 +113,11 @@ function readFooter(footer: Uint8Array): { place: number; length: number } {
   throw new TocError('there is no footer');
 }
 
-async function zstdToc(options: TarLayerOptions, digest: string): Promise<Found> {
+async function zstdToc(
+  options: TarLayerOptions,
+  { digest, place }: { digest: string; place: string },
+): Promise<Found> {
   const { registry, ref, descriptor, signal } = options;
-  const place = descriptor.annotations?.[ZSTD_PLACE] ?? '';
   const [at = 0, length = 0, size = 0, type] = place.split(':').map(Number);
   const isPlace = [at, length, size].every((n) => Number.isSafeInteger(n) && n > 0);
   if (!isPlace || type !== 1 || at + length > descriptor.size) throw new TocError('its place');
@@ -192,7 +206,6 @@ function placeFile(
     // What is zero is a hole of the blob, and here already.
     if (chunk.digest === undefined) continue;
     const at = first * BLOCK + chunk.at;
-    if (at % 512 !== 0) throw new TocError(`a piece of a file at its byte ${chunk.at}`);
     records.push({ at, length: chunk.length, digest: chunk.digest, ...unit(chunk) });
   }
   const place = { chunkBits: wholeBits(size), blocks: Uint32Array.of(first) };
