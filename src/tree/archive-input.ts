@@ -24,6 +24,8 @@ export interface Archive {
   readonly window: Window;
   readonly store: Pick<MemberStore, 'keep'>;
   readonly onProgress: (members: number) => void;
+  /** As Assembly has it. */
+  readonly isMark?: (name: string) => boolean;
 }
 
 /**

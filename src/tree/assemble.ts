@@ -28,6 +28,12 @@ export class Assembly {
   /** The directory of the last member: the next one is mostly there too. */
   #lastPath: readonly string[] = [];
   #lastDir: TreeNode = this.root;
+  readonly #isMark: (name: string) => boolean;
+
+  /** @param isMark tells by its name a member that only says something of its directory: where that is none, nothing is said. */
+  constructor(isMark: (name: string) => boolean = () => false) {
+    this.#isMark = isMark;
+  }
 
   /** Puts a member to its place. A directory that is there already takes over what the member says of it. */
   place(path: string, node: TreeNode, where: Where): void {
@@ -39,6 +45,7 @@ export class Assembly {
       describe(this.root, node);
       return;
     }
+    if (this.#isMark(name) && this.#isBelowFile(parts)) return;
     const dir = this.#directory(parts, node, where);
     const before = dir.entries?.get(name);
     if (before?.entries !== undefined && node.entries !== undefined) {
@@ -99,6 +106,16 @@ export class Assembly {
     const dir = this.#directory(path.slice(0, -1), found, where);
     if (dir.entries?.get(name) !== found) this.#replace(dir, name, found);
     return true;
+  }
+
+  #isBelowFile(parts: readonly string[]): boolean {
+    let node: TreeNode | undefined = this.root;
+    for (const part of parts) {
+      node = node.entries?.get(part);
+      if (node === undefined) return false;
+      if (node.entries === undefined) return true;
+    }
+    return false;
   }
 
   #replace(dir: TreeNode, name: string, node: TreeNode): void {

@@ -53,13 +53,14 @@ interface Prelude {
 class TarReader {
   readonly #archive: Archive;
   readonly #window: Window;
-  readonly #assembly = new Assembly();
+  readonly #assembly: Assembly;
   #global: Records = [];
   #members = 0;
 
   constructor(archive: Archive) {
     this.#archive = archive;
     this.#window = archive.window;
+    this.#assembly = new Assembly(archive.isMark);
   }
 
   run(): TreeNode {

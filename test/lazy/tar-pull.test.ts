@@ -2,16 +2,27 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { ErofsImage } from '../../src/erofs/image.js';
+import { imageTree } from '../../src/erofs/to-tree.js';
 import { ChunkTable } from '../../src/lazy/chunk-table.js';
 import { LayerFolder } from '../../src/lazy/layer-folder.js';
 import { evictIdle } from '../../src/lazy/load/evict.js';
 import { type PullOptions, pullImage } from '../../src/lazy/pull/pull.js';
 import { pushIndex } from '../../src/lazy/tar/layer-index.js';
 import { Places } from '../../src/lazy/tar/places.js';
+import { FileSource } from '../../src/linux/file-source.js';
 import { mapMemory } from '../../src/linux/memory.js';
 import { ZstdFrames } from '../../src/linux/zstd-frame.js';
 import { parseReference } from '../../src/oci/reference.js';
@@ -49,6 +60,8 @@ const options = (lazy: boolean, trustIndex = false): PullOptions => ({
   platform: 'linux/amd64',
   trustIndex,
 });
+
+const gzip = (tar: Buffer): MadeLayer => ({ bytes: gzipSync(tar) });
 
 const zstd = (bytes: Buffer, size = bytes.length): Buffer => {
   const frames = new ZstdFrames(3);
@@ -110,7 +123,7 @@ const ustar = ['--format=ustar'];
 /** What each form is made by, and what of it is here after a lazy pull. */
 const forms: Record<string, { make: (tar: Buffer) => MadeLayer; form: string; isLazy: boolean }> = {
   'tar as it is': { make: (tar) => ({ bytes: tar }), form: 'tar', isLazy: false },
-  'tar+gzip': { make: (tar) => ({ bytes: gzipSync(tar) }), form: 'tar+gzip', isLazy: false },
+  'tar+gzip': { make: gzip, form: 'tar+gzip', isLazy: false },
   'tar+zstd of several frames': {
     make: (tar) => ({ bytes: zstd(tar, 300_000) }),
     form: 'tar+zstd',
@@ -173,6 +186,58 @@ for (const [name, { make, form, isLazy }] of Object.entries(forms)) {
     assert.ok(readFileSync(layer.blob).equals(before));
   });
 }
+
+/** Members of a folder by name, without an end mark. */
+function membersOf(folder: string, ...names: string[]): Buffer {
+  const made = spawnSync('tar', ['-C', folder, ...ustar, '--numeric-owner', '-c', ...names]);
+  assert.equal(made.status, 0, String(made.stderr));
+  let end = made.stdout.length;
+  while (made.stdout.subarray(end - 512, end).every((byte) => byte === 0)) end -= 512;
+  return made.stdout.subarray(0, end);
+}
+
+test('what tools write: no root above the lowest layer, whiteouts below what is a file now, files of the format itself', async (t) => {
+  const folder = tempDir(t);
+  const registry = await startFakeRegistry(t);
+  const [below, now, before] = ['below', 'now', 'before'].map((name) => join(folder, name));
+  mkdirSync(join(below as string, 'moved'), { recursive: true });
+  chmodSync(below as string, 0o711);
+  mkdirSync(now as string);
+  for (const name of ['moved', '.prefetch.landmark', '.no.prefetch.landmark']) {
+    writeFileSync(join(now as string, name), mixed(3000, name.length));
+  }
+  mkdirSync(join(before as string, 'moved'), { recursive: true });
+  writeFileSync(join(before as string, 'moved/.wh.gone'), '');
+  const lowest = tarOf(below as string, ...ustar);
+  const own = ['.prefetch.landmark', '.no.prefetch.landmark'];
+  const above = Buffer.concat([
+    membersOf(now as string, 'moved', ...own),
+    // As umoci does where a directory has become a file.
+    membersOf(before as string, 'moved/.wh.gone'),
+    Buffer.alloc(1024),
+  ]);
+  for (const [k, make] of [estargz, zstdChunked, gzip].entries()) {
+    const made = [gzip(lowest), make(above)];
+    const archive = make === estargz ? gunzipSync((made[1] as MadeLayer).bytes) : above;
+    addImage(registry, `image-${k}`, made, [lowest, archive]);
+    for (const lazy of [true, false]) {
+      const store = join(folder, `store-${k}-${lazy}`);
+      const ref = parseReference(`${registry.host}/image-${k}:tag`);
+      const { layers } = await pullImage(client(t), ref, store, options(lazy));
+      const layer = LayerFolder.of(store, layers[1] as string);
+      const [meta, blob] = [FileSource.open(layer.meta), FileSource.open(layer.blob)];
+      const image = ErofsImage.open(meta, [blob]);
+      const root = imageTree(image, image.inode(image.rootNid));
+      meta.close();
+      blob.close();
+      assert.equal(root.mode & 0o7777, 0o711);
+      // Without a table of contents they are files like others.
+      const files = make === gzip ? ['.no.prefetch.landmark', '.prefetch.landmark'] : [];
+      assert.deepEqual([...(root.entries?.keys() ?? [])], [...files, 'moved']);
+      assert.equal(root.entries?.get('moved')?.size, 3000);
+    }
+  }
+});
 
 test('one zstd frame: the layer is complete, and is never emptied', async (t) => {
   const folder = tempDir(t);

@@ -244,6 +244,7 @@ async function tarLayers(
       ref,
       descriptor: layer,
       diffId: diffIds[k],
+      below: ids.at(-1),
       store,
       source,
       lazy: options.lazy,

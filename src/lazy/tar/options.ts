@@ -24,6 +24,8 @@ export interface TarLayerOptions {
   readonly diffId?: string;
   readonly store: string;
   readonly source: Source;
+  /** The layer below in the image that is pulled, where there is one. */
+  readonly below?: string;
   /** Metadata is enough where it can be had by itself. */
   readonly lazy: boolean;
   /** An index that somebody has made of this layer, and whom the caller trusts (layer-index.ts). */

@@ -17,13 +17,17 @@ import { writeDurable } from '../write-durable.js';
 import { BlobStore } from './blob-store.js';
 import { type Compression, type IndexWindow, indexWindow } from './index-window.js';
 import { writeLayer } from './places.js';
-import { hasToc, TOC_FILE } from './toc-layer.js';
-import { applyWhiteouts } from './whiteouts.js';
+import { inheritRoot } from './root.js';
+import { hasToc, OWN_FILES } from './toc-layer.js';
+import { applyWhiteouts, isWhiteout } from './whiteouts.js';
 
 export interface TarBuildOptions {
   readonly descriptor: Descriptor;
   readonly diffId?: string;
   readonly source: Source;
+  /** As TarLayerOptions has them. */
+  readonly store: string;
+  readonly below?: string;
 }
 
 /** @param staged folder of the layer. @param path the blob of the registry. @throws TreeError, ArchiveError, RangeError. */
@@ -32,7 +36,7 @@ export async function buildTarLayer(
   staged: string,
   path: string,
 ): Promise<void> {
-  const { descriptor, diffId, source } = options;
+  const { descriptor, diffId, source, store: images, below } = options;
   const folder = new LayerFolder(staged);
   const compressed = openSync(path, 'r');
   const blob = openSync(folder.blob, 'wx+', 0o600);
@@ -45,8 +49,9 @@ export async function buildTarLayer(
     }
     store.finish();
     fsyncSync(blob);
-    // Where a table of contents is used it is no file of the layer, so it is none here.
-    if (hasToc(descriptor)) remove(tree, TOC_FILE);
+    // Where a table of contents is used they are no files of the layer, so they are none here.
+    if (hasToc(descriptor)) for (const name of OWN_FILES) remove(tree, name);
+    inheritRoot(tree, below === undefined ? undefined : LayerFolder.of(images, below));
     applyWhiteouts(tree);
     const { digest: id, size, mediaType } = descriptor;
     const canReturn = compression === 'none' || checkpoints !== undefined;
@@ -85,7 +90,14 @@ function read(fd: number, compression: Compression, store: BlobStore, size: numb
   try {
     window = indexWindow(compression, input);
     const name = 'layer';
-    const tree = readTarMembers({ name, input, window, store, onProgress: () => {} });
+    const tree = readTarMembers({
+      name,
+      input,
+      window,
+      store,
+      onProgress: () => {},
+      isMark: isWhiteout,
+    });
     const digest = window.digest();
     return { tree, digest, checkpoints: window.checkpoints(size) };
   } finally {

@@ -17,8 +17,9 @@ import { wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
 import type { TarLayerOptions } from './options.js';
 import { BLOCK, Places, wholeBits, writeLayer } from './places.js';
+import { inheritRoot } from './root.js';
 import { MAX_TOC, parseToc, type TocChunk, type TocEntry, TocError } from './toc.js';
-import { applyWhiteouts } from './whiteouts.js';
+import { applyWhiteouts, isWhiteout } from './whiteouts.js';
 
 const ESTARGZ_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
 /** Prefixes of zstd:chunked: what tools write now, and what those of 2022 wrote (podman 4.3, buildah 1.28, skopeo 1.9). */
@@ -29,10 +30,14 @@ const FOOTER = 51;
 /** What stargz had before that: the same without a subfield. */
 const OLD_FOOTER = 47;
 const TAR_BLOCK = 512;
-/** Where eStargz has its table, in the archive. */
-export const TOC_FILE = 'stargz.index.json';
 /** Files in front of this one are those that its maker has seen used at the start. */
 const LANDMARK = '.prefetch.landmark';
+/** What eStargz has in the archive for itself: its table, and which files to fetch first, if any. */
+export const OWN_FILES: readonly string[] = [
+  'stargz.index.json',
+  LANDMARK,
+  '.no.prefetch.landmark',
+];
 
 /** A table that was found. */
 interface Found {
@@ -132,12 +137,13 @@ async function zstdToc(
 }
 
 async function write(options: TarLayerOptions, staged: string, found: Found): Promise<void> {
-  const { descriptor, source } = options;
+  const { descriptor, source, store, below } = options;
   const { entries, end, codec, form } = found;
   const places = new Places();
   const starts = unitStarts(entries, end);
-  const assembly = new Assembly();
+  const assembly = new Assembly(isWhiteout);
   for (const [i, entry] of entries.entries()) {
+    if (OWN_FILES.includes(plainName(entry))) continue;
     const where = { structure: 'table of contents', offset: i };
     if (entry.type === 'hardlink') {
       assembly.link(entry.name, entry.link, where);
@@ -148,6 +154,7 @@ async function write(options: TarLayerOptions, staged: string, found: Found): Pr
     assembly.place(entry.name, node, where);
   }
   const tree = assembly.finish();
+  inheritRoot(tree, below === undefined ? undefined : LayerFolder.of(store, below));
   applyWhiteouts(tree);
   const { digest: id, size, mediaType } = descriptor;
   const records = await writeLayer(staged, {
@@ -242,13 +249,15 @@ function nodeOf(entry: TocEntry): TreeNode {
   return node;
 }
 
+const plainName = ({ name }: TocEntry): string => name.replace(/^(?:\.?\/)+/, '');
+
 /** The order of first use, as far as the layer's maker has told it. */
 function writeOrder(
   folder: LayerFolder,
   entries: readonly TocEntry[],
   records: readonly ChunkRecord[],
 ): void {
-  const landmark = entries.find(({ name }) => name.replace(/^(?:\.?\/)+/, '') === LANDMARK);
+  const landmark = entries.find((entry) => plainName(entry) === LANDMARK);
   const until = landmark?.chunks[0]?.offset;
   if (until === undefined) return;
   const chunks = [...records.keys()].filter((i) => (records[i] as ChunkRecord).from < until);

@@ -10,13 +10,16 @@ const OPAQUE = '.wh..wh..opq';
 /** Both names: the kernel reads the first as root and the second with userxattr, and no mount shows its own. */
 const PREFIXES = ['trusted.overlay.', 'user.overlay.'] as const;
 
+/** Of a member's name, without its folders. */
+export const isWhiteout = (name: string): boolean => name.startsWith(WHITEOUT);
+
 export function applyWhiteouts(root: TreeNode): void {
   const seen = new Set<TreeNode>();
   walk(root, (_path, node, parent, name) => {
     // A layer must not tell the overlay on top of it what to do.
     if (!seen.has(node)) node.xattrs = escapeMarks(node.xattrs);
     seen.add(node);
-    if (parent === undefined || !name.startsWith(WHITEOUT)) return true;
+    if (parent === undefined || !isWhiteout(name)) return true;
     remove(parent, name);
     if (name === OPAQUE) makeOpaque(parent, seen);
     // Others of the kind `.wh..wh.` are aufs's own, and mean nothing here.
