@@ -9,12 +9,14 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { ErofsImage } from '../../src/erofs/image.js';
+import { resolveInImage } from '../../src/erofs/path.js';
 import { imageTree } from '../../src/erofs/to-tree.js';
 import { ChunkTable } from '../../src/lazy/chunk-table.js';
 import { LayerFolder } from '../../src/lazy/layer-folder.js';
@@ -189,14 +191,15 @@ for (const [name, { make, form, isLazy }] of Object.entries(forms)) {
 
 /** Members of a folder by name, without an end mark. */
 function membersOf(folder: string, ...names: string[]): Buffer {
-  const made = spawnSync('tar', ['-C', folder, ...ustar, '--numeric-owner', '-c', ...names]);
+  const words = ['-C', folder, ...ustar, '--numeric-owner', '-c', ...names];
+  const made = spawnSync('tar', words, { maxBuffer: 1 << 26 });
   assert.equal(made.status, 0, String(made.stderr));
   let end = made.stdout.length;
   while (made.stdout.subarray(end - 512, end).every((byte) => byte === 0)) end -= 512;
   return made.stdout.subarray(0, end);
 }
 
-test('what tools write: no root above the lowest layer, whiteouts below what is a file now, files of the format itself', async (t) => {
+test('what tools write: no root above the lowest layer, whiteouts below what is a file now, files of the format itself, many zeros', async (t) => {
   const folder = tempDir(t);
   const registry = await startFakeRegistry(t);
   const [below, now, before] = ['below', 'now', 'before'].map((name) => join(folder, name));
@@ -206,12 +209,14 @@ test('what tools write: no root above the lowest layer, whiteouts below what is 
   for (const name of ['moved', '.prefetch.landmark', '.no.prefetch.landmark']) {
     writeFileSync(join(now as string, name), mixed(3000, name.length));
   }
+  writeFileSync(join(now as string, 'zeros'), '');
+  truncateSync(join(now as string, 'zeros'), 9 << 20);
   mkdirSync(join(before as string, 'moved'), { recursive: true });
   writeFileSync(join(before as string, 'moved/.wh.gone'), '');
   const lowest = tarOf(below as string, ...ustar);
   const own = ['.prefetch.landmark', '.no.prefetch.landmark'];
   const above = Buffer.concat([
-    membersOf(now as string, 'moved', ...own),
+    membersOf(now as string, 'moved', 'zeros', ...own),
     // As umoci does where a directory has become a file.
     membersOf(before as string, 'moved/.wh.gone'),
     Buffer.alloc(1024),
@@ -225,6 +230,7 @@ test('what tools write: no root above the lowest layer, whiteouts below what is 
       const ref = parseReference(`${registry.host}/image-${k}:tag`);
       const { layers } = await pullImage(client(t), ref, store, options(lazy));
       const layer = LayerFolder.of(store, layers[1] as string);
+      assert.equal(layer.isComplete, !lazy || make === gzip);
       const [meta, blob] = [FileSource.open(layer.meta), FileSource.open(layer.blob)];
       const image = ErofsImage.open(meta, [blob]);
       const root = imageTree(image, image.inode(image.rootNid));
@@ -233,10 +239,57 @@ test('what tools write: no root above the lowest layer, whiteouts below what is 
       assert.equal(root.mode & 0o7777, 0o711);
       // Without a table of contents they are files like others.
       const files = make === gzip ? ['.no.prefetch.landmark', '.prefetch.landmark'] : [];
-      assert.deepEqual([...(root.entries?.keys() ?? [])], [...files, 'moved']);
+      assert.deepEqual([...(root.entries?.keys() ?? [])], [...files, 'moved', 'zeros']);
       assert.equal(root.entries?.get('moved')?.size, 3000);
     }
   }
+});
+
+/** A member of an archive with extended header records in front of it. */
+function withRecords(tar: Buffer, ...records: string[]): Buffer {
+  const body = records.map((record) => {
+    let length = record.length + 3;
+    while (`${length} ${record}\n`.length !== length) length++;
+    return `${length} ${record}\n`;
+  });
+  const text = body.join('');
+  const head = Buffer.from(tar.subarray(0, 512));
+  head.write(text.length.toString(8).padStart(11, '0'), 124);
+  head.write('x', 156);
+  head.fill(' ', 148, 156);
+  const sum = head.reduce((all, byte) => all + byte, 0);
+  head.write(`${sum.toString(8).padStart(6, '0')}\0`, 148);
+  return Buffer.concat([head, Buffer.from(text), Buffer.alloc(-text.length & 511), tar]);
+}
+
+test('holes anywhere: data of a sparse file begins and ends within sectors', async (t) => {
+  const folder = tempDir(t);
+  const registry = await startFakeRegistry(t);
+  const text = mixed(300_000, 5);
+  const pieces = [
+    [10, 5],
+    [70_001, 3],
+    [200_003, 299_992],
+  ] as const;
+  writeFileSync(join(folder, 'file'), text);
+  const map = `GNU.sparse.map=${pieces.join()}`;
+  const tar = withRecords(membersOf(folder, 'file'), 'GNU.sparse.size=600000', map);
+  addImage(registry, 'image', [gzip(tar)], [tar]);
+  const ref = parseReference(`${registry.host}/image:tag`);
+  const { layers } = await pullImage(client(t), ref, join(folder, 'store'), options(true));
+  const layer = LayerFolder.of(join(folder, 'store'), layers[0] as string);
+  const [meta, blob] = [FileSource.open(layer.meta), FileSource.open(layer.blob)];
+  const image = ErofsImage.open(meta, [blob]);
+  const inode = resolveInImage(image, 'file', false);
+  assert.ok(inode);
+  const found = Buffer.alloc(600_000, 1);
+  assert.equal(image.read(inode, found, 0), found.length);
+  meta.close();
+  blob.close();
+  const expected = Buffer.alloc(600_000);
+  let from = 0;
+  for (const [at, length] of pieces) from += text.copy(expected, at, from, from + length);
+  assert.ok(found.equals(expected));
 });
 
 test('one zstd frame: the layer is complete, and is never emptied', async (t) => {

@@ -11,9 +11,6 @@ import type { Window } from '../../tree/window.js';
 import { type ChunkRecord, Codec } from '../chunk-table.js';
 import { BLOCK, CHUNK, NO_BLOCK, Places, wholeBits } from './places.js';
 
-/** What is cut into chunks of the file system must not end in the middle of a sector (chunk-table.ts). */
-const SECTOR = 512;
-
 /** How the stream of the archive is had again. */
 export type StreamCodec = typeof Codec.RAW | typeof Codec.CHECKPOINT;
 
@@ -79,10 +76,14 @@ export class BlobStore {
     const begin = window.position;
     for (const piece of pieces) {
       if (piece.length === 0) continue;
-      const isOdd = piece.at % SECTOR !== 0 || piece.from !== window.position - begin;
-      if (isOdd) {
-        const where = `${piece.at} of a sparse file: data of layers begins at multiples of 512`;
-        throw new ArchiveError(what, 'data', window.position, `is for byte ${where}`);
+      if (piece.from !== window.position - begin) {
+        const where = `${piece.at} of a sparse file`;
+        throw new ArchiveError(
+          what,
+          'data',
+          window.position,
+          `is not where that of byte ${where} lies`,
+        );
       }
       for (let at = piece.at; at < piece.at + piece.length; ) {
         const i = Math.floor(at / size);

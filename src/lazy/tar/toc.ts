@@ -2,9 +2,14 @@
 // Used by toc-layer.ts, which has compared the bytes with the digest in the manifest.
 // Follows: stargz-snapshotter docs/estargz.md (version 1), containers/storage pkg/chunked/internal (version 1): one vocabulary.
 
+import { createHash } from 'node:crypto';
+import { MAX_CHUNK } from '../chunk-table.js';
+
 /** Bytes of a table, and entries in it. */
 export const MAX_TOC = 128 << 20;
 const MAX_ENTRIES = 4 << 20;
+/** Bytes of a file that are looked at for being zeros: those of half a second. */
+const MOST_ZEROS = 256 << 20;
 
 /** A table that is not understood: the layer is read without it. */
 export class TocError extends Error {
@@ -115,9 +120,11 @@ function chunksOf(entry: Json, parts: readonly Json[], size: number, i: number):
     const length = numberOf(part, 'chunkSize', i + k) || size - at;
     if (at !== done || length <= 0) throw bad(i + k, 'chunkOffset');
     done += length;
-    const isZero = part['chunkType'] === 'zeros';
     const whole = parts.length === 1 ? digestOf(entry, 'digest', i) : undefined;
     const digest = digestOf(part, 'chunkDigest', i + k) ?? whole;
+    // zstd:chunked does not say so of a file that is nothing else, and has that in one piece.
+    const isZero =
+      part['chunkType'] === 'zeros' || (length > MAX_CHUNK && areZeros(digest, length));
     if (digest === undefined && !isZero) throw bad(i + k, 'chunkDigest');
     return {
       at,
@@ -130,6 +137,17 @@ function chunksOf(entry: Json, parts: readonly Json[], size: number, i: number):
   });
   if (done !== size) throw bad(i, 'size');
   return chunks;
+}
+
+/** Whether this is the digest of so many zeros. */
+function areZeros(digest: Uint8Array | undefined, length: number): boolean {
+  if (digest === undefined || length > MOST_ZEROS) return false;
+  const hash = createHash('sha256');
+  const piece = Buffer.alloc(Math.min(length, MAX_CHUNK));
+  for (let left = length; left > 0; left -= piece.length) {
+    hash.update(piece.subarray(0, Math.min(left, piece.length)));
+  }
+  return hash.digest().equals(digest);
 }
 
 const bad = (i: number, field: string): TocError => new TocError(`entry ${i}: its ${field}`);
