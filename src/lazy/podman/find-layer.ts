@@ -26,6 +26,7 @@ export interface FindOptions {
 const TOC_DIGESTS = [
   'containerd.io/snapshot/stargz/toc.digest',
   'io.github.containers.zstd-chunked.manifest-checksum',
+  'io.containers.zstd-chunked.manifest-checksum',
 ] as const;
 
 /** Annotation of an eStargz layer: bytes of its tar archive. */
@@ -41,6 +42,8 @@ interface FoundLayer {
   readonly ref: Reference;
   readonly descriptor: Descriptor;
   readonly diffId: string;
+  /** Digest of the layer below. */
+  readonly below: string | undefined;
 }
 
 interface KnownImage {
@@ -109,7 +112,7 @@ export class LayerFinder {
     return pulled;
   }
 
-  async #pullNow({ ref, descriptor, diffId }: FoundLayer): Promise<string> {
+  async #pullNow({ ref, descriptor, diffId, below }: FoundLayer): Promise<string> {
     const { registry, store, plainHttp, trustIndex } = this.#options;
     const { registry: host, repository, digest = '' } = ref;
     const source = { registry: host, repository, ...(plainHttp ? { plainHttp } : {}) };
@@ -120,6 +123,7 @@ export class LayerFinder {
       ref,
       descriptor,
       diffId,
+      below,
       store,
       source,
       lazy: true,
@@ -182,6 +186,7 @@ export class LayerFinder {
       ref: pinned,
       descriptor: layer,
       diffId: diffIds[i] as string,
+      below: layers[i - 1]?.digest,
     }));
   }
 }

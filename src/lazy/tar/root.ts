@@ -9,7 +9,8 @@ import type { LayerFolder } from '../layer-folder.js';
 
 /** Mode, owner and time of a root that no member of the archive has described. @param below undefined: the lowest layer. */
 export function inheritRoot(root: TreeNode, below: LayerFolder | undefined): void {
-  if (below === undefined || !isUndescribed(root)) return;
+  // An engine that looks for layers one by one may not have asked for that one.
+  if (below?.exists !== true || !isUndescribed(root)) return;
   const meta = FileSource.open(below.meta);
   const blob = FileSource.open(below.blob);
   try {
