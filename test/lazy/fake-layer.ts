@@ -53,7 +53,7 @@ function zstdFrame(content: Buffer): Buffer {
 
 /**
  * @param sizes bytes of each chunk, at most 128 KiB; of more than 4 KiB they are units of their own, smaller ones that follow each other
- * share one. A chunk begins at a block of 4096 bytes but where its size says otherwise: 0 modulo 512 bytes packs it behind the last.
+ * share one. A chunk begins at a block of 4096 bytes but where its size says otherwise: 0 modulo 512 bytes, or an odd number, packs it behind the last.
  */
 export function makeLayer(path: string, sizes: readonly number[], seed = 1): FakeLayer {
   mkdirSync(path, { recursive: true });
@@ -91,7 +91,7 @@ export function makeLayer(path: string, sizes: readonly number[], seed = 1): Fak
       contents.push(content);
       skip += content.length;
       at += content.length;
-      at = Math.ceil(at / (at % 512 === 0 ? 512 : 4096)) * (at % 512 === 0 ? 512 : 4096);
+      if (at % 512 !== 0 && content.length % 2 === 0) at = Math.ceil(at / 4096) * 4096;
     }
     pieces.push(stored);
     from += stored.length;

@@ -280,6 +280,23 @@ for (const fault of waitable) {
   });
 }
 
+test('who reads one chunk behind the other gets those behind them along, of whatever lengths they are', async (t) => {
+  for (const sizes of [
+    new Array<number>(40).fill(8192),
+    [...Array(40).keys()].map((i) => 5001 + 2 * i),
+  ]) {
+    const at = bench(t, sizes);
+    const { open, told } = await use(at.loader, at.layer.folder.path, { fill: false });
+    for (let i = 0; i < 16; i++) {
+      open.want(i, 1);
+      await told.until(({ arrived }) => arrived.has(i));
+    }
+    assert.ok(at.registry.requests.length < 16, `${at.registry.requests.length} requests`);
+    assert.ok(at.registry.bytes < at.layer.origin.length, 'not all of it');
+    assertTrue(at.layer, told);
+  }
+});
+
 test('a limited patience ends, wherever the answer is', async (t) => {
   const at = bench(t, new Array<number>(8).fill(8192));
   at.registry.faults.set('*', 'stalled');

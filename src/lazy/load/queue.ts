@@ -35,6 +35,8 @@ const DEMAND_SPAN = 512 << 10;
 /** Chunks that are fetched behind those that were read one after the other: one for each so many. */
 const SEQUENCE = 4;
 const MAX_AHEAD = 8;
+/** Files begin at multiples of that. */
+const BLOCK = 4096;
 /** Entries of the recorded order, and chunks of the blob, that are looked at for one request. */
 const WINDOW = 64;
 /** Milliseconds until content that was wrong is asked for again without somebody waiting for it. */
@@ -294,8 +296,9 @@ export class LayerQueue {
     const list: number[] = [];
     const size = table.length(i - before);
     for (let k = 1; k <= Math.floor(before / SEQUENCE); k++) {
-      // A shorter chunk ends its file.
-      if (i + k >= table.count || table.length(i + k - 1) !== size) break;
+      if (i + k >= table.count) break;
+      // Another length ends a file, unless its chunks are of any length: then the next one begins within a block.
+      if (table.length(i + k - 1) !== size && table.at(i + k) % BLOCK === 0) break;
       if (!follows(i + k - 1, i + k)) break;
       if (this.#isFree(i + k)) list.push(i + k);
     }
