@@ -65,6 +65,11 @@ export function layerFoldersOf(files: Pick<ImageFiles, 'lowerdirs' | 'datadirs'>
   return [...files.lowerdirs, ...files.datadirs].flatMap((path) => LayerFolder.ofImage(path) ?? []);
 }
 
+/** Those of them whose content is not all here, topmost first. */
+export function incompleteLayersOf(files: Parameters<typeof layerFoldersOf>[0]): LayerFolder[] {
+  return layerFoldersOf(files).filter((folder) => !folder.isComplete);
+}
+
 /**
  * Which further devices each image takes. Without any, the images are believed to be whole; a layer of an image store
  * has its own, and none of those that are named.

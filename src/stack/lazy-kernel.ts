@@ -6,7 +6,7 @@ import { type Announced, AnnounceError, announceUse } from '../lazy/announce.js'
 import type { LoadPolicy } from '../lazy/protocol.js';
 import { askSupervisor } from '../supervisor/client.js';
 import { KernelRefusal, MountError } from './errors.js';
-import { layerFoldersOf } from './images.js';
+import { incompleteLayersOf } from './images.js';
 import { type KernelMount, mountByKernel } from './kernel-mount.js';
 import { loaderEnvironment, loaderProgram } from './loader-program.js';
 import type { MountSpec } from './spec.js';
@@ -31,9 +31,7 @@ export async function mountLazyByKernel(spec: MountSpec, how: LazyKernelMount): 
 }
 
 async function announce(spec: MountSpec, how: LazyKernelMount): Promise<Announced | undefined> {
-  const folders = layerFoldersOf(spec)
-    .filter((folder) => !folder.isComplete)
-    .map(({ path }) => path);
+  const folders = incompleteLayersOf(spec).map(({ path }) => path);
   if (folders.length === 0) return undefined;
   const program = how.loader ?? loaderProgram();
   const env = loaderEnvironment();

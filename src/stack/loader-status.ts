@@ -9,7 +9,7 @@ import { LoadError } from '../lazy/load/layer.js';
 import type { LoaderCommand, LoaderStatus } from '../lazy/protocol.js';
 import { findSupervisor } from '../supervisor/client.js';
 import { MountError } from './errors.js';
-import { layerFoldersOf } from './images.js';
+import { incompleteLayersOf } from './images.js';
 import type { MountSpec } from './spec.js';
 
 /** @returns undefined when nothing is being loaded. @throws MountError of kind `server`. */
@@ -33,9 +33,7 @@ export async function missingOf(mountpoint: string): Promise<readonly string[]> 
     const reply = await supervisor?.ask({ op: 'status', mountpoint });
     const spec = reply?.mounts?.[0]?.spec as MountSpec | undefined;
     if (spec === undefined) return [];
-    return layerFoldersOf(spec)
-      .filter((folder) => !folder.isComplete)
-      .map(({ path }) => path);
+    return incompleteLayersOf(spec).map(({ path }) => path);
   } finally {
     supervisor?.close();
   }

@@ -10,7 +10,7 @@ import { makeRuntime } from '../supervisor/folder.js';
 import type { MountRequest, MountStatus, Reply } from '../supervisor/protocol.js';
 import { checkLayers } from './check.js';
 import { MountError } from './errors.js';
-import { isImage, layerFoldersOf } from './images.js';
+import { incompleteLayersOf, isImage } from './images.js';
 import { loaderEnvironment, loaderProgram } from './loader-program.js';
 import type { MountOptions } from './option-table.js';
 import { sourceOfStack } from './ours.js';
@@ -123,7 +123,7 @@ export async function viaServer(
 export function needsLoader(spec: MountSpec): boolean {
   if (spec.layerStore !== undefined) return true;
   if (spec.composefs !== undefined) return false;
-  return layerFoldersOf(spec).some((folder) => !folder.isComplete);
+  return incompleteLayersOf(spec).length > 0;
 }
 
 /** @throws MountError when the reply is a refusal. */

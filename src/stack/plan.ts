@@ -4,7 +4,7 @@
 
 import { statSync } from 'node:fs';
 import { MountError } from './errors.js';
-import { isImage, layerFoldersOf } from './images.js';
+import { incompleteLayersOf, isImage, layerFoldersOf } from './images.js';
 import { lazyKernelLacks } from './lazy-plan.js';
 import type { MountOptions } from './option-table.js';
 import type { Privilege } from './privilege.js';
@@ -70,7 +70,7 @@ function imagesByKernel(
   if (!rights.full || unable !== undefined || spec.trace || spec.nfsExport) return undefined;
   const layers = layerFoldersOf(spec);
   if (spec.datadirs.length > 0 || layers.length < spec.lowerdirs.length) return undefined;
-  if (layers.every((layer) => layer.isComplete)) return 'root may mount layers of an image store';
+  if (incompleteLayersOf(spec).length === 0) return 'root may mount layers of an image store';
   if (lazyKernelLacks(rights) !== undefined) return undefined;
   return 'root may mount layers whose content arrives on demand (fanotify)';
 }
@@ -88,8 +88,7 @@ function whyFuse(
   if (spec.datadirs.length > 0) return 'it has data-only layers';
   // The kernel trusts an image that it mounts: only where somebody asks for it.
   if (spec.lowerdirs.some(isImage)) {
-    const lazy = layerFoldersOf(spec).some((folder) => !folder.isComplete);
-    if (!lazy) return 'a layer is an image';
+    if (incompleteLayersOf(spec).length === 0) return 'a layer is an image';
     const lacks = lazyKernelLacks(rights);
     return `content arrives on demand${lacks === undefined ? '' : `, and ${lacks}`}`;
   }
