@@ -1,17 +1,15 @@
 // SHA-256 of files and of ranges, as boot.json and initoverlayfs.conf have it.
 // Called by everything in boot/ that writes or compares digests.
-// Follows: FIPS 180-4, by node:crypto.
+// The hash itself is bytes/digest.ts.
 
-import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { type ByteSource, eachPiece } from '../bytes/source.js';
+import { sha256Of } from '../bytes/digest.js';
+import type { ByteSource } from '../bytes/source.js';
 import { FileSource } from '../linux/file-source.js';
 
 /** Lower-case hex. */
 export function digestOf(source: ByteSource): string {
-  const hash = createHash('sha256');
-  eachPiece(source, 0, source.size, (piece) => hash.update(piece));
-  return hash.digest('hex');
+  return sha256Of(source, source.size).toString('hex');
 }
 
 /** @returns bytes and digest. @throws the error of open(2) or pread(2). */

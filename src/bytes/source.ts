@@ -52,7 +52,7 @@ const PIECE = 4 * 1024 * 1024;
 
 /** Reads the bytes from `from` to `to` in order. @param take is given each piece, which is valid until it returns. */
 export function eachPiece(
-  source: ByteSource,
+  source: Pick<ByteSource, 'read'>,
   from: number,
   to: number,
   take: (piece: Uint8Array) => void,

@@ -2,18 +2,16 @@
 // Run by main.ts; tree/dump-write.ts writes the lines.
 // Manual: image-commands.ts.
 
-import { createHash } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { composefsTree } from '../erofs/composefs-tree.js';
 import { imageTree } from '../erofs/to-tree.js';
 import { S } from '../linux/constants.js';
 import { writeDump } from '../tree/dump-write.js';
+import { contentDigest } from '../tree/read-content.js';
 import type { TreeNode } from '../tree/tree.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { inodeAt, withImage } from './image.js';
-
-const PIECE = 1024 * 1024;
 
 export function run(given: Arguments): Promise<number> {
   return withImage(given, (image) => {
@@ -34,17 +32,5 @@ function toStdout(text: Buffer): void {
 /** Lower-case hex of a file's content; undefined for what has none. */
 function sha256(node: TreeNode): string | undefined {
   if ((node.mode & S.IFMT) !== S.IFREG || node.content === undefined) return undefined;
-  const hash = createHash('sha256');
-  const content = node.content.open();
-  try {
-    const piece = new Uint8Array(Math.min(PIECE, node.size));
-    for (let at = 0; at < node.size; at += piece.length) {
-      const part = piece.subarray(0, Math.min(piece.length, node.size - at));
-      content.read(at, part);
-      hash.update(part);
-    }
-  } finally {
-    content.close();
-  }
-  return hash.digest('hex');
+  return contentDigest(node);
 }

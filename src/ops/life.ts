@@ -2,12 +2,12 @@
 // Part of the answer of `varve why`; the path is followed back over renames of itself and of directories above it.
 // What a layer has done is the difference between the stack that ends below it and the one that ends with it.
 
-import { createHash } from 'node:crypto';
 import { S } from '../linux/constants.js';
 import { type ChangeEntry, entryOf } from '../report/document.js';
 import { readable } from '../report/readable.js';
 import { changeWords } from '../report/words.js';
 import { join } from '../tree/path.js';
+import { contentDigest } from '../tree/read-content.js';
 import { isDirectory, type TreeNode } from '../tree/tree.js';
 import type { Change, Status } from '../union/change.js';
 import { compareNodes, SAME } from '../union/compare.js';
@@ -117,25 +117,7 @@ function eventOf(
     what: [...changeWords(entry), ...(opaque ? ['opaque'] : [])],
     type: entry.type,
     ...(isFile ? { size: place.seen.node.size } : {}),
-    ...(isFile && hash ? { sha256: digestOf(union.node(place)) } : {}),
+    ...(isFile && hash ? { sha256: contentDigest(union.node(place)) } : {}),
     ...(place?.marks.metacopy ? { metadataOnly: true } : {}),
   };
-}
-
-const PIECE = 256 * 1024;
-
-function digestOf(node: TreeNode): string {
-  const hash = createHash('sha256');
-  const content = node.content?.open();
-  try {
-    const buffer = Buffer.alloc(Math.min(PIECE, node.size));
-    for (let at = 0; at < node.size; at += buffer.length) {
-      const part = buffer.subarray(0, Math.min(buffer.length, node.size - at));
-      content?.read(at, part);
-      hash.update(part);
-    }
-  } finally {
-    content?.close();
-  }
-  return hash.digest('hex');
 }

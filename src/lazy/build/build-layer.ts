@@ -2,9 +2,8 @@
 // Called by push (which then says where the chunks are stored) and by whoever wants a layer of a tree.
 // The same tree and options give the same files and the same id; the folder appears complete, or not at all.
 
-import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { sha256Of } from '../../bytes/digest.js';
 import { buildImage } from '../../erofs/write.js';
 import type { BuildProgress } from '../../erofs/write-options.js';
 import { FileSource } from '../../linux/file-source.js';
@@ -88,7 +87,7 @@ export async function buildInto(
     const { chunkSize } = options;
     const cut = await cutChunks(
       meta,
-      digestOf(folder.meta),
+      sha256Of(meta, meta.size),
       blob,
       chunkSize === undefined ? {} : { chunkSize },
     );
@@ -110,19 +109,5 @@ export async function buildInto(
   } finally {
     meta.close();
     blob.close();
-  }
-}
-
-/** SHA-256 of a file. */
-export function digestOf(path: string): Uint8Array {
-  const fd = openSync(path, 'r');
-  try {
-    const hash = createHash('sha256');
-    const part = Buffer.alloc(1 << 20);
-    for (let n = readSync(fd, part); n > 0; n = readSync(fd, part))
-      hash.update(part.subarray(0, n));
-    return hash.digest();
-  } finally {
-    closeSync(fd);
   }
 }

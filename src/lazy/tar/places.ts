@@ -3,11 +3,12 @@
 // Files begin at blocks of their own; equal files take them once.
 
 import { createHash } from 'node:crypto';
+import { sha256Of } from '../../bytes/digest.js';
 import { buildImage } from '../../erofs/write.js';
 import type { FilePlace, PlacedData } from '../../erofs/write-options.js';
+import { FileSource } from '../../linux/file-source.js';
 import type { TreeNode } from '../../tree/tree.js';
 import { count } from '../../tree/tree.js';
-import { digestOf } from '../build/build-layer.js';
 import { type ChunkRecord, Codec, encodeChunkTable, NOWHERE } from '../chunk-table.js';
 import { LayerFolder, type LayerRecord } from '../layer-folder.js';
 import { writeDurable } from '../write-durable.js';
@@ -104,13 +105,14 @@ export async function writeLayer(path: string, parts: LayerParts): Promise<Chunk
   eachNode(tree, (node) => keys.add(keyOf(node)));
   const found = places.records(keys);
   const records = parts.isWhole === true ? found.map(nowhere) : found;
-  const table = encodeChunkTable(
-    records,
-    places.blocks * BLOCK,
-    record.origins.length,
-    digestOf(folder.meta),
-  );
-  writeDurable(folder.table, table);
+  const meta = FileSource.open(folder.meta);
+  try {
+    const digest = sha256Of(meta, meta.size);
+    const size = places.blocks * BLOCK;
+    writeDurable(folder.table, encodeChunkTable(records, size, record.origins.length, digest));
+  } finally {
+    meta.close();
+  }
   const whole: LayerRecord = { version: 1, ...record, inodes, bytes: count(tree).bytes };
   writeDurable(folder.record, `${JSON.stringify(whole)}\n`);
   return records;
