@@ -6,7 +6,8 @@ import { zstdPrefix } from '../../linux/codecs.js';
 import { gunzipPrefix } from '../../linux/zran.js';
 import { type ChunkTable, Codec } from '../chunk-table.js';
 import type { Origin, Source } from '../layer-folder.js';
-import { type Run, type StreamSpan, type Streams, unitTo } from './runs.js';
+import type { StreamSpan } from '../tar/checkpoint-reader.js';
+import { type Run, type Streams, unitTo } from './runs.js';
 
 /**
  * Reads bytes of an origin at one source.

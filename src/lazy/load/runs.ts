@@ -3,6 +3,7 @@
 // A request costs a round trip, bytes in between cost bandwidth: few are taken along.
 
 import { type ChunkTable, Codec } from '../chunk-table.js';
+import type { StreamSpan } from '../tar/checkpoint-reader.js';
 
 /** Chunks that come with one request. */
 export interface Run {
@@ -14,16 +15,6 @@ export interface Run {
   readonly chunks: readonly number[];
   /** Of CHECKPOINT chunks: how they come out of these bytes. */
   readonly span?: StreamSpan;
-}
-
-/** A run of a compressed stream that can be decompressed by itself: Span of tar/checkpoint-reader.ts. */
-export interface StreamSpan {
-  readonly origin: number;
-  readonly at: number;
-  readonly length: number;
-  readonly chunks: readonly number[];
-  readonly from: number;
-  readonly to: number;
 }
 
 /** A layer's way into a compressed stream: CheckpointReader of tar/. */

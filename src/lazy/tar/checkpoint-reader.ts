@@ -10,15 +10,15 @@ import { type ChunkTable, Codec } from '../chunk-table.js';
 import type { LayerFolder } from '../layer-folder.js';
 import { Checkpoints, StreamKind } from './checkpoints.js';
 
-/** One range to fetch. */
-export interface Span {
+/** One range to fetch: a run of a compressed stream that can be decompressed by itself. */
+export interface StreamSpan {
   readonly origin: number;
   /** Byte of the origin, and how many from there. */
   readonly at: number;
   readonly length: number;
   /** Every chunk of the table that lies wholly in it, ascending; those that were asked for, and others. */
   readonly chunks: readonly number[];
-  /** Checkpoints: from which to which (not included). */
+  /** Numbers of checkpoints: from which to which (not included). */
   readonly from: number;
   readonly to: number;
 }
@@ -46,9 +46,9 @@ export class CheckpointReader {
    * @param wanted numbers of chunks with Codec.CHECKPOINT, ascending. @param most compressed bytes of one range, where a single
    * chunk does not need more. @throws StreamError for a table that does not fit the checkpoints.
    */
-  plan(table: ChunkTable, wanted: readonly number[], most = SPAN): Span[] {
+  plan(table: ChunkTable, wanted: readonly number[], most = SPAN): StreamSpan[] {
     const points = this.#points;
-    const spans: Span[] = [];
+    const spans: StreamSpan[] = [];
     let from = -1;
     let to = -1;
     let origin = -1;
@@ -124,7 +124,7 @@ export class CheckpointReader {
    */
   decode(
     table: ChunkTable,
-    span: Span,
+    span: StreamSpan,
     bytes: Uint8Array,
     chunks: readonly number[],
     take: (chunk: number, content: Uint8Array) => void,
