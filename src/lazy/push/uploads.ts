@@ -2,9 +2,9 @@
 // Used by push.ts; counts what really went over the network.
 // The first failure is everybody's: it is thrown by the next call.
 
-import { createHash } from 'node:crypto';
 import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
+import { digestOf } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import type { Reference } from '../../oci/reference.js';
 import type { Registry } from '../../oci/registry.js';
@@ -57,7 +57,7 @@ export class Uploads {
 
   /** Uploads what is in memory. */
   async bytes(mediaType: string, content: Uint8Array): Promise<Descriptor> {
-    const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+    const digest = digestOf(content);
     const open = (from: number) => this.#counted(memoryParts(content, from));
     await this.#registry.pushBlob(this.#ref, digest, content.length, open);
     return { mediaType, digest, size: content.length };

@@ -3,11 +3,11 @@
 // No digest of the image covers it: it is asked for only by whoever trusts those who may push to the repository.
 // Format: docs/lazy-format.md. What comes is checked as metadata of our own form is.
 
-import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { ErofsError } from '../../erofs/errors.js';
 import { FileSource } from '../../linux/file-source.js';
 import { ZstdFrames } from '../../linux/zstd-frame.js';
+import { digestOf } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { isIndex } from '../../oci/manifest.js';
 import { type Reference, withDigest } from '../../oci/reference.js';
@@ -48,7 +48,7 @@ export async function pushIndex(
 ): Promise<string | undefined> {
   const parts: Descriptor[] = [];
   const push = async (mediaType: string, bytes: Uint8Array, layer?: string) => {
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     await registry.pushBlob(ref, digest, bytes.length, (from) => piecesOf(bytes, from));
     const about = layer === undefined ? {} : { annotations: { [OF_LAYER]: layer } };
     return { mediaType, digest, size: bytes.length, ...about };
@@ -71,7 +71,7 @@ export async function pushIndex(
     subject: { mediaType: image.mediaType, digest: image.digest, size: image.size },
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
-  const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const digest = digestOf(bytes);
   return registry.pushManifest(withDigest(ref, digest), bytes, OCI_MANIFEST);
 }
 

@@ -2,12 +2,12 @@
 // Called by index.ts. The table's digest stands in the manifest, so all that follows from it is as good as the image itself.
 // Follows: stargz-snapshotter docs/estargz.md; containers/storage pkg/chunked, whose annotations are used.
 
-import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { zstdDecompress } from '../../linux/codecs.js';
 import { S } from '../../linux/constants.js';
 import { encodeDevice } from '../../linux/device.js';
+import { digestOf } from '../../oci/digest.js';
 import type { Descriptor } from '../../oci/manifest.js';
 import { Assembly } from '../../tree/assemble.js';
 import { makeNode, type TreeNode } from '../../tree/tree.js';
@@ -77,7 +77,7 @@ export async function takeToc(options: TarLayerOptions, staged: string): Promise
 }
 
 function verify(options: TarLayerOptions, bytes: Uint8Array, digest: string): void {
-  const is = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const is = digestOf(bytes);
   if (is === digest) return;
   throw wrong(options.ref, options.descriptor, `its table of contents is ${is}, not ${digest}`);
 }
