@@ -8,7 +8,7 @@ import { checkLayers } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
 import { devicesOfImages, isComposefs, isErofs, isImage } from '../stack/images.js';
-import { type KnownMount, knownMounts, type Layers, locate } from '../stack/mounts-known.js';
+import { type KnownMount, knownMounts, type Layers, locateMount } from '../stack/mounts-known.js';
 import type { MountOptions } from '../stack/option-table.js';
 import { parseOptions } from '../stack/options.js';
 import { overrideStatOf } from '../stack/override-stat.js';
@@ -43,14 +43,8 @@ export interface NamedStack {
 export async function findStack(request: StackRequest): Promise<NamedStack> {
   const { mount: path, options, layers } = request;
   if (path !== undefined) {
-    const located = await locate(path);
-    if (located === undefined || located.inside !== '') {
-      throw new MountError(
-        'absent',
-        `${path}: not the mount point of a stack: \`varve status\` lists them`,
-      );
-    }
-    return { layers: located.layers, mount: located.mount };
+    const { layers: known, mount } = await locateMount(path);
+    return { layers: known, mount };
   }
   if (options !== undefined) {
     const { reads = false } = request;

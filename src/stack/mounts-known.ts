@@ -180,3 +180,13 @@ export async function locate(path: string): Promise<Located | undefined> {
   }
   return undefined;
 }
+
+/** As locate(), of a mount point: not of a path below one. @throws MountError, of kind `absent` where it is none. */
+export async function locateMount(path: string): Promise<Located> {
+  const located = await locate(path);
+  if (located?.inside === '') return located;
+  throw new MountError(
+    'absent',
+    `${path}: not the mount point of a stack: \`varve status\` lists them`,
+  );
+}

@@ -4,7 +4,7 @@
 
 import { checkLayers } from '../../stack/check.js';
 import { MountError } from '../../stack/errors.js';
-import { locate } from '../../stack/mounts-known.js';
+import { locateMount } from '../../stack/mounts-known.js';
 import { parseOptions } from '../../stack/options.js';
 import { privilege } from '../../stack/privilege.js';
 import type { MountSpec } from '../../stack/spec.js';
@@ -32,13 +32,7 @@ export async function writableStack(
 }
 
 async function liveStack(path: string, doing: string): Promise<MountSpec> {
-  const located = await locate(path);
-  if (located === undefined || located.inside !== '') {
-    throw new MountError(
-      'absent',
-      `${path}: not the mount point of a stack: \`varve status\` lists them`,
-    );
-  }
+  const located = await locateMount(path);
   const { mountpoint, backend, status, state } = located.mount;
   const { upperdir } = located.layers;
   if (upperdir === undefined) {

@@ -8,7 +8,7 @@ import { E, errnoName } from '../../linux/errno.js';
 import { detachingLower, notDetaching } from '../../stack/detach.js';
 import { MountError } from '../../stack/errors.js';
 import { throwRefusal } from '../../stack/mount.js';
-import { locate } from '../../stack/mounts-known.js';
+import { locateMount } from '../../stack/mounts-known.js';
 import type { MountSpec } from '../../stack/spec.js';
 import { type FillProgress, lastOfFill, readFill } from '../../stack/status.js';
 import { findSupervisor, type Supervisor } from '../../supervisor/client.js';
@@ -77,14 +77,7 @@ function realPath(path: string): string {
 
 /** The spec of a mount whose layers may be exchanged. @throws MountError. */
 async function detachableStack(path: string): Promise<MountSpec> {
-  const located = await locate(path);
-  if (located === undefined || located.inside !== '') {
-    throw new MountError(
-      'absent',
-      `${path}: not the mount point of a stack: \`varve status\` lists them`,
-    );
-  }
-  const { mountpoint, backend, status, state } = located.mount;
+  const { mountpoint, backend, status, state } = (await locateMount(path)).mount;
   const no = (why: string): MountError => new MountError('option', `${mountpoint}: ${why}`);
   if (backend === 'kernel') {
     throw no(
