@@ -8,7 +8,7 @@ import { type CommitRequest, type Committed, commit } from '../ops/commit/commit
 import { readable } from '../report/readable.js';
 import { bytesText, plain } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
-import { escapeLayer } from '../stack/option-text.js';
+import { joinLayers } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { counted, print } from './output.js';
@@ -91,8 +91,7 @@ function jsonOf(done: Committed, dryRun: boolean): object {
 
 /** What to mount next time. */
 function optionsOf({ nextLowerdirs, nextDatadirs }: Committed): string {
-  const data = nextDatadirs.map((path) => `::${escapeLayer(path)}`).join('');
-  return `lowerdir=${nextLowerdirs.map(escapeLayer).join(':')}${data}`;
+  return `lowerdir=${joinLayers(nextLowerdirs, nextDatadirs)}`;
 }
 
 function textOf(done: Committed, dryRun: boolean): string {

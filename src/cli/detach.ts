@@ -15,7 +15,7 @@ import {
 } from '../ops/detach/detach-lower.js';
 import { bytesText } from '../report/words.js';
 import { MountError } from '../stack/errors.js';
-import { escapeLayer } from '../stack/option-text.js';
+import { escapePath, joinLayers } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { counted, print } from './output.js';
@@ -108,10 +108,8 @@ async function writeDown(
 /** What to mount next time; undefined: nothing is left below the upper. */
 function optionsOf({ spec }: Lower, { lowerdirs, datadirs }: Detached): string | undefined {
   if (lowerdirs.length === 0) return undefined;
-  const data = datadirs.map((path) => `::${escapeLayer(path)}`).join('');
-  const lowers = lowerdirs.map(escapeLayer).join(':');
   const { upperdir, workdir } = spec;
-  return `lowerdir=${lowers}${data},upperdir=${escapeLayer(upperdir as string)},workdir=${escapeLayer(workdir as string)}`;
+  return `lowerdir=${joinLayers(lowerdirs, datadirs)},upperdir=${escapePath(upperdir as string)},workdir=${escapePath(workdir as string)}`;
 }
 
 function textOf(lower: Lower, done: Detached, file: string | undefined): string {

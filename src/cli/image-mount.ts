@@ -2,7 +2,7 @@
 // Run by main.ts; mount.ts does it.
 // Manual: image-commands.ts.
 
-import { escapeLayer, escapePath } from '../stack/option-text.js';
+import { escapePath, joinLayers } from '../stack/option-text.js';
 import type { Arguments } from './args.js';
 import { run as mount } from './mount.js';
 
@@ -16,7 +16,7 @@ export function run(given: Arguments): Promise<number> {
     operands: [mountpoint],
     values: (name) =>
       name === 'options'
-        ? [`lowerdir=${escapeLayer(image)}`, ...raw, ...devices, ...given.values('options')]
+        ? [`lowerdir=${joinLayers([image])}`, ...raw, ...devices, ...given.values('options')]
         : given.values(name),
   });
 }

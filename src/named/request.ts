@@ -6,7 +6,7 @@ import { MountError } from '../stack/errors.js';
 import { type FoundImage, findImage } from '../stack/find-image.js';
 import { type ImageOptions, parseImageOptions } from '../stack/image-options.js';
 import type { MountOptions } from '../stack/option-table.js';
-import { escapeLayer, escapePath } from '../stack/option-text.js';
+import { escapePath, joinLayers } from '../stack/option-text.js';
 import { parseOptions } from '../stack/options.js';
 import { errorAt, type NamedLayer, type Stack, type StackFile } from './stacks.js';
 
@@ -55,9 +55,8 @@ export function optionText(stack: Stack, file: StackFile): string {
     lowers.push(found.path);
     data.push(...found.objects);
   }
-  const list = lowers.map((path) => escapeLayer(ended(path))).join(':');
-  const more = [...new Set(data)].map((path) => `::${escapeLayer(ended(path))}`).join('');
-  return [`lowerdir=${list}${more}`, ...upperTexts(stack), ...stack.options].join(',');
+  const list = joinLayers(lowers.map(ended), [...new Set(data)].map(ended));
+  return [`lowerdir=${list}`, ...upperTexts(stack), ...stack.options].join(',');
 }
 
 function upperTexts({ upper, workdir }: Stack): string[] {

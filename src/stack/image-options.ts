@@ -5,7 +5,7 @@
 import { MountError } from './errors.js';
 import type { FoundImage } from './find-image.js';
 import type { MountOptions } from './option-table.js';
-import { escapeLayer, splitOptions } from './option-text.js';
+import { joinLayers, splitOptions } from './option-text.js';
 import { parseOptions } from './options.js';
 
 /** What an image decides itself, or its mode. */
@@ -44,7 +44,7 @@ export function parseImageOptions(
   for (const [name, why] of Object.entries(NOT_HERE)) {
     if (names.has(name)) throw new MountError('option', `option ${name}: not with --image: ${why}`);
   }
-  const layers = [image.path, ...image.objects].map(escapeLayer).join('::');
+  const layers = joinLayers([image.path], image.objects);
   const options = parseOptions([`lowerdir=${layers},metacopy=on`, ...texts], { defaults });
   if (names.has('rw') && !names.has('ro') && options.upperdir === undefined) {
     throw new MountError(

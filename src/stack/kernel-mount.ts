@@ -10,7 +10,7 @@ import { mount } from '../linux/mount.js';
 import { KernelRefusal, MountError } from './errors.js';
 import { type Asked, withMountedImages } from './kernel-images.js';
 import type { MountOptions } from './option-table.js';
-import { escapeLayer, escapePath } from './option-text.js';
+import { escapePath, joinLayers } from './option-text.js';
 import type { MountSpec } from './spec.js';
 
 const PAGE = 4096;
@@ -27,8 +27,7 @@ export function kernelOptions(
   const single =
     spec.upperdir === undefined && spec.lowerdirs.length === 1 && spec.datadirs.length === 0;
   const lowers = single ? [...spec.lowerdirs, empty] : spec.lowerdirs;
-  const data = spec.datadirs.map((path) => `::${escapeLayer(path)}`).join('');
-  const options = [`lowerdir=${lowers.map(escapeLayer).join(':')}${data}`];
+  const options = [`lowerdir=${joinLayers(lowers, spec.datadirs)}`];
   if (spec.upperdir !== undefined && spec.workdir !== undefined) {
     options.push(`upperdir=${escapePath(spec.upperdir)}`, `workdir=${escapePath(spec.workdir)}`);
     if (!spec.userxattr) options.push(`index=${spec.index ? 'on' : 'off'}`);

@@ -7,7 +7,7 @@ import { checkLayers } from './check.js';
 import { MountError, reasonOf } from './errors.js';
 import { type Mounted, viaServer } from './mount.js';
 import type { MountOptions } from './option-table.js';
-import { escapeLayer } from './option-text.js';
+import { joinLayers } from './option-text.js';
 import { parseOptions } from './options.js';
 
 export interface LayerStoreMount {
@@ -32,7 +32,7 @@ export async function mountLayerStore(wanted: LayerStoreMount): Promise<Mounted>
   } catch (error) {
     throw new MountError('layer', `--store: ${store}: cannot be made (${reasonOf(error)})`);
   }
-  const given = [`lowerdir=${escapeLayer(store)}`, ...wanted.options];
+  const given = [`lowerdir=${joinLayers([store])}`, ...wanted.options];
   const options: MountOptions = parseOptions(given, { defaults: wanted.defaults });
   if (options.lowerdirs.length !== 1 || options.upperdir !== undefined) {
     throw new MountError(

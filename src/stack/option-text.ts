@@ -49,8 +49,12 @@ export function unescapeValue(value: string): string {
   return value.includes('\\') ? value.replace(/\\(.)/gs, '$1') : value;
 }
 
-/** Writes a path so that splitOptions() and splitLayers() give it back. */
-export function escapeLayer(path: string): string {
+/** Writes layers as the value of `lowerdir=`, so that splitOptions() and splitLayers() give them back: topmost first. */
+export function joinLayers(lowers: readonly string[], data: readonly string[] = []): string {
+  return [lowers.map(escapeLayer).join(':'), ...data.map(escapeLayer)].join('::');
+}
+
+function escapeLayer(path: string): string {
   return path.replace(/[\\,:]/g, '\\$&');
 }
 

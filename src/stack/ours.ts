@@ -3,7 +3,7 @@
 // The marks are set by linux/mount.ts (type fuse.varve), kernel-mount.ts (source varve, or varve-stack:LAYERS) and mount-image.ts (source varve:IMAGE).
 
 import type { MountEntry } from '../linux/mountinfo.js';
-import { escapeLayer, splitLayers } from './option-text.js';
+import { joinLayers, splitLayers } from './option-text.js';
 
 /** What the mount table calls an image's mount: this and the image's path. */
 const IMAGE_SOURCE = 'varve:';
@@ -19,7 +19,7 @@ const PAGE = 4096;
 
 /** Source of a kernel mount: images are mounted elsewhere for a moment, and the mount table would tell of that place. */
 export function sourceOfStack(lowerdirs: readonly string[]): string {
-  const source = STACK_SOURCE + lowerdirs.map(escapeLayer).join(':');
+  const source = STACK_SOURCE + joinLayers(lowerdirs);
   return Buffer.byteLength(source) < PAGE ? source : 'varve';
 }
 

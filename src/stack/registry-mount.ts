@@ -7,7 +7,7 @@ import { LayerFolder } from '../lazy/layer-folder.js';
 import { MountError } from './errors.js';
 import { type Mounted, mountStack } from './mount.js';
 import type { Backend, MountOptions } from './option-table.js';
-import { escapeLayer } from './option-text.js';
+import { joinLayers } from './option-text.js';
 import { parseOptions } from './options.js';
 
 export interface RegistryMount {
@@ -41,7 +41,7 @@ export async function mountRegistryImage(wanted: RegistryMount): Promise<Mounted
   const { store, image, mountpoint, backend, trace } = wanted;
   const layers = layersOfImage(store, image);
   if (image.name.includes('@')) (await import('./layer-digest.js')).requirePinned(layers);
-  const lowerdir = `lowerdir=${layers.map(({ meta }) => escapeLayer(meta)).join(':')}`;
+  const lowerdir = `lowerdir=${joinLayers(layers.map(({ meta }) => meta))}`;
   const given = [lowerdir, ...wanted.options];
   const parsed = parseOptions(given, { defaults: wanted.defaults });
   if (parsed.lowerdirs.length !== layers.length) {

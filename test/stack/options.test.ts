@@ -7,8 +7,8 @@ import fc from 'fast-check';
 import { MountError } from '../../src/stack/errors.js';
 import { type MountOptions, OPTIONS } from '../../src/stack/option-table.js';
 import {
-  escapeLayer,
   escapePath,
+  joinLayers,
   splitLayers,
   splitOptions,
   unescapeValue,
@@ -186,7 +186,7 @@ test('property: escaped layers and paths come back as they were', () => {
       fc.array(path, { maxLength: 3 }),
       path,
       (lowers, data, upper) => {
-        const list = [lowers.map(escapeLayer).join(':'), ...data.map(escapeLayer)].join('::');
+        const list = joinLayers(lowers, data);
         const text = `lowerdir=${list},upperdir=${escapePath(upper)}`;
         const [first, second] = splitOptions(text);
         assert.deepEqual(splitLayers(first?.value ?? ''), { lowers, data });

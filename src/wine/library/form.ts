@@ -10,7 +10,7 @@ import { asUnion, findStack, openLayers } from '../../ops/open-stack.js';
 import { MountError } from '../../stack/errors.js';
 import { openImage } from '../../stack/image-open.js';
 import { isComposefs } from '../../stack/images.js';
-import { escapeLayer } from '../../stack/option-text.js';
+import { joinLayers } from '../../stack/option-text.js';
 import { readContent } from '../../tree/read-content.js';
 import { scan } from '../../tree/scan.js';
 import {
@@ -83,7 +83,7 @@ export async function openForm(entry: Stored): Promise<OpenForm> {
 
 /** A whole tree, whose content is in the store beside it. */
 async function openComposefs(path: string, objects: string): Promise<OpenForm> {
-  const layers = `${escapeLayer(path)}::${escapeLayer(objects)}`;
+  const layers = joinLayers([path], [objects]);
   const opened = openLayers(await findStack({ options: [`lowerdir=${layers}`], reads: true }));
   try {
     return { root: unionTree(asUnion(opened)), close: opened.close };

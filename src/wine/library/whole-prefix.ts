@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { flatten } from '../../ops/layers/flatten.js';
 import { findStack, openLayers } from '../../ops/open-stack.js';
 import { MountError } from '../../stack/errors.js';
-import { escapeLayer } from '../../stack/option-text.js';
+import { joinLayers } from '../../stack/option-text.js';
 import { scan } from '../../tree/scan.js';
 import { type Below, resolveBelow } from '../prefix/below.js';
 import { TIMESTAMP } from '../prefix/materialise.js';
@@ -50,7 +50,7 @@ async function openUnion(driveC: string, below: readonly Below[]): Promise<OpenF
 
 /** The option that names a prefix's own files and everything below them, all as lowers. */
 export function lowersOf(driveC: string, below: readonly Below[]): string {
-  const lowers = [driveC, ...below.map((one) => one.driveC)].map(escapeLayer).join(':');
-  const data = below.flatMap((one) => one.data).map((path) => `::${escapeLayer(path)}`);
-  return `lowerdir=${lowers}${data.join('')}`;
+  const lowers = [driveC, ...below.map((one) => one.driveC)];
+  const data = below.flatMap((one) => one.data);
+  return `lowerdir=${joinLayers(lowers, data)}`;
 }

@@ -9,7 +9,7 @@ import { errnoName } from '../../linux/errno.js';
 import { mount } from '../../linux/mount.js';
 import { mountNamespace, processesOf } from '../../linux/namespace.js';
 import { MountError } from '../../stack/errors.js';
-import { escapeLayer, escapePath } from '../../stack/option-text.js';
+import { escapePath, joinLayers } from '../../stack/option-text.js';
 import type { Below } from './below.js';
 import { isAlive, type Process, processOf } from './layout.js';
 import type { PrefixPaths } from './places.js';
@@ -44,7 +44,7 @@ export async function startHolder(
     );
   }
   const options = [
-    `lowerdir=${below.map(({ driveC }) => escapeLayer(driveC)).join(':')}`,
+    `lowerdir=${joinLayers(below.map(({ driveC }) => driveC))}`,
     `upperdir=${escapePath(paths.upper)}`,
     `workdir=${escapePath(paths.work)}`,
     'userxattr,index=off',

@@ -5,7 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { MountError, reasonOf } from '../../stack/errors.js';
-import { escapeLayer } from '../../stack/option-text.js';
+import { joinLayers } from '../../stack/option-text.js';
 import { readContent } from '../../tree/read-content.js';
 import type { RegistryDelta } from '../registry/delta.js';
 import { parseDelta } from '../registry/delta-text.js';
@@ -66,7 +66,7 @@ export async function registryInImage(
 async function readInner(image: string, data: readonly string[]): Promise<Map<string, Buffer>> {
   // Half of varve, which a start without images does not wait for.
   const { asUnion, findStack, openLayers } = await import('../../ops/open-stack.js');
-  const lowerdir = [escapeLayer(image), ...data.map((path) => `:${escapeLayer(path)}`)].join(':');
+  const lowerdir = joinLayers([image], data);
   const opened = openLayers(await findStack({ options: [`lowerdir=${lowerdir}`], reads: true }));
   const files = new Map<string, Buffer>();
   try {
