@@ -3,7 +3,7 @@
 // Manual: commit-commands.ts. docs/commit.md.
 
 import { resolveStack, stackMeant } from '../named/resolve.js';
-import { updateStack } from '../named/write.js';
+import { writeDownLayers } from '../named/write-down.js';
 import { type CommitRequest, type Committed, commit } from '../ops/commit/commit.js';
 import { readable } from '../report/readable.js';
 import { bytesText, plain } from '../report/words.js';
@@ -64,16 +64,11 @@ async function writeDown(
 ): Promise<string | undefined> {
   const [operand] = given.operands;
   const named = operand === undefined ? undefined : await resolveStack(operand);
-  if (named?.kind !== 'stack') return undefined;
-  const { path } = named.file;
-  try {
-    await updateStack(path, named.stack.name, { lowers: nextLowerdirs, data: nextDatadirs });
-    return path;
-  } catch (error) {
-    if (!(error instanceof MountError)) throw error;
-    const message = `${layer}: is committed, but ${path} does not name it yet: ${error.message}`;
-    throw new MountError(error.kind, message, { cause: error });
-  }
+  return writeDownLayers(
+    named,
+    { lowerdirs: nextLowerdirs, datadirs: nextDatadirs },
+    (path) => `${layer}: is committed, but ${path} does not name it yet`,
+  );
 }
 
 function jsonOf(done: Committed, dryRun: boolean): object {

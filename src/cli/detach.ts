@@ -4,7 +4,7 @@
 
 import { type Resolved, resolveStack } from '../named/resolve.js';
 import { mountOfStack } from '../named/up.js';
-import { updateStack } from '../named/write.js';
+import { writeDownLayers } from '../named/write-down.js';
 import {
   awaitDetach,
   beginDetach,
@@ -49,7 +49,11 @@ export async function run(given: Arguments): Promise<number> {
   } finally {
     line.end();
   }
-  const file = await writeDown(named, lower, done);
+  const file = await writeDownLayers(
+    named,
+    done,
+    (path) => `${lower.path}: is detached, but ${path} names it still`,
+  );
   if (given.has('quiet')) return EXIT.ok;
   const { progress, ...rest } = done;
   const { copied = 0, bytes = 0 } = progress ?? {};
@@ -86,23 +90,6 @@ function requireOwn(named: Resolved, { path, place, spec }: Lower): void {
     'option',
     `${stack.name}: ${path} is its only layer, and a stack of ${file.path} needs one: name the mount point, ./NAME or a path, to detach it all the same`,
   );
-}
-
-async function writeDown(
-  named: Resolved,
-  { path: lower }: Lower,
-  { lowerdirs, datadirs }: Detached,
-): Promise<string | undefined> {
-  if (named.kind !== 'stack') return undefined;
-  const { path } = named.file;
-  try {
-    await updateStack(path, named.stack.name, { lowers: lowerdirs, data: datadirs });
-    return path;
-  } catch (error) {
-    if (!(error instanceof MountError)) throw error;
-    const message = `${lower}: is detached, but ${path} names it still: ${error.message}`;
-    throw new MountError(error.kind, message, { cause: error });
-  }
 }
 
 /** What to mount next time; undefined: nothing is left below the upper. */

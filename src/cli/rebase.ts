@@ -4,7 +4,7 @@
 
 import { optionText } from '../named/request.js';
 import { type Resolved, resolveStack } from '../named/resolve.js';
-import { updateStack } from '../named/write.js';
+import { writeDownLayers } from '../named/write-down.js';
 import type { LayerPaths } from '../ops/rebase/folder.js';
 import type { Decision } from '../ops/rebase/plan-state.js';
 import { type RebaseReport, rebase, resumeRebase, undoRebase } from '../ops/rebase/rebase.js';
@@ -93,18 +93,14 @@ function optionsOf({ stack, file }: Named, given: Arguments): string {
 /** The stack has other layers now. @returns the file. */
 async function writeDown(
   named: Named | undefined,
-  { lowerdirs, datadirs }: LayerPaths,
+  layers: LayerPaths,
 ): Promise<string | undefined> {
-  if (named === undefined) return undefined;
-  const { path } = named.file;
-  try {
-    await updateStack(path, named.stack.name, { lowers: lowerdirs, data: datadirs });
-    return path;
-  } catch (error) {
-    if (!(error instanceof MountError)) throw error;
-    const message = `${named.stack.name}: its upper is another one now, but ${path} does not name its layers yet: ${error.message}`;
-    throw new MountError(error.kind, message, { cause: error });
-  }
+  return writeDownLayers(
+    named,
+    layers,
+    (path, stack) =>
+      `${stack}: its upper is another one now, but ${path} does not name its layers yet`,
+  );
 }
 
 function conflictsOf({ decisions }: RebaseReport): Decision[] {
