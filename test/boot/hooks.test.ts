@@ -20,16 +20,12 @@ import { readContent } from '../../src/tree/read-content.js';
 import { openTreeSource } from '../../src/tree/source.js';
 import { find } from '../../src/tree/tree.js';
 import { requires } from '../support/requires.js';
-import { tempDir } from '../support/temp.js';
+import { type Cleanup, tempDir } from '../support/temp.js';
 import { assertBoots, configIn, filesBelow, makeInitramfs, RELEASE } from './made-build.js';
 
 const share = fileURLToPath(new URL('../../../share/boot', import.meta.url));
 const varve = fileURLToPath(new URL('../../../bin/varve.js', import.meta.url));
 const none = new Uint8Array(0);
-
-interface Cleanup {
-  after(fn: () => void): void;
-}
 
 function system(t: Cleanup, settings = '') {
   const folder = tempDir(t);

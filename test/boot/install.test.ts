@@ -24,7 +24,7 @@ import { type RemoveRequest, removeInstalled } from '../../src/boot/install/remo
 import { parseSettings } from '../../src/boot/install/settings.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
-import { tempDir } from '../support/temp.js';
+import { type Cleanup, tempDir } from '../support/temp.js';
 import {
   assertBoots,
   configIn,
@@ -38,10 +38,6 @@ import {
 const once = fileURLToPath(new URL('./install-once.js', import.meta.url));
 const none = new Uint8Array(0);
 const NAME = `initrd.img-${RELEASE}`;
-
-interface Cleanup {
-  after(fn: () => void): void;
-}
 
 function places(t: Cleanup): { out: string; boot: string; prefix: string } {
   const folder = tempDir(t);

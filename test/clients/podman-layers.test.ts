@@ -9,13 +9,14 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseReference } from '../../src/oci/reference.js';
-import { Registry } from '../../src/oci/registry.js';
+import { plainClient } from '../oci/plain-client.js';
 import { startRealRegistry } from '../oci/real-registry.js';
 import { type Shaper, startShaper } from '../oci/shaper.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { type MadeLayer, type Member, makeEstargz, pushLayers, sha256 } from './estargz.js';
 import { installVarve } from './installed.js';
+import { configurePodman, place } from './podman.js';
 import { makeUser, openFuseDevice } from './private.js';
 import { quote } from './shell.js';
 
@@ -23,8 +24,6 @@ const packages = ['busybox-static', 'docker-registry', 'podman', 'runc', 'uidmap
 const rootly = requires({ root: true, features: ['fuse', 'overlayfs'], packages });
 const plainly = requires({ root: true, features: ['fuse', 'userns', 'plain-user'], packages });
 
-/** Short paths for podman's sockets; what it and the layer store know of paths is below it. */
-const PLACE = '/mnt';
 const MB = 1 << 20;
 const big = randomBytes(12 * MB);
 const APPLETS = ['sh', 'cat', 'ls', 'stat', 'sha256sum', 'head', 'id', 'find', 'sort', 'dd'];
@@ -71,50 +70,26 @@ function layers(): MadeLayer[] {
 async function pushedImage(t: TestContext): Promise<Image> {
   const registry = await startRealRegistry(t);
   const made = layers();
-  const client = new Registry({ plainHttp: true });
+  const client = plainClient(t);
   const bytes = await pushLayers(client, parseReference(`${registry.host}/app:1`), made);
-  client.close();
   const shaper = await startShaper(t, { to: registry.host });
   return { layers: made, bytes, name: `${shaper.host}/app:1`, shaper };
 }
 
-/** Configuration of podman; the folder is PLACE in the script's mount namespace. */
+/** Configuration of podman; the folder is `place` in the script's mount namespace. */
 function configure(folder: string, registry: string): Record<string, string> {
-  const write = (name: string, text: string): void => writeFileSync(join(folder, name), text);
-  write(
-    'containers.conf',
-    `[containers]
-netns = "none"
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-tmp_dir = "${PLACE}/tmp"
-`,
-  );
-  write(
-    'storage.conf',
-    `[storage]
-driver = "overlay"
-graphroot = "${PLACE}/store"
-runroot = "${PLACE}/run"
-rootless_storage_path = "${PLACE}/store"
-[storage.options]
-additionallayerstores = ["${PLACE}/layers:ref"]
-`,
-  );
-  write('registries.conf', `[[registry]]\nlocation = "${registry}"\ninsecure = true\n`);
+  const stores = `[storage.options]\nadditionallayerstores = ["${place}/layers:ref"]`;
+  const env = configurePodman(folder, stores);
+  const conf = `[[registry]]\nlocation = "${registry}"\ninsecure = true\n`;
+  writeFileSync(join(folder, 'registries.conf'), conf);
   for (const name of ['layers', 'images', 'tmp']) mkdirSync(join(folder, name));
-  mkdirSync(join(folder, 'runtime'), { mode: 0o700 });
   return {
-    CONTAINERS_CONF: `${PLACE}/containers.conf`,
-    CONTAINERS_STORAGE_CONF: `${PLACE}/storage.conf`,
-    CONTAINERS_REGISTRIES_CONF: `${PLACE}/registries.conf`,
-    XDG_RUNTIME_DIR: `${PLACE}/runtime`,
-    VARVE_RUNTIME_DIR: `${PLACE}/runtime`,
+    ...env,
+    CONTAINERS_REGISTRIES_CONF: `${place}/registries.conf`,
+    XDG_RUNTIME_DIR: `${place}/runtime`,
+    VARVE_RUNTIME_DIR: `${place}/runtime`,
     VARVE_SUPERVISOR_IDLE: '300',
-    TMPDIR: `${PLACE}/tmp`,
+    TMPDIR: `${place}/tmp`,
   };
 }
 
@@ -125,7 +100,7 @@ class Session {
   #heard: (() => void) | undefined;
 
   constructor(t: TestContext, folder: string, env: Record<string, string>, run = '') {
-    const start = `mount --bind ${quote(folder)} ${PLACE}; ${openFuseDevice} cd ${PLACE}; ${run} bash -euo pipefail`;
+    const start = `mount --bind ${quote(folder)} ${place}; ${openFuseDevice} cd ${place}; ${run} bash -euo pipefail`;
     const words = ['--mount', '--propagation', 'private', 'bash', '-euo', 'pipefail', '-c', start];
     this.#child = spawn('unshare', words, {
       env: { ...process.env, ...env, LC_ALL: 'C' },
@@ -296,7 +271,7 @@ async function asPlainUser(t: TestContext, image: Image, varve: string): Promise
   const words = Object.entries(env)
     .map(([key, value]) => `${key}=${value}`)
     .join(' ');
-  const run = `chown -R ${user.name}: .; ${user.run} env ${words} bash -euo pipefail -c 'cd ${PLACE}; exec bash -euo pipefail'; exit;`;
+  const run = `chown -R ${user.name}: .; ${user.run} env ${words} bash -euo pipefail -c 'cd ${place}; exec bash -euo pipefail'; exit;`;
   const session = new Session(t, home, env, run);
   // podman's own namespaces: there its root has the files of root.
   await session.run(

@@ -1,4 +1,4 @@
-// What the two podman tests share: configuration with varve as mount_program, a small image, the session and its results.
+// What the podman tests share: its configuration; with varve as mount_program also a small image, the session and its results.
 // The same session runs as root and as a plain user. Settings follow containers.conf(5), containers-storage.conf(5).
 
 import assert from 'node:assert/strict';
@@ -12,17 +12,18 @@ export const podmanPackages = ['busybox-static', 'podman', 'runc', 'uidmap'];
  * Where the session finds its folder: paths of sockets below it stay short enough for podman and conmon, which wait in
  * vain for a container's end where they are not.
  */
-const place = '/mnt';
+export const place = '/mnt';
 
 /** In the session's mount namespace, before it begins. */
 export const enterPlace = `mount --bind "$FOLDER" ${place}`;
 
 /**
- * Writes configuration and a build context into `folder`, which exists.
+ * Writes containers.conf and storage.conf into `folder`, which exists and is at `place` for podman; its runtime folder, too.
  *
- * @returns the environment that the session needs
+ * @param options the lines of storage.conf behind its table [storage]
+ * @returns the environment that leads podman there
  */
-export function preparePodman(folder: string, mountProgram: string): Record<string, string> {
+export function configurePodman(folder: string, options: string): Record<string, string> {
   writeFileSync(
     join(folder, 'containers.conf'),
     `[containers]
@@ -42,10 +43,22 @@ driver = "overlay"
 graphroot = "${place}/store"
 runroot = "${place}/run"
 rootless_storage_path = "${place}/store"
-[storage.options.overlay]
-mount_program = "${mountProgram}"
+${options}
 `,
   );
+  mkdirSync(join(folder, 'runtime'), { mode: 0o700 });
+  return {
+    CONTAINERS_CONF: `${place}/containers.conf`,
+    CONTAINERS_STORAGE_CONF: `${place}/storage.conf`,
+  };
+}
+
+/**
+ * Writes configuration and a build context into `folder`, which exists.
+ *
+ * @returns the environment that the session needs
+ */
+export function preparePodman(folder: string, mountProgram: string): Record<string, string> {
   mkdirSync(join(folder, 'context'));
   writeFileSync(join(folder, 'context/hello'), 'hello\n');
   writeFileSync(
@@ -58,12 +71,8 @@ RUN rm -r /deep && mv /data/old /data/new && chown 5:6 /srv/hello && chmod 4755 
 CMD ["cat", "/srv/hello"]
 `,
   );
-  mkdirSync(join(folder, 'runtime'), { mode: 0o700 });
-  return {
-    CONTAINERS_CONF: `${place}/containers.conf`,
-    CONTAINERS_STORAGE_CONF: `${place}/storage.conf`,
-    FOLDER: folder,
-  };
+  const options = `[storage.options.overlay]\nmount_program = "${mountProgram}"`;
+  return { ...configurePodman(folder, options), FOLDER: folder };
 }
 
 /** The same content for everybody: an image of busybox and some files. Run where podman runs. */

@@ -15,6 +15,7 @@ import {
 import { LayerFolder, type Origin, type Source } from '../../src/lazy/layer-folder.js';
 import type { ReadRange } from '../../src/lazy/load/fetch.js';
 import { CheckpointWriter, StreamKind } from '../../src/lazy/tar/checkpoints.js';
+import { recordsOf } from './records-of.js';
 
 export interface FakeLayer {
   readonly folder: LayerFolder;
@@ -149,15 +150,12 @@ export function makeStreamLayer(
     at += one.length;
   }
   const origin = Buffer.concat(frames);
-  const records = Array.from({ length: count }, (_, i) => ({
-    at: table.at(i),
-    length: size,
+  const records = recordsOf(table).map((record, i) => ({
+    ...record,
     stored: 0,
     from: i * size,
     skip: 0,
-    origin: 0,
     codec: Codec.CHECKPOINT,
-    digest: table.digest(i),
   }));
   const bytes = encodeChunkTable(records, table.blobSize, 1, table.metaDigest);
   writeFileSync(folder.table, bytes);

@@ -7,6 +7,7 @@ import { buildLayer } from '../../src/lazy/build/build-layer.js';
 import { ChunkTable, Codec, encodeChunkTable } from '../../src/lazy/chunk-table.js';
 import { LayerFolder, type LayerRecord } from '../../src/lazy/layer-folder.js';
 import { scan } from '../../src/tree/scan.js';
+import { recordsOf } from './records-of.js';
 
 export interface LazyLayer {
   readonly folder: LayerFolder;
@@ -29,15 +30,13 @@ export async function lazyLayer(
   const control = join(place, 'control');
   mkdirSync(control, { recursive: true });
   const whole = new ChunkTable(readFileSync(complete.table));
-  const records = Array.from({ length: whole.count }, (_, i) => ({
-    at: whole.at(i),
-    length: whole.length(i),
-    stored: whole.length(i),
-    from: whole.at(i),
+  const records = recordsOf(whole).map((record) => ({
+    ...record,
+    stored: record.length,
+    from: record.at,
     skip: 0,
     origin: 0,
     codec: Codec.RAW,
-    digest: whole.digest(i),
   }));
   const table = encodeChunkTable(records, whole.blobSize, 1, whole.metaDigest);
   writeFileSync(folder.table, table);

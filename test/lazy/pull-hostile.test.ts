@@ -19,9 +19,11 @@ import { ZstdFrames } from '../../src/linux/zstd-frame.js';
 import { RegistryError, type RegistryErrorKind } from '../../src/oci/errors.js';
 import type { Descriptor } from '../../src/oci/manifest.js';
 import { parseReference } from '../../src/oci/reference.js';
-import { Registry } from '../../src/oci/registry.js';
+import type { Registry } from '../../src/oci/registry.js';
 import { type FakeRegistry, startFakeRegistry } from '../oci/fake-registry.js';
+import { plainClient } from '../oci/plain-client.js';
 import { tempDir } from '../support/temp.js';
+import { recordsOf } from './records-of.js';
 import { sampleTree } from './sample-tree.js';
 
 mapMemory();
@@ -48,30 +50,17 @@ interface Parts {
 
 async function goodParts(t: TestContext, folder: string): Promise<Parts> {
   const fake = await startFakeRegistry(t);
-  const registry = client(t);
+  const registry = once(t);
   const layer = await buildLayer(sampleTree({ files: 30 }), join(folder, 'built'));
   await pushLayers(registry, parseReference(`${fake.host}/good:latest`), [layer]);
   const table = new ChunkTable(readFileSync(layer.table));
-  const records = Array.from({ length: table.count }, (_, i) => ({
-    at: table.at(i),
-    length: table.length(i),
-    stored: table.stored(i),
-    from: table.from(i),
-    skip: table.skip(i),
-    origin: table.origin(i),
-    codec: table.codec(i),
-    digest: Buffer.from(table.digest(i)),
-  }));
+  const records = recordsOf(table);
   const { digest, size } = layer.read().origins[0] as Descriptor;
   const meta = readFileSync(layer.meta);
   return { fake, meta, records, blobSize: table.blobSize, pack: { mediaType: PACK, digest, size } };
 }
 
-function client(t: TestContext): Registry {
-  const registry = new Registry({ plainHttp: true, env: {}, retries: 0, pause: 1 });
-  t.after(() => registry.close());
-  return registry;
-}
+const once = (t: TestContext): Registry => plainClient(t, { retries: 0 });
 
 /** What differs from a good image. */
 interface Change {
@@ -250,7 +239,7 @@ const ROWS: readonly Row[] = [
 test('malformed images are refused with their reason, and leave nothing', async (t) => {
   const folder = tempDir(t);
   const parts = await goodParts(t, folder);
-  const registry = client(t);
+  const registry = once(t);
   for (const [i, [what, change, says, kind = 'wrong']] of ROWS.entries()) {
     const tag = `row-${i}`;
     const store = join(folder, tag);
@@ -285,14 +274,11 @@ test('content that is not what the table says is not kept', async (t) => {
   parts.fake.blobs.set(parts.pack.digest, damaged);
   const store = join(folder, 'store');
   const ref = parseReference(`${parts.fake.host}/bad:latest`);
-  await assert.rejects(
-    pullImage(client(t), ref, store, { lazy: false }),
-    /not what the image says/,
-  );
+  await assert.rejects(pullImage(once(t), ref, store, { lazy: false }), /not what the image says/);
   assert.deepEqual(listImages(store), []);
   // What was right stays, and the rest comes when the registry is in order again.
   parts.fake.blobs.set(parts.pack.digest, pack);
-  await pullImage(client(t), ref, store, { lazy: false });
+  await pullImage(once(t), ref, store, { lazy: false });
   assert.equal(listImages(store).length, 1);
 });
 

@@ -15,24 +15,14 @@ import { pullImage } from '../../src/lazy/pull/pull.js';
 import { type PushOptions, pushLayers } from '../../src/lazy/push/push.js';
 import { mapMemory } from '../../src/linux/memory.js';
 import { formatReference, parseReference } from '../../src/oci/reference.js';
-import { Registry } from '../../src/oci/registry.js';
 import { startFakeRegistry } from '../oci/fake-registry.js';
+import { plainClient } from '../oci/plain-client.js';
 import { startRealRegistry } from '../oci/real-registry.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import { sampleTree } from './sample-tree.js';
 
 mapMemory();
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
-}
-
-function client(t: Cleanup): Registry {
-  const registry = new Registry({ plainHttp: true, env: {}, retries: 2, pause: 5 });
-  t.after(() => registry.close());
-  return registry;
-}
 
 const plain = { lazy: false, plainHttp: true };
 
@@ -46,7 +36,7 @@ test('pushed to a registry and pulled from it: the same files', {
 }, async (t) => {
   const { host } = await startRealRegistry(t);
   const folder = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const ref = parseReference(`${host}/some/tree:one`);
   const below = await buildLayer(sampleTree({ files: 300 }), join(folder, 'here'));
   const above = await buildLayer(sampleTree({ files: 40, seed: 2 }), join(folder, 'here'));
@@ -121,7 +111,7 @@ test('pushed to a registry and pulled from it: the same files', {
 test('the same tree again uploads nothing, one of which 5 % has changed less than 10 %', async (t) => {
   const fake = await startFakeRegistry(t);
   const folder = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const ref = parseReference(`${fake.host}/tree:latest`);
   /** Each push is that of another machine: a copy of the layer as it was built. */
   const push = async (layer: LayerFolder, name: string, options: PushOptions = {}, to = ref) => {
@@ -158,7 +148,7 @@ test('the same tree again uploads nothing, one of which 5 % has changed less tha
 test('a pack of which little is used is not kept for it', async (t) => {
   const fake = await startFakeRegistry(t);
   const folder = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const ref = parseReference(`${fake.host}/tree:latest`);
   const push = async (files: number) => {
     const layer = await buildLayer(sampleTree({ files }), join(folder, `store-${files}`));
@@ -174,7 +164,7 @@ test('a pack of which little is used is not kept for it', async (t) => {
 test('a layer that was pushed may be emptied and comes again, one that lies nowhere else may not', async (t) => {
   const fake = await startFakeRegistry(t);
   const store = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const ref = parseReference(`${fake.host}/tree:latest`);
   const layer = await buildLayer(sampleTree({ files: 60 }), store);
   const before = contentOf(layer);
@@ -200,7 +190,7 @@ test('a layer that was pushed may be emptied and comes again, one that lies nowh
 test('a layer that lies in two repositories comes from the one that has it', async (t) => {
   const fake = await startFakeRegistry(t);
   const folder = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const tree = await buildLayer(sampleTree({ files: 100 }), folder);
   const push = async (name: string, options: PushOptions) => {
     const path = join(folder, name);
@@ -234,7 +224,7 @@ test('a layer that lies in two repositories comes from the one that has it', asy
 test('chunks that another layer of the store has are not fetched', async (t) => {
   const fake = await startFakeRegistry(t);
   const folder = tempDir(t);
-  const registry = client(t);
+  const registry = plainClient(t);
   const push = async (name: string, changedEvery?: number) => {
     const layer = await buildLayer(sampleTree({ files: 200, changedEvery }), join(folder, 'here'));
     const ref = parseReference(`${fake.host}/${name}:latest`);
@@ -267,7 +257,7 @@ test('chunks that were first used together lie together, and are fetched togethe
   );
   const order = [20, 3, 15].map((i) => small[i] as number);
   writeFileSync(layer.order, Uint8Array.from(order.flatMap((i) => [i, 0, 0, 0])));
-  await pushLayers(client(t), parseReference(`${fake.host}/tree:latest`), [layer]);
+  await pushLayers(plainClient(t), parseReference(`${fake.host}/tree:latest`), [layer]);
   const table = new ChunkTable(readFileSync(layer.table));
   const units = new Map<number, number[]>();
   for (let i = 0; i < table.count; i++) {

@@ -19,14 +19,10 @@ import { mapMemory } from '../../src/linux/memory.js';
 import { gunzipPrefix } from '../../src/linux/zran.js';
 import { ZstdFrames } from '../../src/linux/zstd-frame.js';
 import { FileWindow } from '../../src/tree/window.js';
-import { tempDir } from '../support/temp.js';
+import { type Cleanup, tempDir } from '../support/temp.js';
 import { mixed, sha256 } from './tar-image.js';
 
 mapMemory();
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
-}
 
 function indexOf(t: Cleanup, compression: Compression, packed: Buffer, spacing: number) {
   const path = join(tempDir(t), 'stream');

@@ -28,8 +28,8 @@ import { FileSource } from '../../src/linux/file-source.js';
 import { mapMemory } from '../../src/linux/memory.js';
 import { ZstdFrames } from '../../src/linux/zstd-frame.js';
 import { parseReference } from '../../src/oci/reference.js';
-import { Registry } from '../../src/oci/registry.js';
 import { startFakeRegistry } from '../oci/fake-registry.js';
+import { plainClient } from '../oci/plain-client.js';
 import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 import {
@@ -45,16 +45,6 @@ import {
 } from './tar-image.js';
 
 mapMemory();
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
-}
-
-function client(t: Cleanup): Registry {
-  const registry = new Registry({ plainHttp: true, env: {}, retries: 2, pause: 5 });
-  t.after(() => registry.close());
-  return registry;
-}
 
 const options = (lazy: boolean, trustIndex = false): PullOptions => ({
   lazy,
@@ -160,7 +150,7 @@ for (const [name, { make, form, isLazy }] of Object.entries(forms)) {
     const { layers } = addImage(registry, 'some/image', [made], [archive]);
     const ref = parseReference(`${registry.host}/some/image:tag`);
     const store = join(folder, 'store');
-    const client_ = client(t);
+    const client_ = plainClient(t);
     const image = await pullImage(client_, ref, store, options(true));
     assert.deepEqual(image.layers, [layers[0]?.digest]);
     const layer = LayerFolder.of(store, image.layers[0] as string);
@@ -302,7 +292,7 @@ test('one zstd frame: the layer is complete, and is never emptied', async (t) =>
   const tar = tarOf(join(folder, 'tree'));
   addImage(registry, 'image', [{ bytes: zstd(tar) }], [tar]);
   const ref = parseReference(`${registry.host}/image:tag`);
-  const image = await pullImage(client(t), ref, join(folder, 'store'), options(true));
+  const image = await pullImage(plainClient(t), ref, join(folder, 'store'), options(true));
   const layer = LayerFolder.of(join(folder, 'store'), image.layers[0] as string);
   assert.ok(layer.isComplete && !existsSync(layer.checkpoints));
   const before = readFileSync(layer.blob);
@@ -323,7 +313,7 @@ test('an index beside the image: others mount lazily by it, if they trust it', a
   const { digest, size, layers } = addImage(registry, 'image', made, [below, above]);
   const ref = parseReference(`${registry.host}/image:tag`);
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
-  const one = client(t);
+  const one = plainClient(t);
   const { layers: ids } = await pullImage(one, ref, first, options(true));
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';
   const pushed = await pushIndex(one, ref, { mediaType, digest, size }, ids, first);
@@ -385,7 +375,7 @@ test('what is no layer, or not the one that the image says, is refused', async (
     addImage(registry, name.replace(' ', '-'), [{ bytes }], [diff]);
     const ref = parseReference(`${registry.host}/${name.replace(' ', '-')}:tag`);
     const store = join(folder, name);
-    await assert.rejects(pullImage(client(t), ref, store, options(true)), {
+    await assert.rejects(pullImage(plainClient(t), ref, store, options(true)), {
       message,
       kind: 'wrong',
     });
@@ -439,7 +429,7 @@ test('a damaged table of contents: refused, or the layer is read whole', async (
       damaged[at] = (damaged[at] as number) ^ (1 << (n % 8));
       registry.blobs.set(layers[0]?.digest as string, damaged);
       const store = join(folder, `store-${k}-${n}`);
-      const pulled = await pullImage(client(t), ref, store, options(true)).then(
+      const pulled = await pullImage(plainClient(t), ref, store, options(true)).then(
         ({ layers: [id] }) => readFileSync(LayerFolder.of(store, id as string).table),
         (error: Error & { kind?: string }) => {
           assert.equal(error.kind, 'wrong', String(error));

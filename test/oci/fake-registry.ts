@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Cleanup } from '../support/temp.js';
 
 export interface FakeRequest {
   method: string;
@@ -227,10 +228,6 @@ export class FakeRegistry {
     this.uploads.delete(id);
     response.writeHead(201, { 'docker-content-digest': digest }).end();
   }
-}
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
 }
 
 export async function startFakeRegistry(t: Cleanup): Promise<FakeRegistry> {

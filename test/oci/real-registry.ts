@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
-import { makeTempDir, removeTempDir } from '../support/temp.js';
+import { type Cleanup, makeTempDir, removeTempDir } from '../support/temp.js';
 
 export interface RealRegistry {
   /** `127.0.0.1:PORT`. */
@@ -16,11 +16,6 @@ export interface RealRegistry {
   stop(): Promise<void>;
   /** Starts it again, on the same port and with the same data. */
   start(): Promise<void>;
-}
-
-/** What this file needs of node:test's context. */
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
 }
 
 /** @param settings YAML lines for the configuration, without indentation: `auth:`, `http:` is taken */

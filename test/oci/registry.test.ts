@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { parseReference } from '../../src/oci/reference.js';
-import { Registry } from '../../src/oci/registry.js';
 import { requires } from '../support/requires.js';
 import { sha256 } from './fake-registry.js';
+import { plainClient } from './plain-client.js';
 import { startRealRegistry } from './real-registry.js';
 import { startShaper } from './shaper.js';
 
@@ -16,8 +16,7 @@ const OCI = 'application/vnd.oci.image.manifest.v1+json';
 test('a blob, a range of it, a manifest and a referrer', { skip }, async (t) => {
   const { host } = await startRealRegistry(t);
   const shaper = await startShaper(t, { to: host, latency: 2 });
-  const registry = new Registry({ plainHttp: true, env: {}, retries: 4, pause: 5 });
-  t.after(() => registry.close());
+  const registry = plainClient(t, { retries: 4 });
   const ref = parseReference(`${shaper.host}/some/name:one`);
 
   const large = randomBytes(3_000_000);

@@ -3,6 +3,7 @@
 // queue: what one has asked for in advance does not keep the others waiting.
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Cleanup } from '../support/temp.js';
 
 export interface ShaperOptions {
   /** Where connections go: `127.0.0.1:5000`. */
@@ -24,10 +25,6 @@ export interface Shaper {
   /** Breaks all connections that are open now. */
   cut(): void;
   stop(): Promise<void>;
-}
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
 }
 
 /** Bytes of one connection that may wait for the wire; more stays with the sender. */

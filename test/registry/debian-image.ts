@@ -8,7 +8,7 @@ import { MAIN } from '../cli/cli.js';
 import { makeDebianRoot } from '../clients/debian-root.js';
 import { type RealRegistry, startRealRegistry } from '../oci/real-registry.js';
 import { type Shaper, startShaper } from '../oci/shaper.js';
-import { makeTempDir, removeTempDir } from '../support/temp.js';
+import { type Cleanup, makeTempDir, removeTempDir } from '../support/temp.js';
 
 /** Beside the essential packages: what makes the root as large as real ones. */
 const PACKAGES = ['apt', 'git', 'perl', 'qemu-system-x86'];
@@ -19,10 +19,6 @@ export interface Ran {
   readonly code: number | null;
   readonly out: string;
   readonly err: string;
-}
-
-interface Cleanup {
-  after(fn: () => void | Promise<void>): void;
 }
 
 /** A user of varve with an image store and a runtime folder of its own. */

@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { detachBelow } from './mounts.js';
 
-/** What this file needs of node:test's context; `before`-style hooks have another type. */
-interface Cleanup {
-  after(fn: () => void): void;
+/** What helpers need of node:test's context to clean up after the test; `before`-style hooks have another type. */
+export interface Cleanup {
+  after(fn: () => void | Promise<void>): void;
 }
 
 /**
