@@ -1,4 +1,4 @@
-// Pushing blobs: one request for small ones, resumable uploads for others.
+// Pushing blobs: one request for small ones, resumable uploads for others, none at all for what another repository has.
 // Called by registry.ts.
 // Follows: OCI distribution specification 1.1 (pushing blobs), with PATCH as distribution and all its relatives take it.
 
@@ -49,6 +49,49 @@ export async function upload(client: Client, endpoint: Endpoint, blob: Upload): 
       const forgotten = error instanceof RegistryError && error.kind === 'absent';
       if (!forgotten || sessions >= SESSIONS) throw error;
     }
+  }
+}
+
+/**
+ * Makes a blob of another repository of the same registry one of this repository, without moving it.
+ *
+ * @param from the other repository's name
+ * @returns false when the registry would rather have it pushed
+ */
+export function mountFrom(
+  client: Client,
+  endpoint: Endpoint,
+  digest: string,
+  from: string,
+  what: string,
+): Promise<boolean> {
+  const call = { actions: 'pull,push', from, what } as const;
+  return client.retrying(async () => {
+    const answer = await client.once(endpoint, {
+      ...call,
+      method: 'POST',
+      to: `blobs/uploads/?${new URLSearchParams({ mount: digest, from })}`,
+      headers: { 'content-length': '0' },
+    });
+    await answer.discard();
+    if (answer.status === 201) return true;
+    const place = answer.header('location');
+    if (place !== undefined) await cancel(client, endpoint, new URL(place, answer.url), call);
+    return false;
+  });
+}
+
+async function cancel(
+  client: Client,
+  endpoint: Endpoint,
+  place: URL,
+  call: Pick<Call, 'actions' | 'what'>,
+): Promise<void> {
+  try {
+    const answer = await client.once(endpoint, { ...call, method: 'DELETE', to: place });
+    await answer.discard();
+  } catch {
+    // The registry forgets an upload that nobody continues.
   }
 }
 

@@ -5,7 +5,7 @@
 import { beginDownload, readOn, readRange } from './blobs.js';
 import { type Call, Client } from './client.js';
 import { checkDigest, digestOf, verifyDigest } from './digest.js';
-import { type Endpoint, endpointsOf } from './endpoint.js';
+import type { Endpoint } from './endpoint.js';
 import { RegistryError } from './errors.js';
 import { tlsOf } from './host-tls.js';
 import { type Clock, Limits, systemClock } from './limits.js';
@@ -22,10 +22,12 @@ import {
   parseManifest,
   selectPlatform,
 } from './manifest.js';
+import { Mirrors, retriesOf } from './mirrors.js';
 import { Places } from './places.js';
 import { checkPolicy } from './policy.js';
-import { upload } from './push.js';
+import { mountFrom, upload } from './push.js';
 import { formatReference, type Reference, withDigest, withTag } from './reference.js';
+import { listReferrers, referrersTag } from './referrers.js';
 import { loadRegistriesConf, type RegistriesConf } from './registries-conf.js';
 import { candidatesOf } from './short-name.js';
 import { Transport } from './transport.js';
@@ -74,29 +76,21 @@ export interface FetchedImage extends FetchedManifest {
 /** What processes share that do not say otherwise. */
 const sharedLimits = new Limits();
 
-/** A mirror that fails is tried once more, then left out for a minute. */
-const MIRROR_RETRIES = 1;
-const MIRROR_REST = 60_000;
-
-/** Pages of a list of referrers that are read at most. */
-const REFERRER_PAGES = 16;
-
 export class Registry {
   private readonly options: RegistryOptions;
   private readonly conf: RegistriesConf;
-  private readonly clock: Clock;
   private readonly transport: Transport;
   private readonly client: Client;
   private readonly places: Places;
-  /** Mirrors (and what of them) that failed -> the clock's time until which they are left out. */
-  private readonly failed = new Map<string, number>();
+  private readonly mirrors: Mirrors;
 
   constructor(options: RegistryOptions = {}) {
     this.options = options;
     const env = options.env ?? process.env;
     this.conf = loadRegistriesConf(env);
-    this.clock = options.clock ?? systemClock;
-    this.places = new Places(this.clock);
+    const clock = options.clock ?? systemClock;
+    const log = options.log ?? (() => {});
+    this.places = new Places(clock);
     this.transport = new Transport({
       limits: options.limits ?? sharedLimits,
       timeout: options.timeout ?? 30_000,
@@ -109,11 +103,12 @@ export class Registry {
       env,
       helpers: this.conf.helpers,
       plainHttp: options.plainHttp === true,
-      clock: this.clock,
+      clock,
       retries: options.retries ?? 5,
       pause: options.pause ?? 300,
-      log: options.log ?? (() => {}),
+      log,
     });
+    this.mirrors = new Mirrors({ conf: this.conf, client: this.client, clock, log });
     if (options.signal?.aborted) this.close();
     else options.signal?.addEventListener('abort', () => this.close(), { once: true });
   }
@@ -145,7 +140,7 @@ export class Registry {
    */
   async resolve(ref: Reference): Promise<Descriptor> {
     const what = `manifest ${nameOf(ref)}`;
-    const found = await this.eachEndpoint(ref, what, async (endpoint) => {
+    const found = await this.mirrors.each(ref, what, async (endpoint) => {
       const answer = await this.client.once(endpoint, {
         method: 'HEAD',
         to: `manifests/${ref.digest ?? ref.tag ?? 'latest'}`,
@@ -175,7 +170,7 @@ export class Registry {
    */
   manifest(ref: Reference, accept: readonly string[] = ACCEPTED): Promise<FetchedManifest> {
     const what = `manifest ${nameOf(ref)}`;
-    return this.eachEndpoint(ref, what, async (endpoint) => {
+    return this.mirrors.each(ref, what, async (endpoint) => {
       const answer = await this.client.once(endpoint, {
         method: 'GET',
         to: `manifests/${ref.digest ?? ref.tag ?? 'latest'}`,
@@ -242,7 +237,7 @@ export class Registry {
     }
     if (length === 0) return Buffer.alloc(0);
     const patience = this.options.timeout ?? 30_000;
-    return this.eachEndpoint(
+    return this.mirrors.each(
       ref,
       what,
       (endpoint) =>
@@ -260,7 +255,12 @@ export class Registry {
   }
 
   async hasBlob(ref: Reference, digest: string): Promise<boolean> {
-    return this.hasAt(this.home(ref), digest, 'pull', `blob ${digest} of ${repositoryOf(ref)}`);
+    return this.hasAt(
+      this.mirrors.home(ref),
+      digest,
+      'pull',
+      `blob ${digest} of ${repositoryOf(ref)}`,
+    );
   }
 
   /**
@@ -271,22 +271,7 @@ export class Registry {
    */
   async mountBlob(ref: Reference, digest: string, from: string): Promise<boolean> {
     const what = `blob ${digest} of ${repositoryOf(ref)}`;
-    const endpoint = this.home(ref);
-    const call = { actions: 'pull,push', from, what } as const;
-    return this.client.retrying(async () => {
-      const query = new URLSearchParams({ mount: checkDigest(digest, what), from });
-      const answer = await this.client.once(endpoint, {
-        ...call,
-        method: 'POST',
-        to: `blobs/uploads/?${query}`,
-        headers: { 'content-length': '0' },
-      });
-      await answer.discard();
-      if (answer.status === 201) return true;
-      const place = answer.header('location');
-      if (place !== undefined) await this.cancel(endpoint, new URL(place, answer.url), call);
-      return false;
-    });
+    return mountFrom(this.client, this.mirrors.home(ref), checkDigest(digest, what), from, what);
   }
 
   /**
@@ -303,7 +288,7 @@ export class Registry {
     signal?: AbortSignal,
   ): Promise<void> {
     const what = `blob ${digest} of ${repositoryOf(ref)}`;
-    const endpoint = this.home(ref);
+    const endpoint = this.mirrors.home(ref);
     // With the right to push: who may only read learns nothing of a repository that is not there yet.
     if (await this.hasAt(endpoint, digest, 'pull,push', what, signal)) return;
     await upload(this.client, endpoint, { digest, size, open, signal, what });
@@ -320,7 +305,7 @@ export class Registry {
     const digest = digestOf(bytes, ref.digest);
     if (ref.digest !== undefined) verifyDigest(bytes, ref.digest, what);
     const manifest = parseManifest(bytes, mediaType, what);
-    const endpoint = this.home(ref);
+    const endpoint = this.mirrors.home(ref);
     const listed = await this.client.retrying(async () => {
       const answer = await this.client.once(endpoint, {
         method: 'PUT',
@@ -358,8 +343,8 @@ export class Registry {
     const what = `referrers of ${digest} in ${repositoryOf(ref)}`;
     checkDigest(digest, what);
     const query = artifactType === undefined ? '' : `?${new URLSearchParams({ artifactType })}`;
-    const found = await this.eachEndpoint(ref, what, (endpoint) =>
-      this.referrersOf(endpoint, `referrers/${digest}${query}`, what),
+    const found = await this.mirrors.each(ref, what, (endpoint) =>
+      listReferrers(this.client, endpoint, `referrers/${digest}${query}`, what),
     );
     const list = found ?? (await this.taggedReferrers(ref, digest));
     return list.filter(
@@ -408,30 +393,6 @@ export class Registry {
     );
   }
 
-  /** The registry itself, where things are pushed to. */
-  private home(ref: Reference): Endpoint {
-    return endpointsOf(this.conf, ref).at(-1)!;
-  }
-
-  /** Asks mirrors and the registry in turn; the registry's own error is the answer. */
-  private async eachEndpoint<T>(
-    ref: Reference,
-    what: string,
-    work: (endpoint: Endpoint) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    for (const endpoint of this.usable(ref, what)) {
-      const { mirror } = endpoint;
-      try {
-        const retries = mirror ? MIRROR_RETRIES : undefined;
-        return await this.client.retrying(() => work(endpoint), { signal, retries });
-      } catch (error) {
-        this.leaveMirror(endpoint, what, error);
-      }
-    }
-    throw new RegistryError('absent', `${what}: there is nobody to ask`);
-  }
-
   private async *download(
     ref: Reference,
     descriptor: Descriptor,
@@ -440,8 +401,8 @@ export class Registry {
     const what = `blob ${descriptor.digest} of ${repositoryOf(ref)}`;
     checkDigest(descriptor.digest, what);
     const download = beginDownload(descriptor);
-    for (const endpoint of this.usable(ref, what)) {
-      const retries = endpoint.mirror ? MIRROR_RETRIES : undefined;
+    for (const endpoint of this.mirrors.usable(ref, what)) {
+      const retries = retriesOf(endpoint);
       for (let attempt = 0; ; attempt++) {
         const before = download.at;
         try {
@@ -453,77 +414,13 @@ export class Registry {
             .pauseAfter(error, attempt, { signal, retries })
             .catch((reason: unknown) => ({ reason }));
           if (given === undefined) continue;
-          this.leaveMirror(endpoint, what, given.reason);
+          this.mirrors.leave(endpoint, what, given.reason);
           // Wrong bytes were given away already: another endpoint cannot make them right.
           if (isWrong(given.reason) && download.at > 0) throw given.reason;
           break;
         }
       }
     }
-  }
-
-  /** Endpoints without the mirrors that failed lately. */
-  private usable(ref: Reference, what: string): Endpoint[] {
-    const now = this.clock.now();
-    const left = (endpoint: Endpoint, of: string): boolean =>
-      (this.failed.get(mirrorKey(endpoint, of)) ?? 0) > now;
-    return endpointsOf(this.conf, ref).filter(
-      (endpoint) => !endpoint.mirror || !(left(endpoint, '') || left(endpoint, what)),
-    );
-  }
-
-  /** @throws the error when it was not a mirror's: that of the registry counts */
-  private leaveMirror(endpoint: Endpoint, what: string, error: unknown): void {
-    if (!endpoint.mirror || !(error instanceof RegistryError)) throw error;
-    this.options.log?.(`mirror ${endpoint.host}: ${error.message}; asking the next one`);
-    if (this.failed.size > 10_000) this.failed.clear();
-    const single = error.kind === 'absent' || error.kind === 'wrong' || error.kind === 'limit';
-    this.failed.set(mirrorKey(endpoint, single ? what : ''), this.clock.now() + MIRROR_REST);
-  }
-
-  private async cancel(
-    endpoint: Endpoint,
-    place: URL,
-    call: Pick<Call, 'actions' | 'what'>,
-  ): Promise<void> {
-    try {
-      const answer = await this.client.once(endpoint, { ...call, method: 'DELETE', to: place });
-      await answer.discard();
-    } catch {
-      // The registry forgets an upload that nobody continues.
-    }
-  }
-
-  /** @returns undefined when the registry keeps no such list */
-  private async referrersOf(
-    endpoint: Endpoint,
-    path: string,
-    what: string,
-  ): Promise<Descriptor[] | undefined> {
-    const list: Descriptor[] = [];
-    let to: string | URL = path;
-    for (let page = 0; page < REFERRER_PAGES; page++) {
-      const answer = await this.client.once(endpoint, {
-        method: 'GET',
-        to,
-        actions: 'pull',
-        headers: { accept: MEDIA_TYPES.ociIndex },
-        what,
-        allow: [400, 404, 405],
-      });
-      const contentType = answer.header('content-type')?.split(';')[0];
-      if (answer.status !== 200 || contentType !== MEDIA_TYPES.ociIndex) {
-        await answer.discard();
-        return page === 0 ? undefined : list;
-      }
-      const bytes = await answer.bytes(MANIFEST_BYTES, what);
-      const index = parseManifest(bytes, contentType, what);
-      if (isIndex(index)) list.push(...index.manifests);
-      const next = /<([^>]+)>\s*;\s*rel="?next"?/.exec(answer.header('link') ?? '')?.[1];
-      if (next === undefined) break;
-      to = new URL(next, answer.url);
-    }
-    return list;
   }
 
   private async taggedReferrers(ref: Reference, digest: string): Promise<Descriptor[]> {
@@ -549,21 +446,12 @@ export class Registry {
   }
 }
 
-/** The tag under which clients keep the list of a manifest's referrers. */
-function referrersTag(digest: string): string {
-  return digest.replace(':', '-').slice(0, 128);
-}
-
 function nameOf(ref: Reference): string {
   return formatReference(ref);
 }
 
 function repositoryOf(ref: Reference): string {
   return `${ref.registry}/${ref.repository}`;
-}
-
-function mirrorKey(endpoint: Endpoint, what: string): string {
-  return `${endpoint.host}/${endpoint.repository} ${what}`;
 }
 
 function isWrong(error: unknown): boolean {
