@@ -20,8 +20,9 @@ import { createArena } from '../linux/memory.js';
 import { type FuseMount, mount, mountFuse, umount2, unmountFuse } from '../linux/mount.js';
 import { mountAt } from '../linux/mountinfo.js';
 import { isBroken } from '../linux/poll.js';
-import { receiveFds, sendFd, sendFds } from '../linux/socket.js';
+import { sendFd } from '../linux/socket.js';
 import { Failures, START_LIMIT } from './failures.js';
+import { KeptDescriptors } from './kept.js';
 import {
   type ChangeOutcome,
   type Cover,
@@ -51,9 +52,6 @@ import type { Spare } from './spare.js';
 
 /** Bytes that a server may print before its log starts again. */
 const LOG_LIMIT = 4 << 20;
-
-/** Milliseconds to wait for descriptors that a server is about to send. */
-const PATIENCE = 2000;
 
 /** Milliseconds within which a server must leave; then it is killed, which loses nothing either. */
 const LEAVE_LIMIT = 10_000;
@@ -92,9 +90,6 @@ interface Pending {
   settle(outcome: ChangeOutcome | RefusedError): void;
 }
 
-/** Kept for a change only, until it is made: names that begin so. */
-const OF_CHANGE = 'change ';
-
 export class Mount {
   state: MountState = 'starting';
   /** Settles when the mount answers, or rejects with RefusedError. */
@@ -117,8 +112,7 @@ export class Mount {
   /** Held so that the counters and tables outlive the server. */
   #arena = -1;
   #fuse = -1;
-  /** Of the layers, the claims and the work directory, by name. */
-  readonly #kept = new Map<string, number>();
+  readonly #kept = new KeptDescriptors();
   #layout: number | undefined;
   #session: object = {};
   #recovery: Recovery = 'none';
@@ -238,17 +232,17 @@ export class Mount {
         this.#sendDescriptors(server);
         break;
       case 'prepared':
-        this.#keep(report.kept, fdOf(server.orders));
+        this.#kept.keep(report.kept, fdOf(server.orders));
         break;
       case 'changed':
-        this.#take(report.kept, fdOf(server.orders));
+        this.#kept.replace(report.kept, fdOf(server.orders));
         this.#changed({ told: report.told });
         break;
       case 'unchanged':
         this.#changed({ refusal: report.refusal, told: report.told });
         break;
       case 'opened':
-        this.#keep(report.kept, fdOf(server.orders));
+        this.#kept.keep(report.kept, fdOf(server.orders));
         this.#mount();
         check(sendFd(fdOf(server.orders), this.#fuse), 'send /dev/fuse');
         break;
@@ -270,36 +264,9 @@ export class Mount {
     }
   }
 
-  #keep(names: readonly string[], socket: number): void {
-    for (const [name, fd] of this.#receive(names, socket)) this.#kept.set(name, fd);
-  }
-
-  /** What a change has made of the descriptors: these, and no others. */
-  #take(names: readonly string[], socket: number): void {
-    const now = this.#receive(names, socket);
-    for (const fd of this.#kept.values()) closeSync(fd);
-    this.#kept.clear();
-    for (const [name, fd] of now) this.#kept.set(name, fd);
-  }
-
-  #receive(names: readonly string[], socket: number): [string, number][] {
-    if (names.length === 0) return [];
-    writeSync(socket, '\n');
-    const fds = receiveFds(socket, names.length, PATIENCE);
-    if (typeof fds === 'number') return [['', check(fds, 'receive descriptors')]];
-    return names.map((name, i) => [name, fds[i] as number]);
-  }
-
   #sendDescriptors(server: ServerProcess): void {
-    const kept = [...this.#kept].filter(([name]) => this.#isSent(name, server));
-    const fds = kept.map(([, fd]) => fd);
-    check(sendFds(fdOf(server.orders), [this.#fuse, ...fds]), 'send descriptors');
-  }
-
-  /** Who prepared a change has opened what it needs itself. */
-  #isSent(name: string, server: ServerProcess): boolean {
     const prepared = this.#reload?.ordered === true && this.#reload.server === server;
-    return !(prepared && name.startsWith(OF_CHANGE));
+    this.#kept.send(fdOf(server.orders), this.#fuse, !prepared);
   }
 
   /** The change that was asked for is made, or will not be: every later server starts from this. */
@@ -308,15 +275,7 @@ export class Mount {
     if (pending === undefined || pending.outcome !== undefined) return;
     pending.outcome = outcome;
     if (outcome.refusal === undefined) this.#spec = pending.change.spec;
-    this.#dropPrepared();
-  }
-
-  #dropPrepared(): void {
-    for (const [name, fd] of this.#kept) {
-      if (!name.startsWith(OF_CHANGE)) continue;
-      closeSync(fd);
-      this.#kept.delete(name);
-    }
+    this.#kept.dropPrepared();
   }
 
   #mount(): void {
@@ -435,7 +394,7 @@ export class Mount {
       successor: {
         session: this.#session,
         arena: `/proc/${process.pid}/fd/${this.#arena}`,
-        kept: [...this.#kept.keys()],
+        kept: this.#kept.names,
         killed: this.#killed && !early,
         log: this.#log,
         ...(change === undefined ? {} : { change: { ...change, early } }),
@@ -532,7 +491,7 @@ export class Mount {
     server.hear((report) => {
       if (report.state === 'prepared') {
         try {
-          this.#keep(report.kept, fdOf(server.orders));
+          this.#kept.keep(report.kept, fdOf(server.orders));
         } catch (error) {
           refusal = mountRefusal(error, this.#how);
           server.kill();
@@ -553,7 +512,7 @@ export class Mount {
       const pending = this.#pending;
       this.#reload = undefined;
       this.#pending = undefined;
-      this.#dropPrepared();
+      this.#kept.dropPrepared();
       const message = refusal?.message ?? `${this.mountpoint}: the new server failed: ${how}`;
       pending?.settle(new RefusedError(refusal?.kind ?? 'server', message));
     });
@@ -617,10 +576,10 @@ export class Mount {
     this.#over = true;
     const mounted = this.#fuse >= 0;
     // The last descriptors of the connection: whoever still waits for an answer gets an error instead.
-    for (const fd of [this.#fuse, this.#arena, ...this.#kept.values()]) if (fd >= 0) closeSync(fd);
+    for (const fd of [this.#fuse, this.#arena]) if (fd >= 0) closeSync(fd);
+    this.#kept.close();
     this.#fuse = -1;
     this.#arena = -1;
-    this.#kept.clear();
     if (why !== undefined) {
       if (mounted) this.#detach();
       if (this.#cover !== undefined) rmSync(this.#cover.below, { recursive: true, force: true });
