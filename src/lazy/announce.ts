@@ -3,8 +3,9 @@
 // Used by stack/lazy-kernel.ts and stack/load-ahead.ts. Other than a server's connection (client.ts) it asks only this, and may wait.
 // Speaks protocol.ts.
 
-import { createConnection, type Socket } from 'node:net';
-import { Ask, FRAME, LOADER_PROTOCOL, MAX_JSON, Tell, type UseRequest } from './protocol.js';
+import { createConnection } from 'node:net';
+import { frameOf, readFrames } from './frames.js';
+import { Ask, LOADER_PROTOCOL, Tell, type UseRequest } from './protocol.js';
 
 /** Milliseconds without a word after which the loader counts as gone. */
 const PATIENCE = 20_000;
@@ -42,11 +43,10 @@ export function announceUse(
     connection.once('error', (error) => broken(error.message));
     connection.once('close', () => broken('it ended before it answered'));
     connection.once('connect', () => {
-      connection.write(frame(Ask.HELLO, LOADER_PROTOCOL));
+      connection.write(frameOf(Ask.HELLO, LOADER_PROTOCOL));
       folders.forEach((folder, layer) => {
         const request: UseRequest = { ...how, layer, folder };
-        const json = Buffer.from(JSON.stringify(request));
-        connection.write(Buffer.concat([frame(Ask.USE, 0, json.length), json]));
+        connection.write(frameOf(Ask.USE, 0, request));
       });
     });
     let taken = 0;
@@ -61,37 +61,5 @@ export function announceUse(
         done({ end: () => connection.destroy() });
       }
     });
-  });
-}
-
-function frame(kind: number, first: number, count = 0): Buffer {
-  const bytes = Buffer.alloc(FRAME);
-  bytes.writeUInt32LE(kind, 0);
-  bytes.writeUInt32LE(first, 8);
-  bytes.writeUInt32LE(count, 12);
-  return bytes;
-}
-
-function readFrames(
-  connection: Socket,
-  take: (kind: number, first: number, json: unknown) => void,
-): void {
-  let held = Buffer.alloc(0);
-  connection.on('data', (piece) => {
-    held = Buffer.concat([held, piece as Buffer]);
-    while (held.length >= FRAME) {
-      const kind = held.readUInt32LE(0);
-      const length = kind === Tell.REFUSED ? held.readUInt32LE(12) : 0;
-      if (length > MAX_JSON) {
-        connection.destroy();
-        return;
-      }
-      if (held.length < FRAME + length) return;
-      const json =
-        length === 0 ? undefined : JSON.parse(held.toString('utf8', FRAME, FRAME + length));
-      const first = held.readUInt32LE(8);
-      held = held.subarray(FRAME + length);
-      take(kind, first, json);
-    }
   });
 }

@@ -1,5 +1,5 @@
 // What whoever waits for chunks and the loader say to each other, over RUNTIME/loader.sock (a Unix stream socket).
-// Spoken by client.ts (servers, commands) and load/ (the loader). Requests of commands are JSON lines within the same frames.
+// Spoken by client.ts (servers), ask-loader.ts and announce.ts (commands) and load/connection.ts (the loader).
 // A frame is 16 bytes, little endian: u32 kind, u32 layer, u32 first, u32 count. JSON: `count` bytes follow.
 // A connection numbers its layers itself, by USE.
 
