@@ -3,19 +3,16 @@
 // Manual: layer-store-command.ts.
 
 import { resolve } from 'node:path';
-import { imageStorePath } from '../lazy/image-record.js';
-import { MountError } from '../stack/errors.js';
 import { mountLayerStore } from '../stack/layer-store-mount.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { defaultOptions, stay } from './mounting.js';
 import { print, remark } from './output.js';
+import { imageStoreOf } from './registry.js';
 
 export async function run(given: Arguments): Promise<number> {
   const mountpoint = given.operands[0] as string;
-  const flag = given.value('store');
-  if (flag === '') throw new MountError('option', '--store: is empty: name a folder');
-  const store = imageStorePath(flag);
+  const store = imageStoreOf(given);
   const authFile = given.value('authfile');
   if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
   const mounted = await mountLayerStore({

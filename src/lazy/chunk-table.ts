@@ -63,6 +63,9 @@ export const MAX_CHUNKS = 1 << 26;
 const HEAD_SIZE = Head.size;
 const RECORD_SIZE = Record.size;
 
+/** A digest as the key of a Map: Latin-1, 32 characters. */
+export const keyOf = (digest: Uint8Array): string => Buffer.from(digest).toString('latin1');
+
 /** One chunk, as build/ and tar/ make it. */
 export interface ChunkRecord {
   readonly at: number;

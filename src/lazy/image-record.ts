@@ -3,9 +3,10 @@
 // A record appears and changes by one rename, and names only layers that are there.
 
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { readIfThere } from '../linux/read-if-there.js';
 import { syncPath } from '../linux/sync-path.js';
 import { writeDurable } from './write-durable.js';
 
@@ -82,16 +83,11 @@ export function readImage(store: string, name: string): ImageRecord | undefined 
 }
 
 function readRecord(path: string): ImageRecord | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const bytes = readIfThere(path);
+  if (bytes === undefined) return undefined;
   let image: ImageRecord;
   try {
-    image = JSON.parse(text) as ImageRecord;
+    image = JSON.parse(bytes.toString()) as ImageRecord;
   } catch {
     throw new ImageRecordError(`${path}: is no JSON; remove it and pull the image again`);
   }

@@ -4,7 +4,7 @@
 
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { ChunkTable } from './chunk-table.js';
+import { ChunkTable, keyOf } from './chunk-table.js';
 import { LayerFolder, STAGING } from './layer-folder.js';
 import { ResidencyMap } from './residency.js';
 
@@ -20,7 +20,7 @@ interface Layer {
 export class LocalChunks {
   readonly #store: string;
   #layers: Layer[] | undefined;
-  /** Digest (latin1) -> layer and chunk. */
+  /** keyOf(digest) -> layer and chunk. */
   readonly #places = new Map<string, readonly [Layer, number]>();
 
   constructor(store: string) {
@@ -30,7 +30,7 @@ export class LocalChunks {
   /** @returns content of this length, not verified; undefined when none was here. */
   find(digest: Uint8Array, length: number): Uint8Array | undefined {
     this.#layers ??= this.#index();
-    const found = this.#places.get(Buffer.from(digest).toString('latin1'));
+    const found = this.#places.get(keyOf(digest));
     if (found === undefined) return undefined;
     const [layer, i] = found;
     const { table } = layer;
@@ -78,7 +78,7 @@ export class LocalChunks {
     try {
       for (let i = 0; i < table.count; i++) {
         if (map?.isHere(i) === false) continue;
-        this.#places.set(Buffer.from(table.digest(i)).toString('latin1'), [layer, i]);
+        this.#places.set(keyOf(table.digest(i)), [layer, i]);
       }
     } finally {
       map?.close();

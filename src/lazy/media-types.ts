@@ -15,9 +15,6 @@ export const LazyType = {
   PACK: 'application/vnd.varve.pack.v1',
 } as const;
 
-export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
-export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-
 /** Whether a layer of this media type is part of our own form. */
 export function isOwnForm(mediaType: string): boolean {
   return Object.values<string>(LazyType).includes(mediaType);

@@ -3,8 +3,8 @@
 // Format: docs/lazy-format.md. Tables number the packs of the whole manifest, in its order.
 
 import { RegistryError } from '../oci/errors.js';
-import type { Descriptor, Manifest } from '../oci/manifest.js';
-import { ARTIFACT_TYPE, isOwnForm, LazyType, OCI_CONFIG, OCI_MANIFEST } from './media-types.js';
+import { type Descriptor, type Manifest, MEDIA_TYPES } from '../oci/manifest.js';
+import { ARTIFACT_TYPE, isOwnForm, LazyType } from './media-types.js';
 
 /** One layer, as the manifest has it. */
 export interface OwnLayer {
@@ -62,9 +62,9 @@ export function encodeOwnManifest({ config, layers, packs }: OwnManifest): Uint8
   return Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
-      mediaType: OCI_MANIFEST,
+      mediaType: MEDIA_TYPES.ociManifest,
       artifactType: ARTIFACT_TYPE,
-      config: { ...plain(config), mediaType: OCI_CONFIG },
+      config: { ...plain(config), mediaType: MEDIA_TYPES.ociConfig },
       layers: [...parts, ...packs].map(plain),
     }),
   );

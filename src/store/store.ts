@@ -8,7 +8,6 @@ import {
   linkSync,
   openSync,
   readdirSync,
-  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -17,6 +16,7 @@ import { O } from '../linux/constants.js';
 import { E, SysError } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
 import { lockFile } from '../linux/peer.js';
+import { readIfThere } from '../linux/read-if-there.js';
 import { syncPath } from '../linux/sync-path.js';
 import { enableVerity, measureVerity } from '../linux/verity.js';
 import { StoreError } from './errors.js';
@@ -181,13 +181,8 @@ function absent(path: string): StoreError {
 }
 
 function readMeta(path: string): Meta | undefined {
-  let text: string;
-  try {
-    text = readFileSync(join(path, META), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const text = readIfThere(join(path, META))?.toString();
+  if (text === undefined) return undefined;
   let meta: Meta | null;
   try {
     meta = JSON.parse(text) as Meta | null;

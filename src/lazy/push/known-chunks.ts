@@ -2,7 +2,7 @@
 // Filled from the tables of images that lie in the same repository; asked by pack-writer's caller for each chunk of a push.
 // What a table says is taken as it is: every reader compares content with its digest before anybody sees it.
 
-import { type ChunkTable, Codec, NOWHERE } from '../chunk-table.js';
+import { type ChunkTable, Codec, keyOf, NOWHERE } from '../chunk-table.js';
 import type { Origin } from '../layer-folder.js';
 
 /** Where a chunk lies. */
@@ -23,7 +23,7 @@ interface Known {
 
 export class KnownChunks {
   readonly #tables: Known[] = [];
-  /** Digest (latin1) -> number of the table and of the chunk in it. */
+  /** keyOf(digest) -> number of the table and of the chunk in it. */
   readonly #chunks = new Map<string, number>();
   readonly #packs = new Map<string, Origin>();
 
@@ -67,6 +67,3 @@ export class KnownChunks {
     return [...this.#packs.values()];
   }
 }
-
-/** A digest as a key: Latin-1, 32 characters. */
-export const keyOf = (digest: Uint8Array): string => Buffer.from(digest).toString('latin1');

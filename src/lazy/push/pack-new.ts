@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
 import { FileSource } from '../../linux/file-source.js';
-import { keyOf } from './known-chunks.js';
+import { keyOf } from '../chunk-table.js';
 import { type PackFile, PackWriter } from './pack-writer.js';
 import type { Pushed } from './pushed.js';
 

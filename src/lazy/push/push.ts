@@ -4,13 +4,13 @@
 
 import { readFileSync } from 'node:fs';
 import { ZstdFrames } from '../../linux/zstd-frame.js';
-import { type Descriptor, hostPlatform, type Platform } from '../../oci/manifest.js';
+import { type Descriptor, hostPlatform, MEDIA_TYPES, type Platform } from '../../oci/manifest.js';
 import type { Reference } from '../../oci/reference.js';
 import type { Registry } from '../../oci/registry.js';
 import type { RunConfig } from '../image-record.js';
 import type { LayerFolder, Source } from '../layer-folder.js';
 import { layersOf } from '../local-chunks.js';
-import { LazyType, OCI_CONFIG, OCI_MANIFEST } from '../media-types.js';
+import { LazyType } from '../media-types.js';
 import { encodeConfig, platformText } from '../oci-config.js';
 import { encodeOwnManifest, type OwnLayer } from '../own-manifest.js';
 import { renewLayer } from '../renew-layer.js';
@@ -197,11 +197,11 @@ class Push {
     const ids = this.#layers.map(({ id }) => id);
     const { config = {}, platform = hostPlatform() } = this.#options;
     const manifest = encodeOwnManifest({
-      config: await this.#uploads.bytes(OCI_CONFIG, encodeConfig(config, platform, ids)),
+      config: await this.#uploads.bytes(MEDIA_TYPES.ociConfig, encodeConfig(config, platform, ids)),
       layers,
       packs: this.#packs,
     });
-    const digest = await this.#registry.pushManifest(this.#ref, manifest, OCI_MANIFEST);
+    const digest = await this.#registry.pushManifest(this.#ref, manifest, MEDIA_TYPES.ociManifest);
     for (const [i, { folder, isOwnForm }] of this.#layers.entries()) {
       if (isOwnForm) renewLayer(folder, tables[i] as Uint8Array, this.#packs, this.#source());
     }

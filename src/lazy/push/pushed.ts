@@ -2,6 +2,7 @@
 // Filled by push.ts (chunks that the registry has) and pack-new.ts (those that it lacks).
 
 import { readFileSync } from 'node:fs';
+import { readIfThere } from '../../linux/read-if-there.js';
 import { type ChunkRecord, ChunkTable, encodeChunkTable } from '../chunk-table.js';
 import type { LayerFolder } from '../layer-folder.js';
 
@@ -69,14 +70,5 @@ export class Pushed {
       records.push({ at, length, stored, from, skip, origin: pack, codec, digest });
     }
     return encodeChunkTable(records, table.blobSize, packs, table.metaDigest);
-  }
-}
-
-function readIfThere(path: string): Buffer | undefined {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
   }
 }

@@ -8,7 +8,7 @@ import type { FilePlace } from '../../erofs/write-options.js';
 import { ArchiveError } from '../../tree/errors.js';
 import type { DataMap, Range } from '../../tree/stored.js';
 import type { Window } from '../../tree/window.js';
-import { type ChunkRecord, Codec } from '../chunk-table.js';
+import { type ChunkRecord, Codec, keyOf } from '../chunk-table.js';
 import { BLOCK, CHUNK, NO_BLOCK, Places, wholeBits } from './places.js';
 
 /** How the stream of the archive is had again. */
@@ -136,8 +136,7 @@ export class BlobStore {
 
 /** The same for files of one size and content. */
 function contentKey(size: number, records: readonly ChunkRecord[]): string {
-  if (records.length === 1)
-    return `${size}:${Buffer.from(records[0]?.digest ?? []).toString('latin1')}`;
+  if (records.length === 1) return `${size}:${keyOf(records[0]?.digest ?? new Uint8Array(0))}`;
   const hash = createHash('sha256');
   for (const { digest } of records) hash.update(digest);
   return `${size}:${hash.digest('base64')}`;

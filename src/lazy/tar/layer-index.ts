@@ -6,10 +6,10 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync } from 'node:fs';
 import { ErofsError } from '../../erofs/errors.js';
 import { FileSource } from '../../linux/file-source.js';
+import { readIfThere } from '../../linux/read-if-there.js';
 import { ZstdFrames } from '../../linux/zstd-frame.js';
 import { digestOf } from '../../oci/digest.js';
-import type { Descriptor } from '../../oci/manifest.js';
-import { isIndex } from '../../oci/manifest.js';
+import { type Descriptor, isIndex, MEDIA_TYPES } from '../../oci/manifest.js';
 import { type Reference, withDigest } from '../../oci/reference.js';
 import type { Registry } from '../../oci/registry.js';
 import { ChunkTable, ChunkTableError, Codec, NOWHERE } from '../chunk-table.js';
@@ -18,6 +18,7 @@ import { LayerFolder, type LayerRecord } from '../layer-folder.js';
 import { LazyType } from '../media-types.js';
 import { ProgramCollector } from '../programs.js';
 import { checkMeta, LayerCheckError } from '../pull/check-layer.js';
+import { Uploads } from '../push/uploads.js';
 import { fetchFrame, fetchFrameTo, fetchWhole, LIMITS, wrong } from '../untrusted.js';
 import { writeDurable } from '../write-durable.js';
 import { CheckpointError, Checkpoints, StreamKind } from './checkpoints.js';
@@ -25,8 +26,6 @@ import type { LayerIndex, TarLayerOptions } from './options.js';
 
 const INDEX_TYPE = 'application/vnd.varve.index.v1';
 const CHECKPOINTS = 'application/vnd.varve.layer.checkpoints.v1';
-const EMPTY = 'application/vnd.oci.empty.v1+json';
-const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 /** Annotation of each part: the digest of the layer that it is about. */
 const OF_LAYER = 'dev.varve.layer';
 /** Of zstd. */
@@ -46,33 +45,32 @@ export async function pushIndex(
   layers: readonly string[],
   store: string,
 ): Promise<string | undefined> {
+  const uploads = new Uploads(registry, ref);
   const parts: Descriptor[] = [];
   const push = async (mediaType: string, bytes: Uint8Array, layer?: string) => {
-    const digest = digestOf(bytes);
-    await registry.pushBlob(ref, digest, bytes.length, (from) => piecesOf(bytes, from));
     const about = layer === undefined ? {} : { annotations: { [OF_LAYER]: layer } };
-    return { mediaType, digest, size: bytes.length, ...about };
+    return { ...(await uploads.bytes(mediaType, bytes)), ...about };
   };
   for (const id of layers) {
     const folder = LayerFolder.of(store, id);
     if (!/^tar/.test(folder.read().form) || !canReturn(folder)) continue;
     parts.push(await push(LazyType.META, zstdCompress(readFileSync(folder.meta)), id));
     parts.push(await push(LazyType.CHUNKS, zstdCompress(readFileSync(folder.table)), id));
-    const checkpoints = read(folder.checkpoints);
+    const checkpoints = readIfThere(folder.checkpoints);
     if (checkpoints !== undefined) parts.push(await push(CHECKPOINTS, checkpoints, id));
   }
   if (parts.length === 0) return undefined;
   const manifest = {
     schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
+    mediaType: MEDIA_TYPES.ociManifest,
     artifactType: INDEX_TYPE,
-    config: await push(EMPTY, Buffer.from('{}')),
+    config: await push(MEDIA_TYPES.ociEmpty, Buffer.from('{}')),
     layers: parts,
     subject: { mediaType: image.mediaType, digest: image.digest, size: image.size },
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
   const digest = digestOf(bytes);
-  return registry.pushManifest(withDigest(ref, digest), bytes, OCI_MANIFEST);
+  return registry.pushManifest(withDigest(ref, digest), bytes, MEDIA_TYPES.ociManifest);
 }
 
 function zstdCompress(bytes: Uint8Array): Uint8Array {
@@ -89,19 +87,6 @@ function canReturn(folder: LayerFolder): boolean {
   const table = new ChunkTable(readFileSync(folder.table));
   for (let i = 0; i < table.count; i++) if (table.origin(i) === NOWHERE) return false;
   return true;
-}
-
-function read(path: string): Uint8Array | undefined {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-async function* piecesOf(bytes: Uint8Array, from: number): AsyncGenerator<Uint8Array> {
-  for (let at = from; at < bytes.length; at += 1 << 20) yield bytes.subarray(at, at + (1 << 20));
 }
 
 /** The indexes of an image's layers, by digest of the layer, where somebody has pushed some. */

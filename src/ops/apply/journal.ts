@@ -2,8 +2,9 @@
 // Written by stage.ts when all new content lies beside it, executed by steps.ts, removed at the end.
 // Everything is in one folder of the target (stack/pending-apply.ts), so on its filesystem, wherever the target is moved to.
 
-import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { readIfThere } from '../../linux/read-if-there.js';
 import { MountError } from '../../stack/errors.js';
 import { APPLY_JOURNAL } from '../../stack/pending-apply.js';
 import type { Attributes } from '../attributes.js';
@@ -85,13 +86,8 @@ export function publishJournal(stage: Held, folder: string, journal: Journal): v
 
 /** @returns undefined when there is none: nothing has been done to the target. @throws MountError. */
 export function readJournal(folder: string): Journal | undefined {
-  let text: string;
-  try {
-    text = readFileSync(join(folder, PARTS.journal), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const text = readIfThere(join(folder, PARTS.journal))?.toString();
+  if (text === undefined) return undefined;
   const damaged = (cause?: unknown): MountError =>
     new MountError(
       'layer',
