@@ -1,5 +1,5 @@
 // The blob of a lazy layer as a byte source: what is here is read, what is not is waited for.
-// Opened by stack/image-open.ts for every layer of an image store; read by erofs/ on the server's thread.
+// Opened by stack/lazy-open.ts for every layer of an image store; read by erofs/, in servers on the thread that answers requests.
 // A read is good when the map says that all of it is here, and nothing was taken back meanwhile (residency.ts).
 
 import { type LateSource, requireRange, throwNotHere } from '../bytes/source.js';

@@ -1,5 +1,5 @@
 // What is taken from a registry for metadata: small blobs whole, zstd frames to memory or to a file, each with its limit.
-// Used by pull/ and push/; content is fetched chunk by chunk instead (load/).
+// Used by pull/, push/, tar/ and podman/; content is fetched chunk by chunk instead (load/).
 // Untrusted by nature: sizes are checked before memory is taken, and a frame that says nothing of its size is refused.
 
 import { createHash } from 'node:crypto';

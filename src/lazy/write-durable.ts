@@ -1,5 +1,5 @@
 // Small files that are on disk when they have their name.
-// Used by build/, pull/ and image-record.ts; what is large is written by its own code.
+// Used wherever the image store is written; what is large is written by its own code.
 
 import { randomBytes } from 'node:crypto';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 // The spec of a stack with a lower on its way out of it, and without it.
-// Made by ops/detach.ts (the beginning) and by the server itself (the end); pure data.
+// Made by ops/detach/detach-lower.ts (the beginning) and by the server itself (the end); pure data.
 // Lowers are named by their place from the bottom: a commit puts one on top meanwhile.
 
 import { heightAt } from '../overlay/heights.js';

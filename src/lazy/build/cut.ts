@@ -41,7 +41,7 @@ export function checkChunkSize(size: number): void {
 }
 
 /**
- * @param meta the metadata image, and the bytes of its digest's file. @param blob its device 1.
+ * @param meta the metadata image. @param metaDigest its SHA-256, 32 bytes. @param blob its device 1.
  * @throws LayerImageError, ErofsError, RangeError, or what the sources throw.
  */
 export async function cutChunks(

@@ -1,5 +1,5 @@
 // The kernel's way into the loader: who reads a marked blob waits until the chunks are here, without FUSE.
-// Used by the loader (load/) beside its socket. Descriptors that outlive the loader are the supervisor's too: as long as one
+// Used by kernel-uses.ts, which knows the loader and its mounts. Descriptors that outlive the loader are the supervisor's too: as long as one
 // duplicate of a group is open its readers wait, and the successor of a dead loader answers what that one had in hand.
 // Follows: fanotify(7), pre-content events of Linux 6.14 and newer.
 

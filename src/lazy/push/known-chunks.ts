@@ -2,7 +2,7 @@
 // Filled from the tables of images that lie in the same repository; asked by pack-writer's caller for each chunk of a push.
 // What a table says is taken as it is: every reader compares content with its digest before anybody sees it.
 
-import { type ChunkTable, Codec, keyOf, NOWHERE } from '../chunk-table.js';
+import { type ChunkTable, Codec, keyOf, MAX_CHUNKS, NOWHERE } from '../chunk-table.js';
 import type { Origin } from '../layer-folder.js';
 
 /** Where a chunk lies. */
@@ -23,12 +23,9 @@ interface Known {
 
 export class KnownChunks {
   readonly #tables: Known[] = [];
-  /** keyOf(digest) -> number of the table and of the chunk in it. */
+  /** keyOf(digest) -> number of its table times MAX_CHUNKS, and number of the chunk in that. */
   readonly #chunks = new Map<string, number>();
   readonly #packs = new Map<string, Origin>();
-
-  /** Chunks of a table are known by one number: of the table, and of the chunk. */
-  static readonly #MOST = 2 ** 26;
 
   /**
    * @param packs by number of the origin; undefined for an origin that is no pack of this repository.
@@ -41,7 +38,7 @@ export class KnownChunks {
       if (pack === undefined || table.codec(i) > Codec.ZSTD) continue;
       const key = keyOf(table.digest(i));
       if (this.#chunks.has(key)) continue;
-      this.#chunks.set(key, number * KnownChunks.#MOST + i);
+      this.#chunks.set(key, number * MAX_CHUNKS + i);
       this.#packs.set(pack.digest, pack);
     }
   }
@@ -50,8 +47,8 @@ export class KnownChunks {
   find(digest: Uint8Array, length: number): Place | undefined {
     const found = this.#chunks.get(keyOf(digest));
     if (found === undefined) return undefined;
-    const i = found % KnownChunks.#MOST;
-    const { table, packs } = this.#tables[(found - i) / KnownChunks.#MOST] as Known;
+    const i = found % MAX_CHUNKS;
+    const { table, packs } = this.#tables[(found - i) / MAX_CHUNKS] as Known;
     if (table.length(i) !== length) return undefined;
     return {
       pack: (packs[table.origin(i)] as Origin).digest,

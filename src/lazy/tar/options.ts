@@ -1,5 +1,5 @@
 // What it takes to have a layer of an existing image, shared by the files that do it in their different ways.
-// Made by pull/ for index.ts.
+// Made by pull/ and podman/ for index.ts.
 // Follows: OCI image-spec v1.1, descriptor.md and config.md.
 
 import type { Descriptor } from '../../oci/manifest.js';
