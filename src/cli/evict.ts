@@ -3,7 +3,6 @@
 // Manual: registry-commands.ts.
 
 import { bytesText } from '../report/words.js';
-import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { evictImage, evictMount } from '../stack/loader-status.js';
 import { layersOfImage } from '../stack/registry-mount.js';
@@ -24,7 +23,7 @@ export async function run(given: Arguments): Promise<number> {
 
 /** A path names a mount, anything else an image. */
 async function evict(given: Arguments, what: string, keep: number): Promise<number> {
-  if (/^[./]/.test(what)) return evictMount(mountpointPath(what), keep);
+  if (/^[./]/.test(what)) return evictMount(what, keep);
   if (what === '') throw new MountError('option', 'an empty argument: name a mount or an image');
   const { store, image } = knownImage(given, what);
   return evictImage(layersOfImage(store, image), keep);

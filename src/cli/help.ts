@@ -31,6 +31,13 @@ export const ENVIRONMENT: readonly (readonly [string, string])[] = [
     'VARVE_WINE_DIR',
     'Folder of Wine bases, layers and prefixes, instead of $XDG_DATA_HOME/varve/wine.',
   ],
+  ['VARVE_STORE', 'The store of objects, instead of that of the machine or the user.'],
+  ['VARVE_IMAGES', 'The image store of pulled images, instead of that of the machine or the user.'],
+  [
+    'VARVE_RATE',
+    'Bytes a second at most that lazy mounts fetch together (20M), as it was when their loader started.',
+  ],
+  ['VARVE_CONNECTIONS', 'Requests at a time for who waits for content of lazy mounts (default 8).'],
   ['VARVE_WINE', 'The Wine to run: a binary, or the folder of a Wine or Proton build.'],
   [
     'VARVE_REHEARSE',

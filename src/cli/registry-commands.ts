@@ -194,7 +194,7 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
     operands: 'MOUNTPOINT|REF',
     count: [1, 1],
     description: [
-      'Removes content of the layers of a mount, or of an image that is not mounted, that was not used lately; it is fetched again when it is read. A mount that the kernel shows alone cannot have content taken away: unmount it first.',
+      'Removes content that was not used lately: of the layers of a mount that are being loaded, or of an image that is not mounted. It is fetched again when it is read. A mount that the kernel shows alone, or whose content is all here, must be unmounted first; then its image is named.',
     ],
     flags: [
       {
@@ -206,7 +206,10 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
       QUIET_FLAG,
       JSON_FLAG,
     ],
-    examples: [['varve evict --keep 100M /mnt', '']],
+    examples: [
+      ['varve evict --keep 100M /mnt', ''],
+      ['varve evict registry.example.org/os:1', 'of an image that is not mounted'],
+    ],
     completes: 'mount',
   },
 ];

@@ -10,6 +10,7 @@ import type { LoaderCommand, LoaderStatus } from '../lazy/protocol.js';
 import { findSupervisor } from '../supervisor/client.js';
 import { MountError } from './errors.js';
 import { incompleteLayersOf } from './images.js';
+import { locateMount } from './mounts-known.js';
 import type { MountSpec } from './spec.js';
 
 /** @returns undefined when nothing is being loaded. @throws MountError of kind `server`. */
@@ -44,9 +45,24 @@ export async function fillMount(mountpoint: string): Promise<boolean> {
   return (await ask({ op: 'fill', mountpoint })) !== undefined;
 }
 
-/** @param keep bytes of each layer that stay. @returns bytes given back. @throws MountError. */
-export async function evictMount(mountpoint: string, keep: number): Promise<number> {
-  const reply = await ask<{ evictedBytes: number }>({ op: 'evict', mountpoint, keep });
+/**
+ * Of a server's mount whose layers are being loaded.
+ * @param path its mount point. @param keep bytes of each layer that stay. @returns bytes given back.
+ * @throws MountError: `absent`, `busy` for a mount of the kernel.
+ */
+export async function evictMount(path: string, keep: number): Promise<number> {
+  const { mountpoint, backend } = (await locateMount(path)).mount;
+  if (backend === 'kernel') {
+    throw new MountError(
+      'busy',
+      `${mountpoint}: the kernel has it, which does not notice when content goes: unmount it, then name its image`,
+    );
+  }
+  const loaded = (await loaderStatus({ mountpoint }))?.layers ?? [];
+  const reply =
+    loaded.length === 0
+      ? undefined
+      : await ask<{ evictedBytes: number }>({ op: 'evict', mountpoint, keep });
   if (reply !== undefined) return reply.evictedBytes;
   throw new MountError(
     'absent',

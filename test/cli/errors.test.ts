@@ -41,6 +41,7 @@ const rows: readonly (readonly [string, number, RegExp])[] = [
   ],
   ['push none localhost:1/a', 3, /^varve: none: no such directory, image, archive or stack/],
   ['images --rm', 2, /^varve: --rm: no image is named/],
+  ['evict ./m', 6, /^varve: \.\/m: not the mount point of a stack: /],
   ['evict --keep=much m', 2, /^varve: --keep=much: write a number of bytes, /],
   ['detach m', 6, /^varve: .*\/m: not a varve mount: /],
   ['top --interval=0', 2, /^varve: --interval=0: must be a number of seconds/],
