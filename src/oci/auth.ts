@@ -6,7 +6,7 @@ import { type Credentials, findCredentials } from './credentials.js';
 import { shown } from './digest.js';
 import { RegistryError } from './errors.js';
 import { parseJson } from './manifest.js';
-import type { Answer, HttpRequest } from './transport.js';
+import { type Answer, bodyOf, type HttpRequest } from './transport.js';
 
 /** Sends a request; no attempts of its own. */
 type Send = (request: HttpRequest) => Promise<Answer>;
@@ -250,17 +250,11 @@ function refreshRequest(
     scope: scopes.join(' '),
     ...(service === undefined ? {} : { service }),
   });
-  const bytes = Buffer.from(form.toString());
   return {
     method: 'POST',
     url: realm,
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
-    body: {
-      length: bytes.length,
-      async *open() {
-        yield bytes;
-      },
-    },
+    body: bodyOf(Buffer.from(form.toString())),
   };
 }
 

@@ -30,7 +30,7 @@ import { formatReference, type Reference, withDigest, withTag } from './referenc
 import { listReferrers, referrersTag } from './referrers.js';
 import { loadRegistriesConf, type RegistriesConf } from './registries-conf.js';
 import { candidatesOf } from './short-name.js';
-import { Transport } from './transport.js';
+import { bodyOf, Transport } from './transport.js';
 
 export interface RegistryOptions {
   /** Registries are spoken to without TLS. */
@@ -456,13 +456,4 @@ function repositoryOf(ref: Reference): string {
 
 function isWrong(error: unknown): boolean {
   return error instanceof RegistryError && error.kind === 'wrong';
-}
-
-function bodyOf(bytes: Uint8Array) {
-  return {
-    length: bytes.length,
-    async *open() {
-      yield bytes;
-    },
-  };
 }

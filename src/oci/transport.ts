@@ -27,6 +27,16 @@ export interface Body {
   open(): AsyncIterable<Uint8Array>;
 }
 
+/** A body that is in memory; `bytes` are borrowed until the request is answered. */
+export function bodyOf(bytes: Uint8Array): Body {
+  return {
+    length: bytes.length,
+    async *open() {
+      yield bytes;
+    },
+  };
+}
+
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   url: URL;
