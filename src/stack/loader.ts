@@ -4,9 +4,9 @@
 
 import { localContent } from '../lazy/load/local.js';
 import { limitsOf, registryRanges } from '../lazy/load/registry-ranges.js';
+import { layerStoreCommands } from '../lazy/podman/commands.js';
 import { loadHttp } from '../oci/transport.js';
 import { reportLoaderError } from '../supervisor/loader-orders.js';
-import { layerStoreCommands } from './layer-store-commands.js';
 import { runLoader } from './run-loader.js';
 
 const log = (line: string): void => console.error(`${new Date().toISOString()} ${line}`);

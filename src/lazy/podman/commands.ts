@@ -1,16 +1,16 @@
 // What the loader does for layer stores: finds layers by an image's name and a digest, and fetches blobs whole.
-// Given to run-loader.ts by the program loader.ts; one client of registries for each way of speaking to them.
+// Given to stack/run-loader.ts by the program stack/loader.ts; one client of registries for each way of speaking to them.
 // A failure goes back as a line; the server of the layer store answers its readers.
 
 import { createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { FurtherCommands } from '../lazy/load/connection.js';
-import { LayerFinder } from '../lazy/podman/find-layer.js';
-import { blobPath, readNote } from '../lazy/podman/records.js';
-import type { LoaderCommand } from '../lazy/protocol.js';
-import { parseReference } from '../oci/reference.js';
-import { Registry, type RegistryOptions } from '../oci/registry.js';
+import { parseReference } from '../../oci/reference.js';
+import { Registry, type RegistryOptions } from '../../oci/registry.js';
+import type { FurtherCommands } from '../load/connection.js';
+import type { LoaderCommand } from '../protocol.js';
+import { LayerFinder } from './find-layer.js';
+import { blobPath, readNote } from './records.js';
 
 type Asked<Op> = Extract<LoaderCommand, { readonly op: Op }>;
 
