@@ -162,7 +162,7 @@ export class CheckpointReader {
 }
 
 /** A decompressed stream from somewhere on. */
-abstract class Run {
+abstract class StreamRun {
   /** @returns false when it ends before. */
   protected abstract fill(out: Uint8Array): boolean;
   abstract close(): void;
@@ -184,7 +184,7 @@ abstract class Run {
   }
 }
 
-class GzipRun extends Run {
+class GzipRun extends StreamRun {
   readonly #bytes: Uint8Array;
   readonly #inflate: ResumedInflate;
   #at: number;
@@ -207,7 +207,7 @@ class GzipRun extends Run {
   }
 }
 
-class ZstdRun extends Run {
+class ZstdRun extends StreamRun {
   readonly #bytes: Uint8Array;
   readonly #decoder;
   readonly #out = allocate(PASS);
