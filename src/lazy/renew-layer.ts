@@ -74,10 +74,7 @@ function keepOlder(
 /** Another repository that has the same blobs. */
 export function addSource(folder: LayerFolder, source: Source): void {
   alone(folder, (record) => {
-    const { registry, repository } = source;
-    const isSame = (one: Source): boolean =>
-      one.registry === registry && one.repository === repository;
-    if (record.sources.some(isSame)) return;
+    if (record.sources.some((one) => isSameSource(one, source))) return;
     const more: LayerRecord = { ...record, sources: [...record.sources, source] };
     writeDurable(folder.record, `${JSON.stringify(more)}\n`);
   });

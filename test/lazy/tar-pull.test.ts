@@ -218,7 +218,7 @@ test('what tools write: no root above the lowest layer, whiteouts below what is 
     for (const lazy of [true, false]) {
       const store = join(folder, `store-${k}-${lazy}`);
       const ref = parseReference(`${registry.host}/image-${k}:tag`);
-      const { layers } = await pullImage(client(t), ref, store, options(lazy));
+      const { layers } = await pullImage(plainClient(t), ref, store, options(lazy));
       const layer = LayerFolder.of(store, layers[1] as string);
       assert.equal(layer.isComplete, !lazy || make === gzip);
       const [meta, blob] = [FileSource.open(layer.meta), FileSource.open(layer.blob)];
@@ -266,7 +266,7 @@ test('holes anywhere: data of a sparse file begins and ends within sectors', asy
   const tar = withRecords(membersOf(folder, 'file'), 'GNU.sparse.size=600000', map);
   addImage(registry, 'image', [gzip(tar)], [tar]);
   const ref = parseReference(`${registry.host}/image:tag`);
-  const { layers } = await pullImage(client(t), ref, join(folder, 'store'), options(true));
+  const { layers } = await pullImage(plainClient(t), ref, join(folder, 'store'), options(true));
   const layer = LayerFolder.of(join(folder, 'store'), layers[0] as string);
   const [meta, blob] = [FileSource.open(layer.meta), FileSource.open(layer.blob)];
   const image = ErofsImage.open(meta, [blob]);
@@ -400,7 +400,7 @@ test('a table of contents that claims more than there are blocks is not used, an
     const { layers } = addImage(registry, name, [made], [tar]);
     const ref = parseReference(`${registry.host}/${name}:tag`);
     const store = join(folder, name);
-    await pullImage(client(t), ref, store, options(true));
+    await pullImage(plainClient(t), ref, store, options(true));
     assert.equal(LayerFolder.of(store, layers[0]?.digest as string).read().form, form, name);
   }
   const places = new Places();
