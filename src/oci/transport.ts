@@ -385,7 +385,8 @@ export class Transport {
       const [{ default: Agent }] = await http();
       return new Agent({ ...common, connect: tls });
     }
-    const { default: ProxyAgent } = await import('undici/lib/dispatcher/proxy-agent.js');
+    // All of it: the tunnel to a host with TLS is made by a method that only the index gives to dispatchers.
+    const { ProxyAgent } = await import('undici');
     return new ProxyAgent({ ...common, uri: proxy, requestTls: tls, proxyTunnel: false });
   }
 }
