@@ -1,10 +1,11 @@
 // Layers that no image of the store and no layer store names, and nobody uses, are removed, and what killed processes have left.
 // Called by commands that remove images.
 // A layer in use is held (hold-layer.ts), has its lock taken by the loader, its metadata image locked (shared) by who serves it without
-// looking at its map, or is named by a mount. It goes from its name by one rename first.
+// looking at its map, or is open: the kernel mounts it. It goes from its name by one rename first.
 
 import { closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { isOpenElsewhere } from '../linux/files.js';
 import { mountTable } from '../linux/mountinfo.js';
 import { lockFile } from '../linux/peer.js';
 import { syncPath } from '../linux/sync-path.js';
@@ -86,7 +87,9 @@ export function removeLayer(
     if (!isLocked(blob, 'a') || !isLocked(lock, 'a')) return undefined;
     // A damaged one may have none.
     if (existsSync(meta) && !isLocked(meta, 'r')) return undefined;
-    if (isMounted(layer) || !isFree()) return undefined;
+    // The kernel has it open where its mount lies below an overlay, or in another namespace.
+    const [opened] = locks as [number];
+    if (isMounted(layer) || isOpenElsewhere(opened, false) || !isFree()) return undefined;
     // The folder's own: nobody takes it for what a killed process has left.
     if (!isLocked(path, 'r')) return undefined;
     const gone = goneName(folder);
@@ -100,7 +103,7 @@ export function removeLayer(
   }
 }
 
-/** Whether a mount of the kernel reads it: nobody has its files open then. */
+/** Whether a mount of the kernel that can be seen reads it. */
 function isMounted({ meta }: LayerFolder): boolean {
   return mountTable().some(({ type, source }) => type === 'erofs' && source === meta);
 }

@@ -4,6 +4,7 @@
 
 import { AT, O } from './constants.js';
 import { majorOf, minorOf } from './device.js';
+import { E } from './errno.js';
 import { func, ret, syscall } from './libc.js';
 import { base, putU64, scratch, u8, u16, u32 } from './memory.js';
 
@@ -470,12 +471,13 @@ export function hasWriter(fd: number): boolean {
 
 /**
  * Whether anybody has the file open but through `fd` and its duplicates, in any namespace; a mounted filesystem that reads
- * from it too. True where the kernel gives no leases. @param fd opened for writing, too.
+ * from it too. @param fd opened for writing, too. @param unknown what it is where the kernel gives no leases.
  */
-export function isOpenElsewhere(fd: number): boolean {
+export function isOpenElsewhere(fd: number, unknown = true): boolean {
   // The signal to a holder of a lease would end this process; this one is ignored.
   c.fcntl(fd, F_SETSIG, SIGURG);
-  if (ret(c.fcntl(fd, F_SETLEASE, F_WRLCK)) < 0) return true;
+  const r = ret(c.fcntl(fd, F_SETLEASE, F_WRLCK));
+  if (r < 0) return r === -E.AGAIN || unknown;
   c.fcntl(fd, F_SETLEASE, F_UNLCK);
   return false;
 }

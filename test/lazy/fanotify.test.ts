@@ -18,6 +18,7 @@ import { test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { announceUse } from '../../src/lazy/announce.js';
 import { DEFAULT_POLICY } from '../../src/lazy/protocol.js';
+import { pruneLayers } from '../../src/lazy/prune.js';
 import { mountStack } from '../../src/stack/mount.js';
 import { knownMounts } from '../../src/stack/mounts-known.js';
 import { parseOptions } from '../../src/stack/options.js';
@@ -210,6 +211,19 @@ test('a writable stack is mounted by the kernel where root asks for it, and chan
     0,
   );
   await unmount(p.mnt, { lazy: false, force: false });
+});
+
+test('a layer that no image names stays as long as it is mounted', { skip }, async (t) => {
+  const p = await place(t, { big: 1 << 20 });
+  await p.mount(DEFAULT_POLICY);
+  const store = join(p.layer.folder.path, '../..');
+  assert.equal(pruneLayers(store).inUse.length, 1);
+  await until('the layer is complete', () => p.layer.folder.isComplete);
+  await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  assert.equal(pruneLayers(store).inUse.length, 1);
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+  await p.umount();
+  assert.equal(pruneLayers(store).layers, 1);
 });
 
 test('where nobody would hold its readers when the loader dies nothing is mounted', {
