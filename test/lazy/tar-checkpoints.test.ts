@@ -31,7 +31,7 @@ function indexOf(t: Cleanup, compression: Compression, packed: Buffer, spacing: 
   const input = new FileWindow(fd, 'stream');
   const window = indexWindow(compression, input, spacing);
   try {
-    const digest = window.digest();
+    const [digest] = window.digests();
     return { digest, checkpoints: window.checkpoints(packed.length) };
   } finally {
     window.close();

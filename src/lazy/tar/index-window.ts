@@ -14,6 +14,8 @@ const SPACING = 1 << 20;
 const CAPACITY = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 const LOOK_AHEAD = 64;
+/** Bytes of a record of tar, unless it is told otherwise. */
+const RECORD = 20 * 512;
 
 /** What a layer is made of. */
 export type Compression = 'none' | 'gzip' | 'zstd';
@@ -39,14 +41,18 @@ export abstract class IndexWindow extends Window {
     return n;
   }
 
-  /** Reads what is left. @returns `sha256:HEX` of all of the stream. */
-  digest(): string {
+  /**
+   * Reads what is left. @returns `sha256:HEX` of all of the stream; then with zeros up to the end of tar's last record, as the
+   * writers of zstd:chunked of 2022 drop these and leave the archive its name.
+   */
+  digests(): string[] {
     for (let some = this.peekSome(); some.length > 0; some = this.peekSome())
       this.pass(some.length);
-    return `sha256:${this.#hash.digest('hex')}`;
+    const padded = this.#hash.copy().update(Buffer.alloc((RECORD - (this.size % RECORD)) % RECORD));
+    return [this.#hash, padded].map((hash) => `sha256:${hash.digest('hex')}`);
   }
 
-  /** The file `checkpoints`, once digest() has been asked for; undefined where the stream has none that are worth anything. */
+  /** The file `checkpoints`, once digests() have been asked for; undefined where the stream has none that are worth anything. */
   checkpoints(_originSize: number): Uint8Array | undefined {
     return undefined;
   }

@@ -43,9 +43,9 @@ export async function buildTarLayer(
   try {
     const compression = compressionOf(compressed);
     const store = new BlobStore(blob, compression === 'none' ? Codec.RAW : Codec.CHECKPOINT);
-    const { tree, digest, checkpoints } = read(compressed, compression, store, descriptor.size);
-    if (diffId !== undefined && diffId !== digest) {
-      throw new TreeError(`its archive is ${digest}, the image says ${diffId}`);
+    const { tree, digests, checkpoints } = read(compressed, compression, store, descriptor.size);
+    if (diffId !== undefined && !digests.includes(diffId)) {
+      throw new TreeError(`its archive is ${digests[0]}, the image says ${diffId}`);
     }
     store.finish();
     fsyncSync(blob);
@@ -79,8 +79,8 @@ export async function buildTarLayer(
 
 interface Archive {
   readonly tree: TreeNode;
-  /** `sha256:HEX` of the archive. */
-  readonly digest: string;
+  /** `sha256:HEX` that the archive may be known by. */
+  readonly digests: readonly string[];
   readonly checkpoints: Uint8Array | undefined;
 }
 
@@ -98,8 +98,8 @@ function read(fd: number, compression: Compression, store: BlobStore, size: numb
       onProgress: () => {},
       isMark: isWhiteout,
     });
-    const digest = window.digest();
-    return { tree, digest, checkpoints: window.checkpoints(size) };
+    const digests = window.digests();
+    return { tree, digests, checkpoints: window.checkpoints(size) };
   } finally {
     window?.close();
     input.close();
