@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { ByteSource } from '../bytes/source.js';
+import { holeSource } from '../bytes/source.js';
 import { eachInode } from '../erofs/each-inode.js';
 import { ErofsImage } from '../erofs/image.js';
 import { S } from '../linux/constants.js';
@@ -173,7 +173,7 @@ function filesWith(folder: LayerFolder, table: ChunkTable, chunks: readonly numb
   const meta = FileSource.open(folder.meta);
   const files: string[] = [];
   try {
-    const image = ErofsImage.open(meta, [nothing(table.blobSize)]);
+    const image = ErofsImage.open(meta, [holeSource(table.blobSize)]);
     eachInode(image, (path, inode) => {
       if ((inode.mode & S.IFMT) !== S.IFREG || files.length >= MOST_FILES) return;
       for (const { where, device, storedAt, length } of image.extents(inode)) {
@@ -193,9 +193,4 @@ function filesWith(folder: LayerFolder, table: ChunkTable, chunks: readonly numb
   } finally {
     meta.close();
   }
-}
-
-/** Content that is not looked at. */
-function nothing(size: number): ByteSource {
-  return { size, read: (_at, out) => void out.fill(0) };
 }
