@@ -1,6 +1,7 @@
 // varve images --verify finds every byte that is not what was pulled, and --repair has it fetched again.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -16,11 +17,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { ChunkTable } from '../../src/lazy/chunk-table.js';
 import { layersOf } from '../../src/lazy/local-chunks.js';
-import { mixed } from '../lazy/tar-image.js';
+import { addImage, mixed, tarOf } from '../lazy/tar-image.js';
 import { startFakeRegistry } from '../oci/fake-registry.js';
 import { Caller } from '../registry/debian-image.js';
+import { requires } from '../support/requires.js';
 import { tempDir } from '../support/temp.js';
 
 interface Verdict {
@@ -154,4 +157,35 @@ test('of a layer that is not complete what is here is compared, and nothing is f
   await caller.must('images', '--repair');
   assert.ok(!layer.isComplete && statSync(layer.blob).blocks === blocks);
   await caller.must('images', '--verify');
+});
+
+test('layers of existing images: tar in gzip, and one that only a whole pull brings back', {
+  skip: requires({ packages: ['zstd'] }),
+}, async (t) => {
+  const fake = await startFakeRegistry(t);
+  const folder = tempDir(t);
+  const tree = join(folder, 'tree');
+  mkdirSync(tree);
+  writeFileSync(join(tree, 'file'), mixed(1_500_000, 4));
+  const tar = tarOf(tree);
+  const caller = new Caller(join(folder, 'user'));
+  const forms = [
+    ['gzip', gzipSync(tar)],
+    ['zstd', execFileSync('zstd', ['-c'], { input: tar, maxBuffer: 1 << 24 })],
+  ] as const;
+  for (const [form, bytes] of forms) {
+    addImage(fake, form, [{ bytes }], [tar]);
+    const ref = `${fake.host}/${form}:tag`;
+    await caller.must('pull', '--plain-http', '-q', ref);
+    const layers = layersOf(join(caller.folder, 'images'));
+    const layer = layers.find((one) => one.read().form === `tar+${form}`);
+    assert.ok(layer !== undefined);
+    const table = new ChunkTable(readFileSync(layer.table));
+    const whole = readFileSync(layer.blob);
+    spoil(layer.blob, table.at(4) + 9);
+    const found = await caller.must('images', '--repair', '--plain-http', ref);
+    assert.match(found.out, /: 1 of \d+ chunks damaged: repaired\n {2}\/file\n/);
+    assert.ok(readFileSync(layer.blob).equals(whole), form);
+    assert.ok(layer.isComplete);
+  }
 });
