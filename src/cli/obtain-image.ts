@@ -2,6 +2,7 @@
 // Used by mount-registry.ts, run-registry.ts and record.ts; `varve pull` always asks the registry.
 // Manual: registry-commands.ts.
 
+import { setImmediate as turn } from 'node:timers/promises';
 import { type ImageRecord, readImage } from '../lazy/image-record.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
 import { pullImage } from '../lazy/pull/pull.js';
@@ -72,6 +73,8 @@ export async function obtainImage(
       signal,
     );
     await ahead?.settled();
+    // A signal that came while a layer was unpacked has not been heard yet: it is with the next look at descriptors.
+    for (let i = 0; i < 2; i++) await turn();
     signal?.throwIfAborted();
     return { store, image, known: false, ...(ahead && { ahead }) };
   } catch (error) {
