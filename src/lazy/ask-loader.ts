@@ -12,9 +12,12 @@ const PATIENCE = 20_000;
 /** A loader that answered with an error, or not at all. */
 export class LoaderError extends Error {}
 
+/** It ended before it answered: it had nothing left to load, or another takes its place. */
+export class LoaderGoneError extends LoaderError {}
+
 /**
  * @param path of the loader's socket. @returns undefined when no loader is there.
- * @throws LoaderError when it refuses, or ends before it has answered.
+ * @throws LoaderError when it refuses, LoaderGoneError when it ends before it has answered.
  */
 export function askLoader<T>(path: string, command: LoaderCommand): Promise<T | undefined> {
   return new Promise((done, fail) => {
@@ -30,9 +33,10 @@ export function askLoader<T>(path: string, command: LoaderCommand): Promise<T | 
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
       if (!connected && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')) done(undefined);
+      else if (error.code === 'ECONNRESET' || error.code === 'EPIPE') fail(gone());
       else fail(error instanceof LoaderError ? error : new LoaderError(error.message));
     });
-    socket.once('close', () => fail(new LoaderError('the loader ended before it answered')));
+    socket.once('close', () => fail(gone()));
     readFrames(socket, (kind, _first, reply) => {
       if (kind !== Tell.JSON_REPLY) return;
       socket.removeAllListeners('close');
@@ -43,3 +47,5 @@ export function askLoader<T>(path: string, command: LoaderCommand): Promise<T | 
     });
   });
 }
+
+const gone = (): LoaderGoneError => new LoaderGoneError('the loader ended before it answered');

@@ -2,7 +2,8 @@
 // Used by `varve status`, `top`, `evict` and `detach`; the loader is found through the supervisor, which holds it.
 // Answers come from the loader alone (lazy/protocol.ts): no mount is touched.
 
-import { askLoader, LoaderError } from '../lazy/ask-loader.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { askLoader, LoaderError, LoaderGoneError } from '../lazy/ask-loader.js';
 import type { LayerFolder } from '../lazy/layer-folder.js';
 import { evictIdle } from '../lazy/load/evict.js';
 import { LoadError } from '../lazy/load/layer.js';
@@ -84,12 +85,26 @@ export function evictImage(layers: readonly LayerFolder[], keep: number): number
   return freed;
 }
 
+/** Attempts to ask a loader that ends meanwhile, and milliseconds between two. */
+const ATTEMPTS = 5;
+const PAUSE = 50;
+
+/** @returns undefined when there is no loader. */
 async function ask<T extends object>(command: LoaderCommand): Promise<T | undefined> {
   const supervisor = await findSupervisor();
   if (supervisor === undefined) return undefined;
   try {
-    const { loader } = await supervisor.ask({ op: 'list' });
-    return loader === undefined ? undefined : await askLoader<T>(loader.socket, command);
+    for (let attempt = 1; ; attempt++) {
+      const { loader } = await supervisor.ask({ op: 'list' });
+      if (loader === undefined) return undefined;
+      try {
+        return await askLoader<T>(loader.socket, command);
+      } catch (error) {
+        if (!(error instanceof LoaderGoneError) || attempt === ATTEMPTS) throw error;
+      }
+      // It has ended because all is here, or there will be another.
+      await sleep(PAUSE);
+    }
   } catch (error) {
     if (error instanceof LoaderError) throw new MountError('server', `loader: ${error.message}`);
     throw error;

@@ -99,48 +99,43 @@ async function takeRun(
   read: ReadRange,
   signal: AbortSignal,
 ): Promise<void> {
-  let left: readonly number[] = run.chunks;
+  const missing = new Set(run.chunks);
   let failure: unknown;
   for (const table of layer.places) {
     const isFirst = table === layer.table;
-    const runs = isFirst ? [run] : joinRuns(table, left, SPAN);
+    const runs = isFirst ? [run] : joinRuns(table, [...missing], SPAN);
     try {
-      const wrong: number[] = [];
       const there = { ...from, table };
-      for (const part of runs) wrong.push(...(await takeFrom(layer, there, part, read, signal)));
-      left = wrong;
+      for (const part of runs) await takeFrom(layer, there, part, read, signal, missing);
     } catch (error) {
       if (signal.aborted) throw error;
       if (isFirst) failure = error;
-      left = left.filter((i) => !layer.map.isHere(i));
     }
-    if (left.length === 0) return;
+    if (missing.size === 0) return;
   }
   if (failure !== undefined) throw failure;
   const { digest } = layer.record.origins[run.origin] ?? { digest: '' };
   throw new Error(
-    `blob ${digest}: ${left.length} chunks of it are not what the image says; nothing of them was kept`,
+    `blob ${digest}: ${missing.size} chunks of it are not what the image says; nothing of them was kept`,
   );
 }
 
-/** @returns chunks whose content was wrong. */
+/** @param missing loses what came and is right. */
 async function takeFrom(
   layer: LoadedLayer,
   from: FetchFrom,
   run: Run,
   read: ReadRange,
   signal: AbortSignal,
-): Promise<readonly number[]> {
-  let wrong: readonly number[] = run.chunks;
-  for (let first = 0; wrong.length > 0 && first < Math.max(2, from.sources.length); first++) {
+  missing: Set<number>,
+): Promise<void> {
+  for (let first = 0; first < Math.max(2, from.sources.length); first++) {
+    if (!run.chunks.some((i) => missing.has(i))) return;
     const fetched = await fetchRun(from, run, read, first % from.sources.length, signal);
-    const left: number[] = [];
     for (const unit of contents(from, run, fetched)) {
       for (const [i, content] of unit) {
-        if (content === undefined || !(await layer.put(i, content))) left.push(i);
+        if (content !== undefined && (await layer.put(i, content))) missing.delete(i);
       }
     }
-    wrong = left;
   }
-  return wrong;
 }
