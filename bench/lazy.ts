@@ -4,9 +4,11 @@
 
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -14,6 +16,10 @@ import {
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { ChunkTable } from '../src/lazy/chunk-table.js';
+import type { LayerFolder } from '../src/lazy/layer-folder.js';
+import { layersOf } from '../src/lazy/local-chunks.js';
+import type { LoaderStatus } from '../src/lazy/protocol.js';
 import { startShaper } from '../test/oci/shaper.js';
 import {
   type Caller,
@@ -47,11 +53,13 @@ const { values: options } = parseArgs({
   },
 });
 
-/** `first` and `throughput` are ratios of seconds, `parked` milliseconds. */
-const LIMITS = { first: 0.15, throughput: 1.03, parked: 20 } as const;
+/** `first` and `throughput` are ratios of seconds, `bytes` one of bytes, `parked` milliseconds. */
+const LIMITS = { first: 0.15, bytes: 1.3, throughput: 1.03, parked: 20 } as const;
 const COMMAND = ['/bin/bash', '-c', 'apt-get --version'] as const;
 /** Readers that wait for what does not come. */
 const PARKED = 200;
+/** Times that a mount is read in a turn. */
+const READINGS = 3;
 const MIB = 1 << 20;
 
 type Way = 'kernel' | 'fuse';
@@ -63,6 +71,7 @@ async function main(): Promise<void> {
   try {
     const image = await debianImage({ after: (end) => void ends.push(end) });
     const bench = new Bench(image);
+    ends.push(() => bench.close());
     await bench.prepare();
     const rows: string[] = [];
     for (const one of bench.cases().filter(({ name }) => new RegExp(options.only).test(name))) {
@@ -77,8 +86,15 @@ async function main(): Promise<void> {
   }
 }
 
+interface Mounts {
+  readonly caller: Caller;
+  readonly late: string;
+  readonly local: string;
+}
+
 class Bench {
   readonly #image: DebianImage;
+  readonly #mounts = new Map<Way, Promise<Mounts>>();
   #turns = 0;
 
   constructor(image: DebianImage) {
@@ -112,6 +128,12 @@ class Bench {
         title: `first output with a recorded order, ${way}`,
         subjects: { varve: () => this.#first(way, this.#recorded), pull },
         limits: [{ figure: 'seconds', to: 'pull', limit: LIMITS.first }],
+      })),
+      ...WAYS.map((way) => ({
+        name: `bytes-${way}`,
+        title: `bytes fetched without a recorded order, ${way}`,
+        subjects: { varve: () => this.#fetched(way), read: () => this.#unitsRead() },
+        limits: [{ figure: 'bytes', to: 'read', limit: LIMITS.bytes }],
       })),
       {
         name: 'parked',
@@ -191,6 +213,51 @@ class Bench {
     return { seconds, bytes };
   }
 
+  /** Content that came for the command. */
+  async #fetched(way: Way): Promise<Figures> {
+    const flags = ['--no-fill', `--backend=${way}`];
+    const status = await this.#commandIn(flags, async (caller) =>
+      JSON.parse((await caller.must('top', '--json')).out),
+    );
+    const { layers } = status as LoaderStatus;
+    return { bytes: layers.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0) / MIB };
+  }
+
+  /** What is stored of the chunks from which the command reads something, as it is stored: where the kernel does not read ahead. */
+  async #unitsRead(): Promise<Figures> {
+    const options = 'record=on,fill=off,prefetch=off';
+    const flags = ['--backend=fuse', '-o', options];
+    const caller = await this.#commandIn(flags, async (one) => one, 0);
+    const [layer] = layersOf(join(caller.folder, 'images'));
+    if (layer === undefined) throw new Error('the image store has no layer');
+    const table = new ChunkTable(readFileSync(layer.table));
+    const units = new Map<number, number>();
+    for (const i of await untilRecorded(layer)) units.set(table.from(i), table.stored(i));
+    return { bytes: [...units.values()].reduce((sum, size) => sum + size, 0) / MIB };
+  }
+
+  /** Mounts lazily, runs the command there, asks, unmounts. @param ahead KiB that the kernel reads ahead. */
+  async #commandIn<T>(
+    flags: readonly string[],
+    ask: (caller: Caller) => Promise<T>,
+    ahead?: number,
+  ): Promise<T> {
+    const caller = this.#newcomer();
+    const mnt = join(caller.folder, 'mnt');
+    mkdirSync(mnt);
+    await caller.must('mount', '-q', '--lazy', '--plain-http', ...flags, this.#image.ref, mnt);
+    try {
+      if (ahead !== undefined) {
+        const device = (await script(`mountpoint -d "${mnt}"`)).trim();
+        writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(ahead));
+      }
+      await script(`chroot "${mnt}" ${COMMAND.map((word) => `'${word}'`).join(' ')}`);
+      return await ask(caller);
+    } finally {
+      await caller.varve('umount', '--force', mnt);
+    }
+  }
+
   /** A wire that gives nothing holds readers of many files; one that is here is read meanwhile. */
   async #parked(): Promise<Figures> {
     // A wire of its own: what it promised while it gave nothing would hold up whoever comes after.
@@ -234,29 +301,49 @@ class Bench {
 
   /** Cold: nothing is in the page cache. */
   async #readAll(way: Way, lazily: boolean): Promise<Figures> {
-    const { ref } = this.#image;
+    const { late, local } = await this.#mountsOf(way);
+    const mnt = lazily ? late : local;
+    let least = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < READINGS; i++) {
+      writeFileSync('/proc/sys/vm/drop_caches', '3');
+      const read = timed(() => script(`tar -C "${mnt}" -cf - . | cat >/dev/null`));
+      least = Math.min(least, await read);
+    }
+    return { seconds: least };
+  }
+
+  /** One that was lazy and is detached, and one of what is here: of the same files, so that nothing but how they came is different. */
+  #mountsOf(way: Way): Promise<Mounts> {
+    const made = this.#mounts.get(way) ?? this.#mountBoth(way);
+    this.#mounts.set(way, made);
+    return made;
+  }
+
+  async #mountBoth(way: Way): Promise<Mounts> {
     const caller = this.#newcomer();
-    const mnt = join(caller.folder, 'mnt');
-    mkdirSync(mnt);
+    const [late, local] = [join(caller.folder, 'late'), join(caller.folder, 'local')];
+    for (const mnt of [late, local]) mkdirSync(mnt);
     const flags = ['-q', '--plain-http', `--backend=${way}`];
-    if (!lazily) await caller.must('pull', '-q', '--plain-http', ref);
-    await caller.must('mount', ...flags, ...(lazily ? ['--lazy'] : []), ref, mnt);
-    try {
-      if (lazily) await caller.must('detach', '--wait', mnt);
-      let least = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < 3; i++) {
-        writeFileSync('/proc/sys/vm/drop_caches', '3');
-        least = Math.min(
-          least,
-          await timed(() => script(`tar -C "${mnt}" -cf - . | cat >/dev/null`)),
-        );
-      }
-      return { seconds: least };
-    } finally {
-      await caller.varve('umount', '--force', mnt);
+    await caller.must('mount', ...flags, '--lazy', this.#image.ref, late);
+    await caller.must('detach', '--wait', late);
+    await caller.must('mount', ...flags, this.#image.ref, local);
+    return { caller, late, local };
+  }
+
+  async close(): Promise<void> {
+    for (const { caller, late, local } of await Promise.all(this.#mounts.values())) {
+      for (const mnt of [late, local]) await caller.varve('umount', '--force', mnt);
       forget(caller);
     }
   }
+}
+
+/** The order of first use, which the loader writes when its mount is gone. */
+async function untilRecorded(layer: LayerFolder): Promise<number[]> {
+  while (!existsSync(layer.order)) await new Promise((resolve) => setTimeout(resolve, 50));
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const bytes = readFileSync(layer.order);
+  return Array.from({ length: bytes.length >>> 2 }, (_, k) => bytes.readUInt32LE(4 * k));
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
