@@ -7,7 +7,7 @@ import { add, makeNode, nameProblem, remove, type TreeNode, walk } from '../../t
 
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
-/** Both names: the kernel reads the first as root and the second with userxattr, and no mount shows its own. */
+/** Both names: the kernel reads the first as root and the second with userxattr. A mount hides its own, and shows the other one's. */
 const PREFIXES = ['trusted.overlay.', 'user.overlay.'] as const;
 
 /** Of a member's name, without its folders. */
