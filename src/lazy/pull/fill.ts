@@ -7,6 +7,7 @@ import { contents, type FetchFrom, fetchRun, type ReadRange } from '../load/fetc
 import { LoadedLayer } from '../load/layer.js';
 import { joinRuns, type Run, type Streams } from '../load/runs.js';
 import type { LocalChunks } from '../local-chunks.js';
+import { mapSome } from '../map-some.js';
 
 export interface FillOptions {
   readonly read: ReadRange;
@@ -70,25 +71,17 @@ export async function fetchRuns(
   const stop = new AbortController();
   const signal =
     options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let run = runs[next++]; run !== undefined; run = runs[next++]) {
+  await mapSome(runs, CONNECTIONS, async (run) => {
+    try {
       await takeRun(layer, from, run, options.read, signal);
       if (layer.unsyncedBytes > SYNC_EVERY) await layer.sync();
-      tell();
-    }
-  };
-  const workers = Array.from({ length: CONNECTIONS }, () =>
-    work().catch((error: unknown) => {
-      // The others give up, too, and the first failure is the one that is told.
-      next = runs.length;
+    } catch (error) {
+      // The others give up, too.
       stop.abort();
       throw error;
-    }),
-  );
-  const results = await Promise.allSettled(workers);
-  const failed = results.find(({ status }) => status === 'rejected');
-  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+    }
+    tell();
+  });
 }
 
 /** Each source is asked until one has the right content, at each place where the layer has known it to lie. */

@@ -11,6 +11,7 @@ import { type ImageRecord, writeImage } from '../image-record.js';
 import { LayerFolder, type Source } from '../layer-folder.js';
 import { registryRanges } from '../load/registry-ranges.js';
 import { LocalChunks } from '../local-chunks.js';
+import { mapSome } from '../map-some.js';
 import { decodeConfig, type ImageConfig, platformText } from '../oci-config.js';
 import { isOwnManifest, readOwnManifest } from '../own-manifest.js';
 import { isSameSource } from '../renew-layer.js';
@@ -183,32 +184,6 @@ async function fetchConfig(
   } catch (error) {
     throw wrong(ref, descriptor, `the configuration: ${(error as Error).message}`);
   }
-}
-
-/** As Promise.all() over `work`, of which no more than `most` are begun at a time, in order; none after one has failed. */
-async function mapSome<T, R>(
-  list: readonly T[],
-  most: number,
-  work: (one: T, k: number) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = [];
-  const entries = list.entries();
-  let failed = false;
-  const worker = async (): Promise<void> => {
-    for (const [k, one] of entries) {
-      if (failed) return;
-      results[k] = await work(one, k).catch((error: unknown) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  // All of them end before anybody hears of the first that failed: their folders are removed by then.
-  const ends = await Promise.allSettled(
-    Array.from({ length: Math.min(most, list.length) }, worker),
-  );
-  for (const end of ends) if (end.status === 'rejected') throw end.reason;
-  return results;
 }
 
 function platformOf(text: string | undefined): Platform {
