@@ -55,7 +55,7 @@ export interface UseRequest {
   readonly layer: number;
   /** Absolute path of the layer's folder. */
   readonly folder: string;
-  /** Mount point, for status and for commands that name it. */
+  /** Mount point, for status and for commands that name it; of what is not mounted yet: `process PID`, who is about to. */
   readonly mountpoint: string;
   readonly policy: LoadPolicy;
   /**

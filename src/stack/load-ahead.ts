@@ -42,7 +42,9 @@ export class LoadAhead {
     if (socket === undefined) return undefined;
     // Nobody reads yet: the mount says what else is to be fetched.
     const policy = { ...DEFAULT_POLICY, fill: false };
-    return announceUse(socket, [folder], { mountpoint: '', policy, way: 'server' });
+    // Layers of one mount belong together, and to no other's.
+    const mountpoint = `process ${process.pid}`;
+    return announceUse(socket, [folder], { mountpoint, policy, way: 'server' });
   }
 
   /**

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readFileSync,
   realpathSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -170,6 +171,27 @@ test('a program that is about to be started is named before anybody reads it', a
   const needed = sharedLibraries(PROGRAM).map((path) => realpathSync(path));
   await until(() => at.isHere(at.upper, '/opt/bin/prog') === true);
   for (const path of needed) await until(() => at.isHere(at.lower, path) === true);
+});
+
+test('libraries come from layers of the same mount alone, also where a layer has got its list since it was begun', async (t) => {
+  const at = await place(t);
+  const folders = [at.upper.path, at.lower.path];
+  const list = readFileSync(at.upper.programs);
+  rmSync(at.upper.programs);
+  const upper = await use(at.loader, at.upper.path, { prefetch: true }, 'process 1');
+  await use(at.loader, at.lower.path, { prefetch: true }, 'process 2');
+  const chunks = chunksOf(at.upper).get('/opt/bin/prog') as number[];
+  upper.open.want(chunks[0] as number, 1);
+  await upper.told.until(({ arrived }) => arrived.has(chunks[0] as number));
+  assert.equal(at.isHere(at.upper, '/opt/bin/prog'), false);
+  writeFileSync(at.upper.programs, list);
+  await at.loader.perform({ op: 'starts', programs: ['prog'], folders });
+  await until(() => at.isHere(at.upper, '/opt/bin/prog') === true);
+  const large = chunksOf(at.upper).get('/opt/large') as number[];
+  upper.open.want(large[100] as number, 1);
+  await upper.told.until(({ arrived }) => arrived.has(large[100] as number));
+  const [library] = sharedLibraries(PROGRAM);
+  assert.equal(at.isHere(at.lower, realpathSync(library as string)), false);
 });
 
 test('prefetch=off: what is wanted comes, and nothing that was guessed', async (t) => {

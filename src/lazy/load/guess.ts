@@ -23,17 +23,15 @@ export class GuessedLayer {
   /** By the chunk that is missing to go on. */
   readonly waiting = new Map<number, Program[]>();
   #list: ProgramList | undefined;
-  #isRead = false;
 
   constructor(layer: LoadedLayer, queue: LayerQueue) {
     this.layer = layer;
     this.queue = queue;
   }
 
-  /** Read when the first is asked for: a layer that was begun before it was published had none. */
+  /** A layer that was begun before it was published has them later. */
   get programs(): ProgramList | undefined {
-    if (!this.#isRead) this.#list = ProgramList.read(this.layer.folder);
-    this.#isRead = true;
+    this.#list ??= ProgramList.read(this.layer.folder);
     return this.#list;
   }
 

@@ -227,7 +227,10 @@ export class Loader extends EventEmitter<LoaderEvents> {
       leaving = this.#leaving.get(identity);
     }
     const known = this.#entries.get(identity);
-    if (known !== undefined) this.#hasMoved(known, use.folder);
+    // It was published since it was opened.
+    if (known !== undefined && known.layer.folder.path !== use.folder) {
+      known.layer.hasMoved(new LayerFolder(use.folder));
+    }
     const entry = known ?? this.#open(use.folder);
     const open = new OpenUse(this, use, entry);
     if (entry === undefined) return open;
@@ -235,11 +238,6 @@ export class Loader extends EventEmitter<LoaderEvents> {
     if (use.policy.record) this.#record(entry, true);
     this.#scheduler.wake();
     return open;
-  }
-
-  /** Somebody calls it by this path: it was published since it was opened. */
-  #hasMoved({ layer }: Entry, path: string): void {
-    if (layer.folder.path !== path) layer.hasMoved(new LayerFolder(path));
   }
 
   /** @returns undefined when the layer is complete. */
@@ -442,7 +440,6 @@ export class Loader extends EventEmitter<LoaderEvents> {
     for (const path of folders) {
       const entry = this.#entries.get(identityOf(path));
       if (entry === undefined || !entry.queue.prefetches) continue;
-      this.#hasMoved(entry, path);
       for (const program of programs) this.#guesser.starts(entry.guessed, program);
       break;
     }
