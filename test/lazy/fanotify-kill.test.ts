@@ -3,27 +3,19 @@
 // A reader that gets zeros, an error or anything else than the tree has is a failure.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
-import { KERNEL_WAY, loaderPid, NO_FILL, place, run, runFor, until } from './kernel-place.js';
+import { KERNEL_WAY, loaderPid, NO_FILL, place, run, until } from './kernel-place.js';
+import { Readers, works } from './readers.js';
 
-const READER = fileURLToPath(new URL('./random-reader.js', import.meta.url));
 const READERS = 4;
 const rounds = campaign('rounds', 20);
 /** Kills before another layer takes its turn. */
 const A_PLACE = 40;
-
-interface Read {
-  readonly reads: number;
-  readonly wrong: readonly string[];
-  readonly errors: readonly string[];
-}
 
 test('no reader notices that its loader was killed', { skip: requires(KERNEL_WAY) }, async (t) => {
   let kills = 0;
@@ -34,19 +26,14 @@ test('no reader notices that its loader was killed', { skip: requires(KERNEL_WAY
     p.tell('latency', '5');
     await p.mount(NO_FILL);
     const stop = join(p.folder, 'stop');
-    const readers = Array.from({ length: READERS }, () =>
-      runFor(170 + rounds, process.execPath, READER, p.tree, p.mnt, stop),
-    );
+    const readers = new Readers(p, READERS, 170 + rounds, stop);
     // Before the readers have had all that they can read: a killing without anything in hand shows nothing.
     const most = Math.min(rounds, kills + A_PLACE);
     for (let last: number | undefined; kills < most && !p.layer.folder.isComplete; ) {
       const pid = await loaderPid();
       if (pid !== undefined && pid !== last) {
         // Some are killed before they have taken over, most while they answer.
-        const enough = p.requests() + 1 + Math.floor(Math.random() * 10);
-        if (kills % 4 !== 3) {
-          await until('it works', () => p.requests() >= enough || p.layer.folder.isComplete);
-        }
+        if (kills % 4 !== 3) await works(p);
         await sleep(Math.random() * 100);
         process.kill(pid, 'SIGKILL');
         kills++;
@@ -54,14 +41,7 @@ test('no reader notices that its loader was killed', { skip: requires(KERNEL_WAY
       }
       await sleep(5);
     }
-    writeFileSync(stop, '');
-    for (const reader of readers) {
-      const { status, stdout } = await reader;
-      assert.equal(status, 0, stdout);
-      const read = JSON.parse(stdout) as Read;
-      assert.deepEqual({ wrong: read.wrong, errors: read.errors }, { wrong: [], errors: [] });
-      reads += read.reads;
-    }
+    reads += await readers.end();
     assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
     await p.umount();
   }

@@ -7,14 +7,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir } from '../support/temp.js';
-import { type FusePlace, fusePlace, waitsFor } from './fuse-place.js';
-import { loaderPid, run, runFor, until } from './kernel-place.js';
+import { fusePlace, waitsFor } from './fuse-place.js';
+import { loaderPid, run } from './kernel-place.js';
+import { Readers, works } from './readers.js';
 
-const READER = fileURLToPath(new URL('./random-reader.js', import.meta.url));
 const READERS = 3;
 const rounds = campaign('rounds', 12);
 /** Kills before another layer takes its turn: of one that is all here there is nothing to be killed. */
@@ -22,12 +21,6 @@ const A_PLACE = 40;
 
 const skip = requires({ root: true });
 const SAME = { status: 0, stdout: '' };
-
-interface Read {
-  readonly reads: number;
-  readonly wrong: readonly string[];
-  readonly errors: readonly string[];
-}
 
 /** Kills a process, once. @returns whether there was one. */
 async function kill(
@@ -56,9 +49,7 @@ async function killUnder(
     await p.mountFuse('fill=off');
     const stop = join(makeTempDir(), 'stop');
     t.after(() => writeFileSync(stop, ''));
-    const readers = Array.from({ length: READERS }, () =>
-      runFor(170 + 2 * rounds, process.execPath, READER, p.tree, p.mnt, stop),
-    );
+    const readers = new Readers(p, READERS, 170 + 2 * rounds, stop);
     const most = Math.min(rounds, kills + A_PLACE);
     const killed = new Set<number>();
     while (kills < most && !p.layer.folder.isComplete) {
@@ -72,26 +63,13 @@ async function killUnder(
       if (hasLoader || hasServer) kills++;
       else await sleep(5);
     }
-    writeFileSync(stop, '');
-    for (const reader of readers) {
-      const { status, stdout } = await reader;
-      assert.equal(status, 0, stdout);
-      const read = JSON.parse(stdout) as Read;
-      assert.deepEqual({ wrong: read.wrong, errors: read.errors }, { wrong: [], errors: [] });
-      reads += read.reads;
-    }
+    reads += await readers.end();
     assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
     await waitsFor(p, 0);
     await p.unmountFuse();
   }
   t.diagnostic(`${kills} kills, ${servers} of servers, ${reads} reads`);
   assert.ok(reads > rounds, `${reads} reads`);
-}
-
-/** Waits until a few more chunks have been asked for, or none is left. */
-async function works(p: FusePlace): Promise<void> {
-  const enough = p.requests() + 1 + Math.floor(Math.random() * 10);
-  await until('it works', () => p.requests() >= enough || p.layer.folder.isComplete);
 }
 
 test('no reader notices that its loader was killed', { skip }, async (t) => {

@@ -11,7 +11,8 @@ import { evictIdle } from '../../src/lazy/load/evict.js';
 import { pruneLayers } from '../../src/lazy/prune.js';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { requires } from '../support/requires.js';
-import { fusePlace, waitsFor } from './fuse-place.js';
+import type { Cleanup } from '../support/temp.js';
+import { type FusePlace, fusePlace, waitsFor } from './fuse-place.js';
 import { loaderPid, run, until } from './kernel-place.js';
 
 const skip = requires({ root: true });
@@ -100,13 +101,19 @@ test('content that is wrong is an error however patient the reader is', { skip }
   await p.unmountFuse();
 });
 
-test('content that is taken back is fetched again, also when the layer was complete and no loader was left', {
-  skip,
-}, async (t) => {
+/** A mount of a layer that is complete, of which no loader is left. */
+async function completePlace(t: Cleanup): Promise<FusePlace> {
   const p = await fusePlace(t, { big: 1 << 20 });
   await p.mountFuse('fill=on');
   await until('the layer is complete', () => p.layer.folder.isComplete);
   await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  return p;
+}
+
+test('content that is taken back is fetched again, also when the layer was complete and no loader was left', {
+  skip,
+}, async (t) => {
+  const p = await completePlace(t);
   const before = p.requests();
   assert.ok(evictIdle(p.layer.folder, 0, true) > 1 << 20);
   writeFileSync('/proc/sys/vm/drop_caches', '3');
@@ -118,10 +125,7 @@ test('content that is taken back is fetched again, also when the layer was compl
 test('a layer that no image names stays as long as it is served, also by a successor', {
   skip,
 }, async (t) => {
-  const p = await fusePlace(t, { big: 1 << 20 });
-  await p.mountFuse('fill=on');
-  await until('the layer is complete', () => p.layer.folder.isComplete);
-  await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  const p = await completePlace(t);
   const store = join(p.layer.folder.path, '../..');
   assert.equal(pruneLayers(store).inUse.length, 1);
   const first = await p.server();
