@@ -39,7 +39,7 @@ export async function verifyImages(
 ): Promise<number> {
   const all = listImages(store);
   const named = images.flatMap(({ layers }) => layers);
-  const others = given.operands.length > 0 ? [] : layersOf(store).map(idOf);
+  const others = given.operands.length > 0 ? [] : layersOf(store).map(({ namedId }) => namedId);
   const line = new StatusLine(given.has('quiet') || given.has('json'));
   const layers: Found[] = [];
   let done = 0;
@@ -72,9 +72,6 @@ export async function verifyImages(
   );
   return ok ? EXIT.ok : EXIT.layer;
 }
-
-const idOf = ({ path }: LayerFolder): string =>
-  path.slice(path.lastIndexOf('/') + 1).replace('-', ':');
 
 const isWhole = ({ fault, damaged }: LayerReport): boolean =>
   fault === undefined && damaged.length === 0;

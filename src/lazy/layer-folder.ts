@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 /** Where chunks come from: one blob of a registry. */
 export interface Origin {
@@ -52,6 +52,11 @@ export class LayerFolder {
   /** The folder of layer `id` (`sha256:HEX`) in an image store. */
   static of(store: string, id: string): LayerFolder {
     return new LayerFolder(join(store, 'layers', id.replace(':', '-')));
+  }
+
+  /** The id that the folder's name says, `sha256:HEX`: the other half of of(). */
+  get namedId(): string {
+    return basename(this.path).replace('-', ':');
   }
 
   /** The layer whose metadata image is at `path`, or undefined where that is no layer's. */

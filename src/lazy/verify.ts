@@ -4,7 +4,6 @@
 
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
-import { basename } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { holeSource } from '../bytes/source.js';
 import { eachInode } from '../erofs/each-inode.js';
@@ -62,8 +61,7 @@ export async function verifyLayer(
 export function requireMetadata(folder: LayerFolder): ChunkTable {
   const table = new ChunkTable(readFileSync(folder.table));
   const { id, form, origins } = readRecord(folder);
-  const named = basename(folder.path).replace('-', ':');
-  if (id !== named) throw new Error(`${folder.record}: is that of ${id}`);
+  if (id !== folder.namedId) throw new Error(`${folder.record}: is that of ${id}`);
   if (origins.length < table.origins) throw new Error(`${folder.record}: names too few origins`);
   if (form === 'varve' && table.layerId() !== id) {
     throw new Error(`${folder.table}: is that of ${table.layerId()}`);
