@@ -23,6 +23,7 @@ import { LoadedLayer } from '../../src/lazy/load/layer.js';
 import { Loader, type LoaderOptions } from '../../src/lazy/load/loader.js';
 import { LocalChunks } from '../../src/lazy/local-chunks.js';
 import type { LoaderStatus } from '../../src/lazy/protocol.js';
+import { fillLayer } from '../../src/lazy/pull/fill.js';
 import { ResidencyMap } from '../../src/lazy/residency.js';
 import { E } from '../../src/linux/errno.js';
 import { lockFile } from '../../src/linux/peer.js';
@@ -120,6 +121,28 @@ test('a folder that is renamed while its content comes stays one layer, which is
   assert.ok(existsSync(join(path, 'complete')));
   assert.ok(readFileSync(join(path, 'blob')).equals(at.layer.blob));
   assert.equal(existsSync(staged), false);
+});
+
+test('who fills a layer waits for whoever is letting go of it, and says so of one who does not', async (t) => {
+  const at = bench(t, manySizes(20));
+  const { folder } = at.layer;
+  const { read } = at.registry;
+  const hold = (): number => {
+    const fd = openSync(folder.lock, 'a');
+    assert.ok(lockFile(fd) >= 0);
+    return fd;
+  };
+  const other = hold();
+  await assert.rejects(fillLayer(folder, { read }), /another process loads this layer/);
+  closeSync(other);
+  const leaving = hold();
+  const filled = fillLayer(folder, { read });
+  await sleep(50);
+  assert.equal(at.registry.requests.length, 0);
+  closeSync(leaving);
+  await filled;
+  assert.ok(folder.isComplete);
+  assert.ok(readFileSync(folder.blob).equals(at.layer.blob));
 });
 
 test('another layer whose folder took the name of one that was removed is not taken for it', async (t) => {

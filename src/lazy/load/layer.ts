@@ -31,6 +31,9 @@ export class LoadError extends Error {
   }
 }
 
+/** Another process has the layer, and perhaps is about to let go of it. */
+export class LayerBusyError extends LoadError {}
+
 const writeAt = promisify(write) as (
   fd: number,
   bytes: Uint8Array,
@@ -91,14 +94,16 @@ export class LoadedLayer {
 
   /**
    * @param kept the blob as a predecessor had opened it, else it is opened.
-   * @throws LoadError when another process loads the layer, or it is damaged.
+   * @throws LayerBusyError when another process loads the layer, LoadError when it is damaged.
    */
   static open(folder: LayerFolder, kept?: number): LoadedLayer {
     if (!folder.exists) throw new LoadError(`${folder.path}: no layer is there: pull its image`);
     const lock = openSync(folder.lock, 'a', 0o600);
     try {
       const r = lockFile(lock);
-      if (r === -E.AGAIN) throw new LoadError(`${folder.path}: another process loads this layer`);
+      if (r === -E.AGAIN) {
+        throw new LayerBusyError(`${folder.path}: another process loads this layer`);
+      }
       if (r < 0) throw new LoadError(`${folder.lock}: cannot be locked: errno ${-r}`);
       return new LoadedLayer(folder, lock, kept);
     } catch (error) {
