@@ -2,7 +2,8 @@
 // Run by the program loader.ts with a registry, and by tests with others.
 // The supervisor starts another when this one ends with anything but 0 (supervisor/loader.ts).
 
-import { existsSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelUses } from '../lazy/fanotify/kernel-uses.js';
@@ -11,6 +12,7 @@ import { Connection, type FurtherCommands } from '../lazy/load/connection.js';
 import { Loader, type LoaderOptions } from '../lazy/load/loader.js';
 import { peerUid } from '../linux/peer.js';
 import { setUmask } from '../linux/process.js';
+import { listenAt } from '../supervisor/listen.js';
 import {
   allKept,
   keepForNext,
@@ -116,12 +118,8 @@ class Listener {
   /** @throws Error when it cannot listen. */
   async begin(): Promise<void> {
     const kept = allKept().get(LISTENER);
-    if (kept === undefined) {
-      rmSync(this.#path, { force: true });
-      await this.#listenAnew();
-    } else {
-      await this.#listen({ fd: kept });
-    }
+    if (kept === undefined) await this.#listenAnew();
+    else await this.#listen((server) => once(server.listen({ fd: kept }), 'listening'));
     this.#watch();
   }
 
@@ -148,18 +146,15 @@ class Listener {
   }
 
   async #listenAnew(): Promise<void> {
-    const server = await this.#listen({ path: this.#path, backlog: 1024 });
+    const server = await this.#listen((server) => listenAt(server, this.#path, 1024));
     keepForNext(new Map([[LISTENER, fdOf(server)]]));
   }
 
-  #listen(where: { fd: number } | { path: string; backlog: number }): Promise<Server> {
+  async #listen(begin: (server: Server) => Promise<unknown>): Promise<Server> {
     const server = createServer(this.#serve);
-    return new Promise((resolve, reject) => {
-      server.on('error', reject);
-      server.listen(where, () => {
-        this.#server = server;
-        resolve(server);
-      });
-    });
+    server.on('error', () => {});
+    await begin(server);
+    this.#server = server;
+    return server;
   }
 }

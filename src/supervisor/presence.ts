@@ -23,7 +23,7 @@ export function removeOwn(path: string, identity: string | undefined): void {
 interface PresenceHost {
   /** Somebody would miss this supervisor. */
   isNeeded(): boolean;
-  /** Listens at the socket's path, where nothing is; `done` when it does. */
+  /** Listens at the socket's path, and replaces what is there; `done` when it does, or cannot. */
   listen(done: () => void): void;
 }
 
@@ -70,7 +70,6 @@ export class Presence {
   #listen(): void {
     if (this.#listening) return;
     this.#listening = true;
-    rmSync(this.#runtime.socket, { force: true });
     this.#host.listen(() => {
       this.#listening = false;
       this.#socketIdentity = identityOf(this.#runtime.socket);
@@ -108,7 +107,9 @@ export class Presence {
     try {
       this.#watch();
       if (!this.#isOwner && !this.#takeLock()) return;
-      if (identityOf(this.#runtime.socket) !== this.#socketIdentity) this.#listen();
+      const now = identityOf(this.#runtime.socket);
+      // It may also have gone before it was seen there.
+      if (now === undefined || now !== this.#socketIdentity) this.#listen();
     } catch (error) {
       console.error(`${this.#runtime.folder}: ${error instanceof Error ? error.message : error}`);
     }

@@ -8,6 +8,7 @@ import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
 import { peerUid } from '../linux/peer.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
+import { listenAt } from './listen.js';
 import { LoaderKeeper } from './loader.js';
 import { Mounts } from './mounts.js';
 import { Presence } from './presence.js';
@@ -71,17 +72,16 @@ function run(lock: number): void {
   });
 
   function listen(done: () => void): void {
-    // Who is connected stays. Closing removes what has the socket's name.
+    // Who is connected stays.
     server?.close();
     server = createServer({ allowHalfOpen: false }, (socket) => {
       if (peerUid(fdOf(socket)) === process.geteuid?.()) serve(socket);
       else socket.destroy();
     });
-    server.on('error', (error) => {
+    listenAt(server, runtime.socket).then(done, (error: Error) => {
       console.error(`listen on ${runtime.socket}: ${error.message}`);
       done();
     });
-    server.listen(runtime.socket, done);
   }
 
   function restartIdle(): void {
