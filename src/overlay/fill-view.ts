@@ -10,9 +10,10 @@ import { getBytes } from '../linux/memory.js';
 import { nameAt, nameEquals, nameLength } from '../vfs/names.js';
 import { F, get } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
-import { isXattrWhiteout, lowersWithout } from './lookup.js';
+import { lowersWithout } from './lookup-dir.js';
 import { isWhiteout } from './objects.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
+import { isXattrWhiteout } from './whiteouts.js';
 
 /** A directory before and after. */
 export interface View {

@@ -35,13 +35,13 @@ import {
   viewOfRoot,
 } from './fill-view.js';
 import { freeUnused } from './forget.js';
-import { isXattrWhiteout } from './lookup.js';
 import { isWhiteout, statNode } from './objects.js';
 import { pathOf } from './open-files.js';
 import { writeOwnNumber } from './own-number.js';
 import { isDir, locate, resolve, typeOfNode } from './places.js';
 import { nameIsUpper, nameRecord } from './remove.js';
 import { dropStack } from './stacks.js';
+import { isXattrWhiteout } from './whiteouts.js';
 import { FILL_NAME, XATTR_VALUE } from './work.js';
 
 /** Milliseconds that one turn between two requests may take. */

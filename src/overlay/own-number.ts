@@ -1,5 +1,5 @@
-// The mark `overlay.varve.ino`: the inode number of a copied-up object whose origin mark cannot tell it.
-// Written by copy-up, read by lookup and listings in place of the origin; kernel overlayfs passes it by and shows it to nobody.
+// The inode number that a copied-up object carries: its own mark `overlay.varve.ino` where there is one, else what its origin mark tells.
+// The own mark is written by copy-up where the origin cannot tell; read by lookup and listings; kernel overlayfs passes it by and shows it to nobody.
 // Format: docs/decisions/inode-numbers.md.
 
 import type { Layer } from '../layer/layer.js';
@@ -8,8 +8,10 @@ import { getWord, putWord, u8 } from '../linux/memory.js';
 import { setxattrAt } from '../linux/xattr.js';
 import { F, get } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
+import { MARK } from './marks.js';
 import { ROOT_INO, shown } from './numbers.js';
-import { OWN_NUMBER } from './work.js';
+import { originNumber } from './origin.js';
+import { ORIGIN, OWN_NUMBER } from './work.js';
 
 /** The mark's bytes: little endian. */
 const Own = {
@@ -86,4 +88,32 @@ export function readOwnNumber(o: Overlay, layer: Layer, dir: number, name: numbe
   shown.hi = hi;
   o.exporting?.copied(getWord(OWN_NUMBER + Own.generation));
   return true;
+}
+
+/** Number of a copied-up object: its own mark's, or its origin's. Sets `shown`. @returns false when they do not tell. */
+export function readNumber(
+  o: Overlay,
+  layer: Layer,
+  dir: number,
+  name: number,
+  marks: number,
+): boolean {
+  if (marks < 0) return false;
+  if (marks & MARK.NUMBER && readOwnNumber(o, layer, dir, name)) return true;
+  if ((marks & MARK.ORIGIN) === 0) return false;
+  o.exporting?.copied(0);
+  const n = layer.getxattr(dir, name, o.marks.origin, ORIGIN, 256);
+  return n > 0 && originNumber(o.config.lowers, ORIGIN, n);
+}
+
+/** As readNumber(), for an object that is no node's topmost. */
+export function tellsNumber(
+  o: Overlay,
+  layer: Layer,
+  dir: number,
+  name: number,
+  marks: number,
+): boolean {
+  // What it says of handles is nobody's.
+  return o.exporting === undefined && readNumber(o, layer, dir, name, marks);
 }

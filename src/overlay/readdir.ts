@@ -13,8 +13,9 @@ import { allocHandle, freeHandle, H, get as handleGet, handleOf, KIND } from '..
 import { F, FLAG, findName, get, hasFlag, ROOT, setFlag } from '../vfs/nodes.js';
 import type { Overlay } from './context.js';
 import { DirIndexBuilder } from './dir-index.js';
+import { setIndex } from './dir-index-cache.js';
 import { freeUnused } from './forget.js';
-import { answerEntry, isXattrWhiteout, lookupChild, setIndex } from './lookup.js';
+import { answerEntry, lookupChild } from './lookup.js';
 import { fold, number, shown } from './numbers.js';
 import { isWhiteout } from './objects.js';
 import { originNumber } from './origin.js';
@@ -22,6 +23,7 @@ import { readOwnNumber } from './own-number.js';
 import { isDir, nodeOf, resolve } from './places.js';
 import { Snapshot } from './snapshot.js';
 import { layerFor, stackAt, stackLength } from './stacks.js';
+import { isXattrWhiteout } from './whiteouts.js';
 import { LISTED_NAME, ORIGIN, RECORD } from './work.js';
 
 const WHITEOUT_PREFIX = '.wh.';
