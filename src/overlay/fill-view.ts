@@ -1,7 +1,7 @@
 // What a directory shows once one lower layer is gone, held against what it shows now: which directories it would merge, which
 // of its names have to be looked at, and who provides each of them.
 // Asked by fill.ts; reads layers and changes nothing.
-// The rules of merging are lookup.ts's.
+// The rules of merging are lookup-dir.ts's.
 
 import { D, dirGet, layerOf, retainDir } from '../layer/layer.js';
 import { DT } from '../linux/constants.js';
