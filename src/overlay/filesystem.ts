@@ -18,10 +18,11 @@ import type {
 import { F, get, nodeidHi, nodeidLo, numberNodes, ROOT, slotOf } from '../vfs/nodes.js';
 import type { OverlayConfig } from './config.js';
 import { Overlay } from './context.js';
-import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js';
+import { create, mkdir, mknod, symlink, tmpfile } from './create.js';
 import { Exports, isDots } from './export.js';
 import { Fill } from './fill.js';
 import { forget } from './forget.js';
+import { link } from './hard-link.js';
 import { unhideAll } from './hide.js';
 import * as io from './io.js';
 import { lookup } from './lookup.js';

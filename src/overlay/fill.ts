@@ -21,7 +21,6 @@ import {
   keepingTimes,
   noteUpperName,
 } from './copy-up.js';
-import { markOpaque } from './create.js';
 import { dropEntriesOf, dropEntryOf } from './fill-index.js';
 import {
   isSameProvider,
@@ -38,6 +37,7 @@ import { freeUnused } from './forget.js';
 import { isWhiteout, statNode } from './objects.js';
 import { pathOf } from './open-files.js';
 import { writeOwnNumber } from './own-number.js';
+import { markOpaque } from './place-new.js';
 import { isDir, locate, resolve, typeOfNode } from './places.js';
 import { nameIsUpper, nameRecord } from './remove.js';
 import { dropStack } from './stacks.js';

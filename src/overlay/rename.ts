@@ -18,8 +18,8 @@ import {
   markImpure,
   noteUpperName,
 } from './copy-up.js';
-import { markOpaque } from './create.js';
 import { keepForSuccessor, keepNothing } from './hide.js';
+import { markOpaque } from './place-new.js';
 import { isDir, nodeBy, nodeOf, resolve } from './places.js';
 import { isEmptyDir, listingChanged } from './readdir.js';
 import { setDataRedirect, setDirRedirect } from './redirects.js';
