@@ -26,7 +26,7 @@ import type { LoaderInfo } from '../../src/supervisor/protocol.js';
 import { gone, until } from '../supervisor/place.js';
 import { campaign } from '../support/campaign.js';
 import { processesWith } from '../support/processes.js';
-import { makeTempDir, removeTempDir } from '../support/temp.js';
+import { makeTempDir, removeTempDir, removeWhole } from '../support/temp.js';
 import { type FakeLayer, makeLayer, manySizes } from './fake-layer.js';
 import { Client, frame } from './users.js';
 
@@ -152,18 +152,6 @@ test('a loader that was started beside its supervisor for nothing ends with its 
   await once(starter, 'exit');
   await until('all are gone', () => theirs().length === 0);
 });
-
-/** As rm -r by somebody who goes on until it is gone: the loader may have put something there meanwhile. */
-function removeWhole(folder: string): void {
-  for (;;) {
-    try {
-      rmSync(folder, { recursive: true });
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error;
-    }
-  }
-}
 
 test('a socket that somebody has removed is there again, also where its folder went', async (t) => {
   const at = place(t, [8192, 8192, 8192]);

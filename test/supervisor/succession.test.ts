@@ -28,6 +28,7 @@ import { FAILURE_LIMIT } from '../../src/supervisor/failures.js';
 import type { MountStatus, Reply } from '../../src/supervisor/protocol.js';
 import { LAYOUT_VERSION } from '../../src/vfs/layout.js';
 import { requires } from '../support/requires.js';
+import { removeWhole } from '../support/temp.js';
 import type { Trouble } from './folderfs.js';
 import { gone, type Place, place, unmount, until } from './place.js';
 import type { FolderSpec } from './serve-folder.js';
@@ -153,7 +154,7 @@ test('what somebody removes of the runtime folder comes back, and a server is re
 }, async (t) => {
   const { mnt, runtime, ask, supervisorPid, kill } = await serve(t);
   for (const whole of [false, true]) {
-    if (whole) rmSync(runtime, { recursive: true });
+    if (whole) removeWhole(runtime);
     else for (const name of readdirSync(runtime)) rmSync(join(runtime, name));
     // Its log has no folder now, for a moment.
     await kill();

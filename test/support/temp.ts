@@ -56,3 +56,15 @@ export function removeTempDir(folder: string): void {
     if (result.status !== 0) throw new Error(`cannot delete ${folder}: ${result.stderr}`);
   }
 }
+
+/** As rm -r by somebody who goes on until it is gone: a process may have put something there meanwhile. */
+export function removeWhole(folder: string): void {
+  for (;;) {
+    try {
+      rmSync(folder, { recursive: true });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error;
+    }
+  }
+}
