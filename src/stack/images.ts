@@ -8,6 +8,7 @@ import {
   EROFS_SUPER_MAGIC_V1,
   EROFS_SUPER_OFFSET,
   ErofsSuperBlock,
+  FeatureIncompat,
 } from '../erofs/format.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
 import { MountError } from './errors.js';
@@ -18,6 +19,12 @@ const BASE_SIZE = 128;
 /** Whether the regular file at `path` begins as an EROFS image does. @throws the error of open(2) or read(2). */
 export function isErofs(path: string): boolean {
   return superblockOf(path)?.readUInt32LE(ErofsSuperBlock.at.magic) === EROFS_SUPER_MAGIC_V1;
+}
+
+/** Whether some of an EROFS image's content may be compressed. @throws the error of open(2) or read(2). */
+export function isCompressed(path: string): boolean {
+  const features = superblockOf(path)?.readUInt32LE(ErofsSuperBlock.at.feature_incompat) ?? 0;
+  return (features & (FeatureIncompat.LZ4_0PADDING | FeatureIncompat.COMPR_CFGS)) !== 0;
 }
 
 /** Whether an EROFS image is one of composefs. @throws the error of open(2) or read(2). */

@@ -9,6 +9,7 @@ import {
   chownSync,
   closeSync,
   copyFileSync,
+  existsSync,
   fstatSync,
   ftruncateSync,
   linkSync,
@@ -26,6 +27,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { requires } from '../support/requires.js';
@@ -331,6 +333,36 @@ test('the kernel gets an image only when asked, and only one that is its own', {
   const refused = p.run('mount', '--backend=kernel', '-o', 'lowerdir=foreign.erofs', 'm');
   assert.equal(refused.code, 4, refused.err);
   assert.match(refused.err, /foreign\.erofs: others could have written this image/);
+});
+
+/** Loop devices of the machine that have this file. */
+function loopsOf(file: string): string[] {
+  const backing = (name: string): string => `/sys/block/${name}/loop/backing_file`;
+  return readdirSync('/sys/block').filter(
+    (name) =>
+      name.startsWith('loop') &&
+      existsSync(backing(name)) &&
+      readFileSync(backing(name), 'utf8').trim() === file,
+  );
+}
+
+test('the kernel reads an image from its file, and a compressed one through a loop device', {
+  skip: skipRoot,
+}, (t) => {
+  const p = place(t);
+  const [major = 0, minor = 0] = release().split('.', 2).map(Number);
+  const takesFiles = major > 6 || (major === 6 && minor >= 12);
+  for (const [options, loops] of [
+    [[], takesFiles ? 0 : 1],
+    [['-z', 'lz4'], 1],
+  ] as const) {
+    p.succeed('image', 'build', '-q', ...options, '-o', 'i.erofs', 'tree');
+    p.succeed('mount', '-q', '--backend=kernel', '-o', 'lowerdir=i.erofs', 'm');
+    assert.equal(loopsOf(p.at('i.erofs')).length, loops);
+    assert.equal(digest(readFileSync(p.at('m/dir/big'))), digest(BIG));
+    p.succeed('umount', '-q', 'm');
+    rmSync(p.at('i.erofs'));
+  }
 });
 
 test('the kernel gets the image of another user when its digest is named, as a private copy', {
