@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  closeSync,
   existsSync,
   openSync,
   readdirSync,
@@ -21,6 +22,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Ask, type LoaderStatus, Tell } from '../../src/lazy/protocol.js';
 import { ResidencyMap } from '../../src/lazy/residency.js';
+import { lockFile } from '../../src/linux/peer.js';
 import { askSupervisor, type Supervisor } from '../../src/supervisor/client.js';
 import type { LoaderInfo } from '../../src/supervisor/protocol.js';
 import { gone, until } from '../supervisor/place.js';
@@ -142,14 +144,17 @@ test('a loader that was started beside its supervisor for nothing ends with its 
   const client = new URL('../../src/supervisor/client.js', import.meta.url);
   const text = `import { startAhead } from '${client}';
     startAhead({ loader: { op: 'load', program: ['${script}', '/nowhere', '0'] } });
-    setTimeout(() => process.exit(0), 1500);`;
+    process.stdin.on('end', () => process.exit(0)).resume();`;
   const starter = spawn(process.execPath, ['--input-type=module', '-e', text], {
     env,
-    stdio: 'inherit',
+    stdio: ['pipe', 'inherit', 'inherit'],
   });
+  t.after(() => starter.kill());
   const theirs = () => processesWith('VARVE_RUNTIME_DIR', env.VARVE_RUNTIME_DIR);
   await until('all three run', () => theirs().length === 3);
-  await once(starter, 'exit');
+  const exited = once(starter, 'exit');
+  starter.stdin?.end();
+  await exited;
   await until('all are gone', () => theirs().length === 0);
 });
 
@@ -185,6 +190,22 @@ test('an unknown layer is refused in words, the connection goes on', async (t) =
   client.use(2, at.layer.folder.path);
   client.send(Ask.WANT, 2, 0, 1);
   assert.ok(await client.next(({ kind, layer }) => kind === Tell.HERE && layer === 2));
+});
+
+test('a layer that another process is letting go of is waited for, one that it keeps is refused', async (t) => {
+  const at = place(t, [8192]);
+  const { path, lock } = at.layer.folder;
+  const { socket } = await at.load();
+  const other = openSync(lock, 'a');
+  assert.ok(lockFile(other) >= 0);
+  const client = await connected(socket, path);
+  const refused = await client.next(({ kind }) => kind === Tell.REFUSED || kind === Tell.USING);
+  assert.match(String(refused?.json?.['message']), /another process loads this layer/);
+  client.use(2, path);
+  await sleep(50);
+  closeSync(other);
+  const answer = await client.next(({ kind, layer }) => kind !== Tell.HELLO && layer === 2);
+  assert.equal(answer?.kind, Tell.USING);
 });
 
 test('nonsense ends the connection of who talks it, and nothing else', async (t) => {
@@ -280,8 +301,11 @@ test('a killed loader is replaced: nobody is told what is not true, and what was
     }
   }
   state.over = true;
-  const client = await connected(socket, folder.path, { fill: true });
-  await client.next(({ kind }) => kind === Tell.COMPLETE);
+  // The last that was killed may have taken a connection.
+  while (!folder.isComplete) {
+    const client = await connected(socket, folder.path, { fill: true });
+    await client.next(({ kind }) => kind === Tell.COMPLETE);
+  }
   await Promise.all(readers);
   for (let i = 0; i < table.count; i++) check(i, 'at the end');
   const info = await at.info();

@@ -179,12 +179,15 @@ export class Connection {
     }
     try {
       if (request.way === 'kernel') {
-        if (this.#kernel === undefined)
+        const kernel = this.#kernel;
+        if (kernel === undefined) {
           throw new Error('this loader does not know the way of the kernel');
-        const complete = await this.#kernel.use(request, this.#ended);
+        }
+        const complete = await this.#loader.whenFree(() => kernel.use(request, this.#ended));
         return this.#send(Tell.USING, layer, complete ? 1 : 0, 0);
       }
-      const use = await this.#loader.use({ ...request, waiter: this.#waiter(layer) });
+      const waiter = this.#waiter(layer);
+      const use = await this.#loader.whenFree(() => this.#loader.use({ ...request, waiter }));
       if (this.#over) return use.end();
       this.#uses.set(layer, use);
       this.#send(Tell.USING, layer, use.isComplete ? 1 : 0, use.records ? 1 : 0);

@@ -16,6 +16,7 @@ import {
   write,
   writeFileSync,
 } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { E } from '../../linux/errno.js';
 import { lockFile } from '../../linux/peer.js';
@@ -32,7 +33,23 @@ export class LoadError extends Error {
 }
 
 /** Another process has the layer, and perhaps is about to let go of it. */
-export class LayerBusyError extends LoadError {}
+class LayerBusyError extends LoadError {}
+
+/** Milliseconds for which a loader may take to let go of a layer that nobody uses any more, and between two looks. */
+const LETTING_GO = 2000;
+const LOOK = 20;
+
+/** Opens a layer as soon as whoever has it lets go of it: right after an unmount that is about to happen. @throws what `open` throws. */
+export async function whenFree<T>(open: () => T | Promise<T>): Promise<T> {
+  for (let waited = 0; ; waited += LOOK) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof LayerBusyError) || waited >= LETTING_GO) throw error;
+    }
+    await sleep(LOOK);
+  }
+}
 
 const writeAt = promisify(write) as (
   fd: number,

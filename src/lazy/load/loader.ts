@@ -12,7 +12,7 @@ import { layerCheckpoints } from '../tar/checkpoint-reader.js';
 import { chooseVictims, evict, evictIdle } from './evict.js';
 import type { ReadRange } from './fetch.js';
 import { GuessedLayer, Guesser } from './guess.js';
-import { LoadError, LoadedLayer } from './layer.js';
+import { LoadError, LoadedLayer, whenFree } from './layer.js';
 import { OrderRecord } from './order.js';
 import { LayerQueue, type LayerUse, type Waiter } from './queue.js';
 import type { Streams } from './runs.js';
@@ -183,6 +183,8 @@ export class Loader extends EventEmitter<LoaderEvents> {
   readonly #guesser = new Guesser((of) => this.#beside(of));
   readonly #tick: NodeJS.Timeout;
   #ended = false;
+  /** Uses that wait until another process lets go of their layer. */
+  #awaited = 0;
 
   constructor(options: LoaderOptions) {
     super();
@@ -211,9 +213,19 @@ export class Loader extends EventEmitter<LoaderEvents> {
     this.#tick.unref();
   }
 
-  /** Whether a layer is in use that is not complete. */
+  /** Whether a layer is in use that is not complete, or about to be. */
   get isBusy(): boolean {
-    return this.#entries.size > 0 || this.#leaving.size > 0;
+    return this.#entries.size > 0 || this.#leaving.size > 0 || this.#awaited > 0;
+  }
+
+  /** As whenFree() of layer.ts: the loader counts as busy meanwhile. */
+  async whenFree<T>(open: () => Promise<T>): Promise<T> {
+    this.#awaited++;
+    try {
+      return await whenFree(open);
+    } finally {
+      this.#awaited--;
+    }
   }
 
   /**

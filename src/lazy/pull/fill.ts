@@ -2,10 +2,9 @@
 // Called by pull.ts; what came before this was killed stays, by the layer's residency map.
 // The parts are those of the loader (load/): requests, verification before anything is visible, and what complete means.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LayerFolder } from '../layer-folder.js';
 import { contents, type FetchFrom, fetchRun, type ReadRange } from '../load/fetch.js';
-import { LayerBusyError, LoadedLayer } from '../load/layer.js';
+import { LoadedLayer, whenFree } from '../load/layer.js';
 import { joinRuns, type Run, type Streams } from '../load/runs.js';
 import type { LocalChunks } from '../local-chunks.js';
 import { mapSome } from '../map-some.js';
@@ -26,16 +25,12 @@ const CONNECTIONS = 4;
 export const SPAN = 4 << 20;
 const SYNC_EVERY = 64 << 20;
 
-/** Milliseconds for which a loader may take to let go of a layer that nobody uses any more, and between two looks. */
-const LETTING_GO = 2000;
-const LOOK = 20;
-
 /**
  * @throws LoadError when another process loads the layer, RegistryError, Error when content is not what it must be.
  */
 export async function fillLayer(folder: LayerFolder, options: FillOptions): Promise<void> {
   if (folder.isComplete) return;
-  const layer = await openFree(folder);
+  const layer = await whenFree(() => LoadedLayer.open(folder));
   try {
     const tell = () => options.onProgress?.(layer.residentBytes, layer.totalBytes);
     tell();
@@ -49,18 +44,6 @@ export async function fillLayer(folder: LayerFolder, options: FillOptions): Prom
     if (!(await layer.complete())) throw new Error(`${folder.path}: is still not complete`);
   } finally {
     layer.close();
-  }
-}
-
-/** Whoever has just been unmounted may be about to give it up. */
-async function openFree(folder: LayerFolder): Promise<LoadedLayer> {
-  for (let waited = 0; ; waited += LOOK) {
-    try {
-      return LoadedLayer.open(folder);
-    } catch (error) {
-      if (!(error instanceof LayerBusyError) || waited >= LETTING_GO) throw error;
-    }
-    await sleep(LOOK);
   }
 }
 

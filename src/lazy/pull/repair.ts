@@ -9,7 +9,7 @@ import { NOWHERE } from '../chunk-table.js';
 import { type ImageRecord, readImage, removeImage, writeImage } from '../image-record.js';
 import type { LayerFolder } from '../layer-folder.js';
 import type { ReadRange } from '../load/fetch.js';
-import { LoadedLayer } from '../load/layer.js';
+import { LoadedLayer, whenFree } from '../load/layer.js';
 import { joinRuns } from '../load/runs.js';
 import { LocalChunks } from '../local-chunks.js';
 import { removeLayer } from '../prune.js';
@@ -32,7 +32,7 @@ export async function repairChunks(
   chunks: readonly number[],
   { read, store, onProgress }: RepairOptions,
 ): Promise<number[]> {
-  const layer = LoadedLayer.open(folder);
+  const layer = await whenFree(() => LoadedLayer.open(folder));
   const local = new LocalChunks(store);
   try {
     const { table } = layer;
