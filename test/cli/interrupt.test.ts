@@ -83,12 +83,13 @@ test('nothing is left', {
       after === undefined
         ? undefined
         : setTimeout(() => process.kill(-(child.pid as number), name ?? 'SIGINT'), after);
+    // Once it is reaped, before its output has ended, its number is nobody's.
+    child.once('exit', () => clearTimeout(timer));
     const end = await new Promise<End>((done) => {
       child.once('close', (code, signal) => {
         done({ code, signal, milliseconds: performance.now() - begun, err });
       });
     });
-    clearTimeout(timer);
     if (end.signal !== null) assertNothing(store, words, after as number, end);
     return end;
   };

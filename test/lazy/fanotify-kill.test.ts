@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { campaign } from '../support/campaign.js';
+import { killProcess } from '../support/processes.js';
 import { requires } from '../support/requires.js';
 import { KERNEL_WAY, loaderPid, NO_FILL, place, run, until } from './kernel-place.js';
 import { Readers, works } from './readers.js';
@@ -35,8 +36,7 @@ test('no reader notices that its loader was killed', { skip: requires(KERNEL_WAY
         // Some are killed before they have taken over, most while they answer.
         if (kills % 4 !== 3) await works(p);
         await sleep(Math.random() * 100);
-        process.kill(pid, 'SIGKILL');
-        kills++;
+        if (killProcess(pid)) kills++;
         last = pid;
       }
       await sleep(5);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { campaign } from '../support/campaign.js';
+import { killProcess } from '../support/processes.js';
 import { requires } from '../support/requires.js';
 import { makeTempDir } from '../support/temp.js';
 import { fusePlace, waitsFor } from './fuse-place.js';
@@ -28,8 +29,7 @@ async function kill(
   killed: Set<number>,
 ): Promise<boolean> {
   const pid = await find();
-  if (pid === undefined || pid === 0 || killed.has(pid)) return false;
-  process.kill(pid, 'SIGKILL');
+  if (pid === undefined || pid === 0 || killed.has(pid) || !killProcess(pid)) return false;
   killed.add(pid);
   return true;
 }

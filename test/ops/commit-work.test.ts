@@ -15,6 +15,7 @@ import { differences } from '../oracle/tree.js';
 import { stack } from '../overlay/stack.js';
 import { killWhileWorking, type Load } from '../restart/campaign.js';
 import { campaign } from '../support/campaign.js';
+import { killProcess } from '../support/processes.js';
 import { requires } from '../support/requires.js';
 import { digest, startVarve, varve } from './frozen.js';
 
@@ -37,11 +38,7 @@ async function killSuccessor(mountpoint: string, after: number): Promise<void> {
     const now = await pid();
     if (now === before || now === 0) continue;
     await sleep(after);
-    try {
-      process.kill(now, 'SIGKILL');
-    } catch {
-      // Another one was faster.
-    }
+    killProcess(now);
     break;
   }
   supervisor.close();

@@ -12,6 +12,7 @@ import { unmount } from '../../src/stack/unmount.js';
 import { MAIN } from '../cli/cli.js';
 import { makeTree, type Tree } from '../layer/tree.js';
 import { differences, readTree, type Tree as SeenTree } from '../oracle/tree.js';
+import { killProcess } from '../support/processes.js';
 import { AT, must, O, show, sys } from '../support/sys.js';
 import { makeTempDir, removeTempDir } from '../support/temp.js';
 
@@ -122,7 +123,8 @@ export class Stack {
 
   /** Ends the server, which another one replaces. */
   kill(): void {
-    process.kill(this.serverNow(), 'SIGKILL');
+    // The one that was told of may have given way to another meanwhile.
+    while (!killProcess(this.serverNow()));
     this.#killed = true;
   }
 

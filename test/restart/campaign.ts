@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { findSupervisor, type Supervisor } from '../../src/supervisor/client.js';
 import type { MountStatus } from '../../src/supervisor/protocol.js';
 import { Random } from '../oracle/random.js';
+import { killProcess } from '../support/processes.js';
 
 export interface Load {
   readonly kind: string;
@@ -87,7 +88,8 @@ export async function killWhileWorking(plan: Plan): Promise<Outcome> {
         await plan.disturb();
       } else {
         killed = last.pid;
-        process.kill(killed, 'SIGKILL');
+        // What was begun for a killed command may have had it replaced.
+        killProcess(killed);
       }
       if (kill === Math.floor(plan.kills / 10))
         firstMemory = await memory(supervisor, plan, killed);

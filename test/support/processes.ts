@@ -33,6 +33,16 @@ export function processesWith(name: string, value: string): MarkedProcess[] {
   return found;
 }
 
+/** SIGKILL for one that may end by itself, or be replaced, at any moment. @returns whether it was still there. */
+export function killProcess(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    return false;
+  }
+}
+
 /** SIGTERM, then SIGKILL to what is left after `patience` milliseconds. */
 export async function endProcessesWith(
   name: string,
