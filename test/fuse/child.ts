@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { unmountFuse } from '../../src/linux/mount.js';
 import type { ServeMemory } from './serve-memfs.js';
@@ -77,15 +77,24 @@ export async function serveMemory(
       return logs();
     },
     async end(unmount = true) {
-      // RELEASE has no waiter: what is queued when the mount goes is lost.
-      await pause(100);
-      if (unmount) unmountFuse(mountpoint);
+      if (unmount) {
+        awaitQueued(mountpoint);
+        unmountFuse(mountpoint);
+      }
       const [code] = await exited;
       const ending = said().find((line) => line.end !== undefined);
       if (ending === undefined) throw new Error(`no last word: ${readFileSync(file, 'utf8')}`);
       return { ...(ending as unknown as End), code };
     },
   };
+}
+
+/**
+ * RELEASE and FORGET have no waiter: what is queued when the mount goes is lost. A request that has one comes after the former; the
+ * latter have a queue of their own, from which the kernel takes at least one entry, of many forgets, for eight requests.
+ */
+function awaitQueued(mountpoint: string): void {
+  for (let i = 0; i < 20; i++) statfsSync(mountpoint);
 }
 
 /** A line of serve-memfs.ts. */

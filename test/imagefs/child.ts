@@ -31,7 +31,7 @@ export interface ServedComposefs {
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const PATIENCE = 20_000;
+const PATIENCE = 60_000;
 
 /** @throws Error with what the process said when it ended before it was ready. */
 export async function serveComposefs(
@@ -53,6 +53,8 @@ export async function serveComposefs(
   const said = (): Said[] =>
     text()
       .split('\n')
+      // The last one may be half written.
+      .slice(0, -1)
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Said);
   const logs = (): string[] => said().flatMap(({ log }) => (log === undefined ? [] : [log]));
