@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseReference } from '../../src/oci/reference.js';
@@ -232,9 +232,16 @@ async function asRoot(t: TestContext, image: Image, varve: string): Promise<void
 
 /** A lookup of a layer waits for its registry for ever. */
 async function besideSilence(t: TestContext, image: Image, varve: string): Promise<void> {
-  const silent = createServer(() => {});
+  const asking = new Set<Socket>();
+  const silent = createServer((socket) => {
+    asking.add(socket);
+    socket.on('error', () => {});
+  });
   await new Promise<void>((done) => silent.listen(0, '127.0.0.1', done));
-  t.after(() => silent.close());
+  t.after(() => {
+    silent.close();
+    for (const socket of asking) socket.destroy();
+  });
   const { port } = silent.address() as AddressInfo;
   const home = tempDir(t);
   const session = new Session(t, home, configure(home, image.shaper.host));

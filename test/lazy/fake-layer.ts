@@ -203,8 +203,13 @@ export class FakeRegistryError extends Error {
 
 /** A registry in memory. */
 export class FakeRegistry {
-  readonly requests: { readonly registry: string; readonly at: number; readonly length: number }[] =
-    [];
+  readonly requests: {
+    readonly registry: string;
+    readonly at: number;
+    readonly length: number;
+    /** performance.now() */
+    readonly when: number;
+  }[] = [];
   /** By host; `*`: of all. */
   readonly faults = new Map<string, Fault>();
   retryAfter: number | undefined;
@@ -224,7 +229,7 @@ export class FakeRegistry {
   }
 
   readonly read: ReadRange = async ({ registry }, origin, at, length, signal) => {
-    this.requests.push({ registry, at, length });
+    this.requests.push({ registry, at, length, when: performance.now() });
     this.#now++;
     this.most = Math.max(this.most, this.#now);
     try {

@@ -61,6 +61,10 @@ test('pulled and removed at the same time', async (t) => {
     return child;
   };
   let pruner = prune();
+  const untilPruned = async (): Promise<void> => {
+    const isThere = (layer: LayerFolder) => LayerFolder.of(store, layer.read().id).exists;
+    while (pruner.exitCode === null && built.some(isThere)) await sleep(5);
+  };
   t.after(() => pruner.kill('SIGKILL'));
   for (let round = 0; round < rounds; round++) {
     const lazy = round % 2 === 0;
@@ -68,7 +72,8 @@ test('pulled and removed at the same time', async (t) => {
     hasAll();
     removeImage(store, formatReference(ref));
     // Sometimes they are gone before the next one begins, sometimes while it looks.
-    await sleep(Math.random() * 40);
+    if (lazy) await untilPruned();
+    else await sleep(Math.random() * 40);
     if (round % 4 !== 3) continue;
     const child = spawn(process.execPath, [PULL, formatReference(ref), store, 'all'], {
       stdio: 'ignore',

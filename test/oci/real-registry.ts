@@ -21,19 +21,20 @@ export interface RealRegistry {
 /** @param settings YAML lines for the configuration, without indentation: `auth:`, `http:` is taken */
 export async function startRealRegistry(t: Cleanup, settings = ''): Promise<RealRegistry> {
   const folder = makeTempDir();
-  const host = `127.0.0.1:${await freePort()}`;
+  let host = '';
   const config = join(folder, 'config.yml');
-  writeFileSync(
-    config,
-    [
+  const takePort = async (): Promise<void> => {
+    host = `127.0.0.1:${await freePort()}`;
+    const lines = [
       'version: 0.1',
       'log: {level: error, accesslog: {disabled: true}}',
       `storage: {filesystem: {rootdirectory: ${folder}/data}, delete: {enabled: true}}`,
       `http: {addr: "${host}", secret: test}`,
       settings,
       '',
-    ].join('\n'),
-  );
+    ];
+    writeFileSync(config, lines.join('\n'));
+  };
   let child: ChildProcess | undefined;
   const stop = async (): Promise<void> => {
     const old = child;
@@ -57,18 +58,30 @@ export async function startRealRegistry(t: Cleanup, settings = ''): Promise<Real
     });
     const failed = new Promise<never>((_, reject) => {
       started.once('error', reject);
-      started.once('exit', (code) => {
+      started.once('close', (code) => {
         if (child === started) reject(new Error(`docker-registry ended (${code}): ${errors}`));
       });
     });
     failed.catch(() => {});
-    await Promise.race([answers(host), failed]);
+    await Promise.race([
+      answers(host, () => child === started && started.exitCode === null),
+      failed,
+    ]);
   };
   t.after(async () => {
     await stop();
     removeTempDir(folder);
   });
-  await start();
+  for (let tries = 1; ; tries++) {
+    await takePort();
+    try {
+      await start();
+      break;
+    } catch (error) {
+      // Somebody has taken the port meanwhile, as one of a connection perhaps.
+      if (tries === 5 || !/address already in use/.test(String(error))) throw error;
+    }
+  }
   return { host, folder: join(folder, 'data'), start, stop };
 }
 
@@ -84,16 +97,22 @@ function freePort(): Promise<number> {
   });
 }
 
-/** Waits until somebody accepts connections there. */
-async function answers(host: string): Promise<void> {
+/** Waits until somebody accepts connections there, as long as that may come. */
+async function answers(host: string, mayCome: () => boolean): Promise<void> {
   const [address, port] = host.split(':');
-  for (;;) {
+  while (mayCome()) {
     const up = await new Promise<boolean>((resolve) => {
       const socket = connect(Number(port), address);
-      socket.once('connect', () => resolve(socket.end() !== undefined));
+      // Where nobody listens a connection may by chance be one with itself: it began at the port that it asks for.
+      socket.once('connect', () => {
+        resolve(socket.localPort !== Number(port));
+        socket.destroy();
+      });
       socket.once('error', () => resolve(false));
     });
     if (up) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+  // Why is told by the end of the process.
+  await new Promise(() => {});
 }
