@@ -230,7 +230,7 @@ test('a mount whose connection was aborted is detached; umount takes back its re
   succeed(p, 'mount', '--backend=fuse', ...STACK, 'm');
   const device = mountAt(p.at('m'))?.device.replace(/^0:/, '');
   writeFileSync(`/sys/fs/fuse/connections/${device}/abort`, '1');
-  for (let i = 0; i < 200 && mountAt(p.at('m')) !== undefined; i++) await sleep(25);
+  for (let i = 0; i < 2400 && mountAt(p.at('m')) !== undefined; i++) await sleep(25);
   const report = p.status();
   assert.deepEqual([report.state, report.serverPid], ['failed', undefined]);
   assert.match(report.why ?? '', /: its connection was aborted$/);

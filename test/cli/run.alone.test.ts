@@ -302,6 +302,6 @@ function ended(child: ChildProcess): Promise<[number | null, NodeJS.Signals | nu
 }
 
 async function nothingLeft(p: Place): Promise<void> {
-  for (let i = 0; i < 200 && p.left().length > 0; i++) await sleep(25);
+  for (let i = 0; i < 2400 && p.left().length > 0; i++) await sleep(25);
   assertNothingLeft(p);
 }

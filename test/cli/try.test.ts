@@ -187,7 +187,7 @@ test('signals go to the command; killed itself, varve leaves nothing running', {
   await said(second.stdout as NodeJS.ReadableStream, 'ready');
   // The command's loop starts and ends processes all the time: one look decides, not the last of several.
   let left = p.left();
-  for (let i = 0; i < 400 && left.length < 3; i++) {
+  for (let i = 0; i < 2400 && left.length < 3; i++) {
     await sleep(25);
     left = p.left();
   }
@@ -262,6 +262,6 @@ function ended(child: ReturnType<TryPlace['start']>): Promise<number | null> {
 }
 
 async function nothingLeft(p: TryPlace): Promise<void> {
-  for (let i = 0; i < 200 && p.left().length > 0; i++) await sleep(25);
+  for (let i = 0; i < 2400 && p.left().length > 0; i++) await sleep(25);
   assert.deepEqual(p.left(), []);
 }

@@ -293,7 +293,9 @@ for (const backend of ['kernel', 'fuse']) {
     );
     let pid = 0;
     child.stdout?.on('data', (text) => (pid = Number(text)));
-    await until(() => existsSync(p.at('p/drive_c/k')) && pid > 0, 'it runs');
+    const isWritten = (): boolean =>
+      existsSync(p.at('p/drive_c/k')) && readFileSync(p.at('p/drive_c/k'), 'utf8') !== '';
+    await until(() => pid > 0 && isWritten(), 'it runs');
     child.kill('SIGKILL');
     await new Promise((done) => child.once('exit', done));
     assert.equal(p.isUp(), true);
@@ -374,7 +376,8 @@ async function killEverything(p: Place): Promise<void> {
   for (const { target, fstype } of mountsBelow(p.prefix)) {
     if (fstype === 'overlay') spawnSync('umount', [target]);
   }
-  await sleep(100);
+  // A process that ends has its descriptors, and their locks, for a moment more.
+  await until(() => processesOf(p).size === 0, 'everything has ended');
 }
 
 test('cut off at every step, a prefix is mended by the next command', { skip }, (t) => {

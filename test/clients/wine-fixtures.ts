@@ -110,7 +110,7 @@ export class Wine {
   /** Kills processes of this setting, at once. */
   async kill(which: (process: MarkedProcess) => boolean): Promise<void> {
     const { VARVE_WINE_DIR: mark = '' } = this.env;
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 1200; round++) {
       const found = processesWith('VARVE_WINE_DIR', mark).filter(which);
       const alive = found.filter(({ state }) => state !== 'Z');
       if (alive.length === 0) return;

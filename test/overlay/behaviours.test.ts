@@ -327,7 +327,7 @@ test('a running program is ETXTBSY, from a lower as from the upper', { skip }, a
     // The fork is reported before the exec is done.
     for (
       let i = 0;
-      i < 100 && !readFileSync(`/proc/${child.pid}/comm`, 'utf8').startsWith(name);
+      i < 3000 && !readFileSync(`/proc/${child.pid}/comm`, 'utf8').startsWith(name);
       i++
     ) {
       await new Promise((resolve) => setTimeout(resolve, 10));

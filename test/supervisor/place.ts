@@ -50,7 +50,7 @@ export function place(t: { after(fn: () => void): void }, server: string): Place
 }
 
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 2400; i++) {
     if (await holds()) return;
     await sleep(25);
   }

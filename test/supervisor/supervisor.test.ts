@@ -237,7 +237,7 @@ test('another user is not answered, not even root', {
       '-e',
       `${code}; process.exit(0)`,
     ],
-    { encoding: 'utf8', env: { ...at.env, VARVE_SUPERVISOR_IDLE: '5000' } },
+    { encoding: 'utf8', env: { ...at.env, VARVE_SUPERVISOR_IDLE: '60000' } },
   );
   const pid = Number(started.stdout);
   assert.ok(pid > 0, started.stderr);

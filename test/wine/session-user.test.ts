@@ -133,7 +133,7 @@ test('a killed holder of the namespace: the changes are there, the next session 
     holder: { pid: number };
   };
   process.kill(session.holder.pid, 'SIGKILL');
-  await sleep(100);
+  while (existsSync(`/proc/${session.holder.pid}/exe`)) await sleep(20);
   const ran = wine('sh', '-c', 'cat "$WINEPREFIX/drive_c/k" "$WINEPREFIX/drive_c/windows/a"');
   assert.equal(ran.out, 'kept\nbase');
   assert.match(ran.err, /did not end by itself/);
