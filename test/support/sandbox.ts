@@ -39,6 +39,9 @@ export interface FileResult {
   leftMounts: string[];
 }
 
+/** Milliseconds after which a file counts as hung that has failed and runs no test any more: what the failure left keeps it. */
+const afterFailure = 60_000;
+
 /** Only the end of a flood is kept, in characters. */
 const outputLimit = 65_536;
 
@@ -88,8 +91,11 @@ export async function runFile(run: FileRun): Promise<FileResult> {
       reportSize = size;
       lastSign = Date.now();
     }
-    if (hung !== undefined || Date.now() - lastSign < run.patience) return;
-    hung = diagnose(run, readReport(report));
+    const silence = Date.now() - lastSign;
+    if (hung !== undefined || silence < Math.min(run.patience, afterFailure)) return;
+    const lines = readReport(report);
+    if (silence < run.patience && !hasFailed(lines)) return;
+    hung = diagnose(Math.round(silence / 1000), run, lines);
     // Abort before the kill: a process inside a FUSE request does not die from the signal alone.
     detachQuietly(sandbox);
     child.kill('SIGKILL');
@@ -119,8 +125,12 @@ export async function takeDown(sandbox: string): Promise<void> {
   if (existsSync(sandbox)) removeTempDir(sandbox);
 }
 
-function diagnose(run: FileRun, lines: readonly ReportLine[]): string {
-  const seconds = Math.round(run.patience / 1000);
+/** Something has failed, and no test runs. */
+function hasFailed(lines: readonly ReportLine[]): boolean {
+  return lines.at(-1)?.kind !== 'run' && lines.some(({ kind }) => kind === 'fail');
+}
+
+function diagnose(seconds: number, run: FileRun, lines: readonly ReportLine[]): string {
   const begun = lines.findLast(({ kind }) => kind === 'run')?.name ?? 'none';
   const rows = [`no sign of life for ${seconds} s; the last test begun: ${begun}`];
   for (const mount of mountsBelow(run.sandbox)) {
