@@ -129,6 +129,11 @@ function run(lock: number): void {
     socket: Socket,
   ): Promise<void> {
     const { id } = request;
+    if (ending && request.op === 'mount') {
+      // The next supervisor's: nobody would be left to replace its server. The client finds that one.
+      socket.destroy();
+      return;
+    }
     try {
       reply({ id, ...(await perform(request, socket)) });
     } catch (error) {

@@ -3,7 +3,15 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -162,6 +170,24 @@ test('SIGTERM to the supervisor detaches every mount', { skip }, async (t) => {
   await until('the supervisor ends', () => gone(reply.supervisor as number));
   assert.equal(mountAt(status.mountpoint), undefined);
   supervisor.close();
+});
+
+test('a mount that is asked for while the supervisor ends is the next one’s', {
+  skip,
+}, async (t) => {
+  const at = place(t, 'serve-memfs');
+  const { status, supervisor, reply } = await mountOne(at, 'm');
+  const file = openSync(join(status.mountpoint, 'file'), 'w');
+  process.kill(reply.supervisor as number, 'SIGTERM');
+  await until('it is detached', () => mountAt(status.mountpoint) === undefined);
+  // It waits for the server, which has an open file.
+  const next = mountOne(at, 'm2');
+  await supervisor.ask({ op: 'list' });
+  closeSync(file);
+  const { reply: other, status: second, supervisor: successor } = await next;
+  assert.notEqual(other.supervisor, reply.supervisor);
+  unmount(second.mountpoint);
+  for (const one of [supervisor, successor]) one.close();
 });
 
 test('a mount outlives a supervisor that is killed', { skip }, async (t) => {
