@@ -67,7 +67,7 @@ const json = <T>(cli: Cli, ...args: string[]): T => JSON.parse(cli.run(...args, 
 function assertSame(p: Place): void {
   const diff = spawnSync('diff', ['-r', '--no-dereference', p.tree, p.at('m')], {
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: 60_000,
   });
   assert.equal(diff.stdout + diff.stderr, '');
   const large = statSync(p.at('m/large'));
@@ -77,7 +77,7 @@ function assertSame(p: Place): void {
   );
   assert.equal(statSync(p.at('m/text')).nlink, 2);
   assert.equal(statSync(p.at('m/hard')).ino, statSync(p.at('m/text')).ino);
-  assert.equal(spawnSync(p.at('m/bin/tool'), [], { timeout: 20_000 }).status, 0);
+  assert.equal(spawnSync(p.at('m/bin/tool'), [], { timeout: 60_000 }).status, 0);
 }
 
 for (const mode of ['kernel', 'overlay', 'follow'] as const) {

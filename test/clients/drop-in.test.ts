@@ -64,7 +64,7 @@ suite('the command lines that replace others', { skip }, () => {
         // The pipes of this call end with the command: nothing that goes on holds them.
         const said = tryShell(`${bin.overlayfs} -o ${options} ${mnt}`, {
           cwd: at,
-          timeout: 30_000,
+          timeout: 120_000,
         });
         assert.deepEqual([said.status, said.stdout, said.stderr], [0, '', '']);
         assert.equal(
@@ -107,7 +107,7 @@ suite('the command lines that replace others', { skip }, () => {
         const stack = layers();
         const { status, stdout, stderr } = tryShell(`${bin.overlayfs} ${command}`, {
           env: { MNT: stack.mnt, OPTIONS: stack.options },
-          timeout: 30_000,
+          timeout: 120_000,
         });
         assert.deepEqual([status, stdout], [1, '']);
         assert.match(stderr, message);
@@ -233,10 +233,10 @@ suite('the command lines that replace others', { skip }, () => {
     const { mnt, options } = layers();
     shell(`${bin.overlayfs} -o ${options} ${mnt}`);
     const { stderr, status } = tryShell(
-      `unshare --mount --propagation private sh -c 'echo; exec sleep 30' >${folder}/ready & keeper=$!
+      `unshare --mount --propagation private sh -c 'echo; exec sleep 300' >${folder}/ready & keeper=$!
        until [ -s ${folder}/ready ]; do sleep 0.05; done
        ${bin.varve} umount ${mnt}; kill $keeper`,
-      { timeout: 25_000 },
+      { timeout: 120_000 },
     );
     assert.equal(status, 0);
     assert.match(stderr, /is unmounted here; another mount namespace/);

@@ -312,7 +312,8 @@ test('the shaper: content unchanged, round trips, rate and cuts as they were set
   assert.ok(whole.equals(content));
   assert.ok(shaper.bytes.down > content.length && shaper.bytes.up > 100);
   const reading = registry.range(ref, layer, 0, content.length);
-  setTimeout(() => shaper.cut(), 100);
+  while (fake.requests.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  shaper.cut();
   assert.ok((await reading).equals(content));
   assert.ok(fake.requests.length >= 3);
 });

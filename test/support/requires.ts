@@ -125,7 +125,7 @@ function kernelAtLeast(major: number, minor: number): boolean {
 }
 
 function succeeds(command: string, args: readonly string[]): boolean {
-  return spawnSync(command, args, { stdio: 'ignore', timeout: 10_000 }).status === 0;
+  return spawnSync(command, args, { stdio: 'ignore', timeout: 60_000 }).status === 0;
 }
 
 function executable(path: string): boolean {
