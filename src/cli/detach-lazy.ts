@@ -3,15 +3,19 @@
 // Manual: detach-command.ts. docs/lazy.md.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { listImages } from '../lazy/image-record.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
 import type { LayerStatus, LoaderStatus } from '../lazy/protocol.js';
+import { verifyLayer } from '../lazy/verify.js';
 import { bytesText } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
+import { layerFoldersOf } from '../stack/images.js';
 import { fillMount, loaderStatus, missingOf } from '../stack/loader-status.js';
-import { knownMounts } from '../stack/mounts-known.js';
+import { type KnownMount, knownMounts } from '../stack/mounts-known.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
+import { damagedOf, type Found, jsonOf, linesOf, summaryOf } from './layer-verdict.js';
 import { print } from './output.js';
 import { StatusLine } from './status-line.js';
 
@@ -32,19 +36,64 @@ export async function detachLazy(given: Arguments, path: string): Promise<number
     ...(await missingOf(mountpoint)),
   ]);
   if (layers.length > 0) await fill(mountpoint, folders);
-  const waits = given.has('wait') || given.has('swap');
+  const waits = ['wait', 'swap', 'verify'].some((flag) => given.has(flag));
   if (waits) await untilHere(given, mountpoint, folders);
+  const found = given.has('verify') ? await verified(given, mountpoint) : undefined;
+  if (found !== undefined && damagedOf(found).length > 0) return damage(given, mountpoint, found);
   if (given.has('swap')) return swap(given, mountpoint);
   const isDone = waits || allHere(folders);
   const state = isDone ? 'detached' : 'filling';
   if (!given.has('quiet')) {
-    print(given, { version: 1, mountpoint, state, bytes: total }, () =>
+    const layers = found === undefined ? {} : { ok: true, layers: found.map(jsonOf) };
+    const compared = found === undefined ? '' : ` and ${summaryOf(found)}`;
+    print(given, { version: 1, mountpoint, state, bytes: total, ...layers }, () =>
       isDone
-        ? `${mountpoint}: everything is here; no loader is needed`
+        ? `${mountpoint}: everything is here${compared}; no loader is needed`
         : `${mountpoint}: the rest is being fetched: \`varve top\` tells how far it is`,
     );
   }
   return EXIT.ok;
+}
+
+/** Every layer of the mount, read back from the disk and compared. @throws MountError when nobody knows which they are. */
+async function verified(given: Arguments, mountpoint: string): Promise<Found[]> {
+  const mount = await requireOurs(mountpoint);
+  const layers = mount.layers === undefined ? [] : layerFoldersOf(mount.layers);
+  if (layers.length === 0) {
+    throw new MountError(
+      'option',
+      `${mountpoint}: no layer of an image store is known of it: \`varve images --verify\` reads back what a store has`,
+    );
+  }
+  const line = new StatusLine(given.has('quiet') || given.has('json'));
+  const found: Found[] = [];
+  let done = 0;
+  const onProgress = (bytes: number): void => {
+    done += bytes;
+    line.show(`${bytesText(done)} compared`);
+  };
+  try {
+    for (const folder of layers) {
+      const id = folder.namedId;
+      const images = listImages(folder.store).filter((image) => image.layers.includes(id));
+      const names = images.map(({ name }) => name);
+      found.push({ ...(await verifyLayer(folder, { onProgress })), id, images: names });
+    }
+  } finally {
+    line.end();
+  }
+  return found;
+}
+
+function damage(given: Arguments, mountpoint: string, found: readonly Found[]): number {
+  const json = { version: 1, mountpoint, state: 'damaged', ok: false, layers: found.map(jsonOf) };
+  print(given, json, () =>
+    [
+      ...linesOf(found),
+      `${mountpoint}: ${summaryOf(found)}: \`varve images --repair\` fetches it again`,
+    ].join('\n'),
+  );
+  return EXIT.layer;
 }
 
 /** The kernel has the mount from now on. */
@@ -65,8 +114,9 @@ async function swap(given: Arguments, mountpoint: string): Promise<number> {
 const allHere = (folders: ReadonlySet<string>): boolean =>
   [...folders].every((path) => new LayerFolder(path).isComplete);
 
-async function requireOurs(mountpoint: string): Promise<void> {
-  if ((await knownMounts()).some((mount) => mount.mountpoint === mountpoint)) return;
+async function requireOurs(mountpoint: string): Promise<KnownMount> {
+  const mount = (await knownMounts()).find((one) => one.mountpoint === mountpoint);
+  if (mount !== undefined) return mount;
   throw new MountError('absent', `${mountpoint}: not a varve mount: see \`varve status\``);
 }
 

@@ -29,6 +29,9 @@ export async function run(given: Arguments): Promise<number> {
     if (given.has('cancel')) throw new MountError('option', '--cancel: name the lower by --lower');
     return (await import('./detach-lazy.js')).detachLazy(given, mount);
   }
+  if (given.has('verify')) {
+    throw new MountError('option', '--verify: of layers of an image store: leave --lower out');
+  }
   const lower = await lowerOf(mount, which);
   if (given.has('cancel')) return cancel(given, lower);
   requireOwn(named, lower);

@@ -11,23 +11,10 @@ import { type LayerReport, verifyLayer } from '../lazy/verify.js';
 import { bytesText } from '../report/words.js';
 import type { Arguments } from './args.js';
 import { EXIT, lineOf } from './exit-codes.js';
-import { shown } from './image.js';
-import { counted, print } from './output.js';
+import { damagedOf, type Found, isWhole, jsonOf, linesOf, summaryOf } from './layer-verdict.js';
+import { print } from './output.js';
 import { registryOptionsOf, withRegistry } from './registry.js';
 import { StatusLine } from './status-line.js';
-
-/** Files of a layer that are named in text. */
-const MOST_FILES = 20;
-
-interface Found extends LayerReport {
-  readonly id: string;
-  /** Names of the images that have it. */
-  readonly images: readonly string[];
-  /** --repair: it is whole again. */
-  readonly repaired?: boolean;
-  /** Why it is not. */
-  readonly why?: string;
-}
 
 const MISSING: LayerReport = { chunks: 0, bytes: 0, damaged: [], files: [], fault: 'is missing' };
 
@@ -65,16 +52,12 @@ export async function verifyImages(
   } finally {
     line.end();
   }
-  const bad = layers.filter((layer) => !isWhole(layer) && layer.repaired !== true);
-  const ok = bad.length === 0;
+  const ok = damagedOf(layers).length === 0;
   print(given, { version: 1, store, ok, layers: layers.map(jsonOf) }, () =>
-    given.has('quiet') && ok ? '' : textOf(store, layers, bad.length),
+    given.has('quiet') && ok ? '' : textOf(store, layers),
   );
   return ok ? EXIT.ok : EXIT.layer;
 }
-
-const isWhole = ({ fault, damaged }: LayerReport): boolean =>
-  fault === undefined && damaged.length === 0;
 
 /** @returns why it could not be done. */
 async function repair(
@@ -115,26 +98,6 @@ async function replace(
   return isDone ? undefined : 'it is in use: unmount it, then run this again';
 }
 
-/** File names are bytes. */
-const jsonOf = (layer: Found): object => ({ ...layer, files: layer.files.map(shown) });
-
-function textOf(store: string, layers: readonly Found[], bad: number): string {
-  const lines = layers.filter((layer) => !isWhole(layer)).flatMap(linesOf);
-  const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0);
-  const verdict = bad === 0 ? 'whole' : `${counted(bad, 'layer')} damaged`;
-  lines.push(`${store}: ${verdict}: ${counted(layers.length, 'layer')}, ${bytesText(bytes)} here`);
-  return lines.join('\n');
-}
-
-function linesOf({ id, images, fault, damaged, chunks, files, repaired, why }: Found): string[] {
-  const names = images.length === 0 ? 'no image' : images.join(', ');
-  const what = fault ?? `${damaged.length} of ${counted(chunks, 'chunk')} damaged`;
-  const end = repaired === true ? ': repaired' : why === undefined ? '' : `: not repaired: ${why}`;
-  const shownFiles = files.slice(0, MOST_FILES).map((path) => `  ${shown(path)}`);
-  const more = files.length - shownFiles.length;
-  return [
-    `${id} (${names}): ${what}${end}`,
-    ...shownFiles,
-    ...(more > 0 ? [`  and ${counted(more, 'more file')}`] : []),
-  ];
+function textOf(store: string, layers: readonly Found[]): string {
+  return [...linesOf(layers), `${store}: ${summaryOf(layers)}`].join('\n');
 }

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 /** Where chunks come from: one blob of a registry. */
 export interface Origin {
@@ -57,6 +57,11 @@ export class LayerFolder {
   /** The id that the folder's name says, `sha256:HEX`: the other half of of(). */
   get namedId(): string {
     return basename(this.path).replace('-', ':');
+  }
+
+  /** The image store that it lies in. */
+  get store(): string {
+    return dirname(dirname(this.path));
   }
 
   /** The layer whose metadata image is at `path`, or undefined where that is no layer's. */

@@ -2,7 +2,6 @@
 // Given to scheduler.ts, which has everything verified.
 // The index of a store is made a moment after its first layer came: whoever has just started something does not wait for it.
 
-import { dirname } from 'node:path';
 import { LocalChunks } from '../local-chunks.js';
 import type { LayerQueue } from './queue.js';
 
@@ -28,8 +27,7 @@ export function localContent(
     }, DELAY).unref();
   };
   return async ({ layer }, i) => {
-    // STORE/layers/ID
-    const store = dirname(dirname(layer.folder.path));
+    const { store } = layer.folder;
     if (!stores.has(store)) prepare(store);
     try {
       return stores.get(store)?.find(layer.table.digest(i), layer.table.length(i));
