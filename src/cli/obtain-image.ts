@@ -13,7 +13,7 @@ import { LoadAhead } from '../stack/load-ahead.js';
 import { privilege } from '../stack/privilege.js';
 import type { Arguments } from './args.js';
 import { FetchProgress } from './fetch-progress.js';
-import { imageStoreOf, referencesOf, withRegistry } from './registry.js';
+import { imageStoreOf, rateOf, referencesOf, withRegistry } from './registry.js';
 
 export interface Obtained {
   readonly store: string;
@@ -51,6 +51,8 @@ export async function obtainImage(
     const fits = platform === undefined || image?.platform === platform;
     if (image !== undefined && fits && isEnough(store, image, wanted.lazy)) {
       const ahead = isEnough(store, image, false) ? undefined : loadAhead(given, wanted);
+      // The loader may be another mount's: it has the limit before this one asks it for anything.
+      if (rateOf(given) !== undefined) await ahead?.settled();
       return { store, image, known: true, ...(ahead && { ahead }) };
     }
   }
@@ -88,7 +90,7 @@ export async function obtainImage(
 function loadAhead(given: Arguments, wanted: Wanted): LoadAhead | undefined {
   if (!wanted.lazy || wanted.mounts === undefined) return undefined;
   const prefetches = wanted.mounts.prefetches && !given.has('no-prefetch');
-  return new LoadAhead(prefetches, isServed(given, wanted));
+  return new LoadAhead(prefetches, isServed(given, wanted), rateOf(given));
 }
 
 /** Whether the mount is likely to be our server's: a wrong guess costs a process that ends by itself. */

@@ -16,7 +16,7 @@ const IMAGES_FLAG: FlagRecord = {
 };
 
 /** How a registry is spoken to; of every command that does. */
-export const REGISTRY_FLAGS: readonly FlagRecord[] = [
+const ACCESS_FLAGS: readonly FlagRecord[] = [
   { name: 'plain-http', help: 'Speak HTTP without TLS to the registry.' },
   {
     name: 'authfile',
@@ -28,9 +28,14 @@ export const REGISTRY_FLAGS: readonly FlagRecord[] = [
     value: 'FILE',
     help: 'Which images may be used, as policy.json says it (default ~/.config/containers/policy.json, then /etc/containers/policy.json).',
   },
+];
+
+const RATE = { name: 'limit-rate', value: 'BYTES' } as const;
+
+const REGISTRY_FLAGS: readonly FlagRecord[] = [
+  ...ACCESS_FLAGS,
   {
-    name: 'limit-rate',
-    value: 'BYTES',
+    ...RATE,
     help: 'Fetch and send at most so many bytes a second; K, M and G are understood.',
   },
 ];
@@ -63,7 +68,11 @@ export const LAZY_FLAGS: readonly FlagRecord[] = [
     name: 'no-prefetch',
     help: 'Do not fetch ahead: neither what a program needs nor the recorded order.',
   },
-  ...REGISTRY_FLAGS,
+  ...ACCESS_FLAGS,
+  {
+    ...RATE,
+    help: 'Fetch at most so many bytes a second; K, M and G are understood, 0 is no limit. Also what the loader fetches, for all mounts together, until it is told something else (`varve top --limit-rate`).',
+  },
 ];
 
 export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
@@ -175,16 +184,22 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
     count: [0, 1],
     description: [
       'Shows, once a second, for each layer that is being loaded: bytes here and in all, who waits for what and for how long, the rate and the time left. Ctrl-C or q ends it.',
+      'With --limit-rate the loader fetches at most so much from now on, for all mounts together: the last one that was given holds, by this or by a mount, until nothing is left to load.',
     ],
     flags: [
       { name: 'once', help: 'Print it once and end.' },
       { name: 'interval', value: 'SECONDS', help: 'Time between two looks (default 1).' },
       { name: 'html', value: 'FILE', help: 'Write a page with a map of what is here instead.' },
+      {
+        ...RATE,
+        help: 'What is being loaded takes at most so many bytes a second from now on; K, M and G are understood, 0 is no limit.',
+      },
       JSON_FLAG,
     ],
     examples: [
       ['varve top', ''],
       ['varve top --html heat.html /mnt', 'as a picture'],
+      ['varve top --once --limit-rate 2M', 'leave some of the line to others'],
     ],
     completes: 'mount',
   },

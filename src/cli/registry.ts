@@ -73,9 +73,15 @@ export function bytesOf(flag: string, text: string): number {
   return bytes;
 }
 
+/** `--limit-rate`, bytes a second; 0: as many as come. @throws MountError of kind `option`. */
+export function rateOf(given: Arguments): number | undefined {
+  const text = given.value('limit-rate');
+  return text === undefined ? undefined : bytesOf('limit-rate', text);
+}
+
 /** How registries are spoken to, as the flags say; `plainHttp` apart. @throws MountError of kind `option`. */
 export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plainHttp'> {
-  const rate = given.value('limit-rate');
+  const bytesPerSecond = rateOf(given);
   const authFile = given.value('authfile');
   const policyFile = given.value('signature-policy');
   if (policyFile === '')
@@ -83,9 +89,7 @@ export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plai
   return {
     ...(authFile === undefined ? {} : { authFile }),
     ...(policyFile === undefined ? {} : { policyFile }),
-    ...(rate === undefined
-      ? {}
-      : { limits: new Limits({ bytesPerSecond: bytesOf('limit-rate', rate) }) }),
+    ...(bytesPerSecond === undefined ? {} : { limits: new Limits({ bytesPerSecond }) }),
     log: (line) => process.stderr.write(`varve: ${plain(line)}\n`),
   };
 }

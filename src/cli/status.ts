@@ -42,6 +42,8 @@ interface Loading {
   readonly totalBytes: number;
   /** Bytes a second. */
   readonly rate: number;
+  /** What the loader may fetch at most for all mounts together, where that is limited: bytes a second. */
+  readonly limit?: number;
   /** Chunks that somebody waits for. */
   readonly waiting: readonly (LayerStatus['waiting'][number] & { readonly layer: string })[];
   readonly trouble?: string;
@@ -59,15 +61,17 @@ async function loadingOf(mountpoint: string): Promise<Loading | undefined> {
     residentBytes: sum((layer) => layer.residentBytes),
     totalBytes: sum((layer) => layer.totalBytes),
     rate: sum((layer) => layer.rate),
+    ...(status.limit === undefined ? {} : { limit: status.limit }),
     waiting: layers.flatMap(({ id, waiting }) => waiting.map((one) => ({ layer: id, ...one }))),
     ...(trouble === undefined ? {} : { trouble }),
   };
 }
 
 function loadingText(loading: Loading): string {
-  const { loaderPid, residentBytes, totalBytes, rate, waiting, trouble } = loading;
+  const { loaderPid, residentBytes, totalBytes, rate, limit, waiting, trouble } = loading;
   const here = `${bytesText(residentBytes)} of ${bytesText(totalBytes)} are here`;
-  const line = `  ${here}, ${bytesText(rate)}/s, ${counted(waiting.length, 'chunk')} waited for (loader ${loaderPid})`;
+  const most = limit === undefined ? '' : ` of at most ${bytesText(limit)}/s`;
+  const line = `  ${here}, ${bytesText(rate)}/s${most}, ${counted(waiting.length, 'chunk')} waited for (loader ${loaderPid})`;
   return trouble === undefined ? line : `${line}\n  ${plain(trouble)}`;
 }
 

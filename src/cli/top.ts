@@ -10,11 +10,12 @@ import { residencyPage } from '../report/residency-page.js';
 import { bytesText, plain } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
-import { loaderStatus } from '../stack/loader-status.js';
+import { limitLoader, loaderStatus } from '../stack/loader-status.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { counted, harmless, print, table } from './output.js';
 import { writeFile } from './output-file.js';
+import { rateOf } from './registry.js';
 
 /** Lines of those who wait, for each layer. */
 const MOST_WAITING = 8;
@@ -22,6 +23,7 @@ const MOST_WAITING = 8;
 export async function run(given: Arguments): Promise<number> {
   const [path] = given.operands;
   const mountpoint = path === undefined ? undefined : mountpointPath(path);
+  await limit(given);
   const page = given.value('html');
   if (page !== undefined) {
     const status = await loaderStatus({ mountpoint, map: true });
@@ -39,6 +41,16 @@ export async function run(given: Arguments): Promise<number> {
 }
 
 const NOBODY: LoaderStatus = { pid: 0, layers: [] };
+
+/** @throws MountError when there is no loader to be limited. */
+async function limit(given: Arguments): Promise<void> {
+  const rate = rateOf(given);
+  if (rate === undefined || (await limitLoader(rate))) return;
+  throw new MountError(
+    'absent',
+    'nothing is being loaded: give --limit-rate to `varve mount` or `varve run`, or set $VARVE_RATE for loaders to come',
+  );
+}
 
 function intervalOf(given: Arguments): number {
   const text = given.value('interval') ?? '1';
@@ -90,7 +102,8 @@ export function topText(status: LoaderStatus): string {
     layer.mountpoints.join(' '),
   ]);
   const head = ['LAYER', 'HERE', '', 'RATE', 'LEFT', 'WAITING', 'MOUNTS'];
-  const lines = [`loader ${status.pid}`, table([head, ...rows])];
+  const most = status.limit === undefined ? '' : `, at most ${bytesText(status.limit)}/s`;
+  const lines = [`loader ${status.pid}${most}`, table([head, ...rows])];
   for (const layer of status.layers) {
     if (layer.trouble !== undefined)
       lines.push(`${layer.id.slice(7, 19)}: ${plain(layer.trouble)}`);

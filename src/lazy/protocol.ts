@@ -108,6 +108,8 @@ export type LoaderCommand =
       readonly programs: readonly string[];
       readonly folders: readonly string[];
     }
+  /** At most so many bytes a second for all layers together, from now on and for the loader's successors; 0: as many as come. */
+  | { readonly op: 'limit'; readonly bytesPerSecond: number }
   /** The loader lives as long as this connection does, whatever there is to load. */
   | { readonly op: 'stay' }
   /** Of a layer store: puts a layer of an image into the image store. Answered by its LayerNote (podman/records.ts), or `{}`. */
@@ -162,5 +164,7 @@ export interface LayerStatus {
 
 export interface LoaderStatus {
   readonly pid: number;
+  /** Bytes a second that it may fetch at most, where there is a limit. */
+  readonly limit?: number;
   readonly layers: readonly LayerStatus[];
 }

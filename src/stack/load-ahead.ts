@@ -16,9 +16,9 @@ export class LoadAhead {
 
   /**
    * Starts a loader where none runs. @param prefetches false: nothing is wanted before the mount stands.
-   * @param isServed a server is likely to be wanted, too.
+   * @param isServed a server is likely to be wanted, too. @param limit bytes a second of the loader from now on; 0: as many as come.
    */
-  constructor(prefetches: boolean, isServed: boolean) {
+  constructor(prefetches: boolean, isServed: boolean, limit?: number) {
     this.#prefetches = prefetches;
     const request = { op: 'load', program: loaderProgram(), env: loaderEnvironment() } as const;
     try {
@@ -26,10 +26,13 @@ export class LoadAhead {
     } catch {
       // Whoever mounts says what is wrong.
     }
-    this.#socket = askForLoader(request).then(
+    const socket = askForLoader(request).then(
       (reply) => reply.loader?.socket,
       () => undefined,
     );
+    this.#socket = limit === undefined ? socket : limited(socket, limit);
+    // settled() tells.
+    this.#socket.catch(() => {});
   }
 
   /** The loader may begin with a layer. @param folder of it, which may be renamed from now on. */
@@ -59,7 +62,7 @@ export class LoadAhead {
     await askLoader(socket, { op: 'starts', programs, folders }).catch(() => {});
   }
 
-  /** Resolves when the loader runs and knows the layers. */
+  /** Resolves when the loader runs and knows the layers. @throws MountError when it does not take the limit. */
   async settled(): Promise<void> {
     await this.#socket;
     await Promise.all(this.#uses);
@@ -69,4 +72,16 @@ export class LoadAhead {
   async end(): Promise<void> {
     for (const use of await Promise.all(this.#uses)) use?.end();
   }
+}
+
+/** Nothing is asked of the loader before it has its limit. */
+async function limited(
+  socket: Promise<string | undefined>,
+  limit: number,
+): Promise<string | undefined> {
+  const path = await socket;
+  if (path === undefined) return undefined;
+  const { limitLoader } = await import('./loader-status.js');
+  await limitLoader(limit);
+  return path;
 }

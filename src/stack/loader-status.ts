@@ -46,6 +46,11 @@ export async function fillMount(mountpoint: string): Promise<boolean> {
   return (await ask({ op: 'fill', mountpoint })) !== undefined;
 }
 
+/** At most so many bytes a second, for all layers of this user together; 0: as many as come. @returns false when nothing is being loaded. */
+export async function limitLoader(bytesPerSecond: number): Promise<boolean> {
+  return (await ask({ op: 'limit', bytesPerSecond })) !== undefined;
+}
+
 /**
  * Of a server's mount whose layers are being loaded.
  * @param path its mount point. @param keep bytes of each layer that stay. @returns bytes given back.

@@ -19,6 +19,7 @@ runLoader(
     ...registryRanges({ limits, log }),
     local: localContent(log),
     connections: limits.connections,
+    limits,
     log,
   },
   layerStoreCommands({ limits, log }),

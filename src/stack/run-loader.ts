@@ -3,13 +3,14 @@
 // The supervisor starts another when this one ends with anything but 0 (supervisor/loader.ts).
 
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readSync, writeSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelUses } from '../lazy/fanotify/kernel-uses.js';
 import { type Keeper, KernelWayError } from '../lazy/fanotify/kernel-way.js';
 import { Connection, type FurtherCommands } from '../lazy/load/connection.js';
 import { Loader, type LoaderOptions } from '../lazy/load/loader.js';
+import { memoryFile } from '../linux/native-memory.js';
 import { peerUid } from '../linux/peer.js';
 import { setUmask } from '../linux/process.js';
 import { listenAt } from '../supervisor/listen.js';
@@ -48,6 +49,7 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
   const orders = takeLoaderOrders();
   // Whoever would have started it is gone.
   if (orders === undefined) return;
+  inheritLimit(options);
   const log = options.log ?? ((line) => console.error(line));
   let kernel: KernelUses | undefined;
   const loader = new Loader({
@@ -56,6 +58,7 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
     keptBlob: (folder) => kernel?.keptBlob(folder),
     readers: (id) => kernel?.waiting(id) ?? [],
   });
+  loader.on('limit', keepLimit);
   kernel = new KernelUses(loader, keeper, log);
   await kernel.adopt();
   let clients = 0;
@@ -99,6 +102,28 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
   if (clients > 0) log('nothing is left to load');
   await loader.end();
   await kernel.close();
+}
+
+/** Under this name the rate that somebody asked for is kept for the next: bytes a second, u64, little endian. */
+const LIMIT = 'limit';
+const LIMIT_BYTES = 8;
+
+/** What a predecessor was told holds, not what the environment says. */
+function inheritLimit({ limits }: LoaderOptions): void {
+  const kept = allKept().get(LIMIT);
+  if (kept === undefined || limits === undefined) return;
+  const bytes = Buffer.alloc(LIMIT_BYTES);
+  readSync(kept, bytes, 0, LIMIT_BYTES, 0);
+  limits.bytesPerSecond = Number(bytes.readBigUInt64LE());
+}
+
+function keepLimit(bytesPerSecond: number): void {
+  const kept = allKept().get(LIMIT);
+  const file = kept ?? memoryFile('varve-limit', LIMIT_BYTES);
+  const bytes = Buffer.alloc(LIMIT_BYTES);
+  bytes.writeBigUInt64LE(BigInt(bytesPerSecond));
+  writeSync(file, bytes, 0, LIMIT_BYTES, 0);
+  if (kept === undefined) keepForNext(new Map([[LIMIT, file]]));
 }
 
 /** Where clients connect: on the socket of the loader before, or a new one that the next will have. */

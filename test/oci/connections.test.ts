@@ -10,7 +10,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
-import { Limits } from '../../src/oci/limits.js';
+import { type Clock, Limits } from '../../src/oci/limits.js';
 import { proxyFor } from '../../src/oci/proxy.js';
 import { parseReference } from '../../src/oci/reference.js';
 import { Registry } from '../../src/oci/registry.js';
@@ -295,6 +295,56 @@ test('the limit of bandwidth is shared, and counted apart for both ways', async 
   const before = now;
   for (let at = 0; at < 10; at++) await limits.moved(1000, 'down');
   assert.equal(now - before, 10_000 - 100);
+});
+
+test('the rate becomes another while somebody waits', async () => {
+  let now = 0;
+  const sleepers = new Set<{ readonly due: number; readonly wake: () => void }>();
+  const clock: Clock = {
+    now: () => now,
+    sleep: (milliseconds, signal) =>
+      new Promise((resolve, reject) => {
+        const sleeper = { due: now + milliseconds, wake: resolve };
+        sleepers.add(sleeper);
+        signal?.addEventListener('abort', () => sleepers.delete(sleeper) && reject(signal.reason));
+      }),
+  };
+  const pass = async (milliseconds: number): Promise<void> => {
+    now += milliseconds;
+    for (const sleeper of sleepers) {
+      if (sleeper.due <= now) sleepers.delete(sleeper) && sleeper.wake();
+    }
+    await new Promise((done) => setImmediate(done));
+  };
+  const limits = new Limits({ bytesPerSecond: 1000 }, clock);
+  let through = 0;
+  const move = (bytes: number, signal?: AbortSignal): Promise<unknown> =>
+    limits.moved(bytes, 'down', signal).then(() => {
+      through += bytes;
+    });
+  void move(50_100);
+  void move(50_000);
+  await pass(49_999);
+  assert.equal(through, 0);
+  // A byte of the first is left, and all of the second.
+  limits.bytesPerSecond = 50_000;
+  await pass(1);
+  assert.equal(through, 50_100);
+  await pass(998);
+  assert.equal(through, 50_100);
+  limits.bytesPerSecond = 1;
+  await pass(50_000);
+  assert.equal(through, 50_100);
+  // Whoever waits hears of both: that he may go, and that there is no limit any more.
+  const gone = new AbortController();
+  const given = assert.rejects(move(1_000_000, gone.signal), /enough/);
+  gone.abort(new Error('enough'));
+  await given;
+  limits.bytesPerSecond = 0;
+  await pass(0);
+  assert.equal(through, 100_100);
+  assert.equal(sleepers.size, 0);
+  await move(1_000_000_000);
 });
 
 test('the shaper: content unchanged, round trips, rate and cuts as they were set', async (t) => {

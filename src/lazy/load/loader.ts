@@ -29,6 +29,8 @@ export interface LoaderOptions {
   readonly log?: (line: string) => void;
   readonly clock?: () => number;
   readonly connections?: number;
+  /** What `read` and `whole` keep to; `bytesPerSecond` 0: nothing. */
+  readonly limits?: { bytesPerSecond: number };
   readonly pause?: SchedulerOptions['pause'];
   readonly quiet?: number;
   /** Milliseconds between the last chunk that came and its being on disk. */
@@ -165,10 +167,14 @@ function* range(first: number, count: number, end: number): Generator<number> {
   for (let i = first; i < Math.min(first + count, end); i++) yield i;
 }
 
-/** `idle`: no layer is in use that is not complete. `complete`: a layer is (the folder's path); its uses were told. */
+/**
+ * `idle`: no layer is in use that is not complete. `complete`: a layer is (the folder's path); its uses were told.
+ * `limit`: another was asked for.
+ */
 interface LoaderEvents {
   idle: [];
   complete: [folder: string];
+  limit: [bytesPerSecond: number];
 }
 
 export class Loader extends EventEmitter<LoaderEvents> {
@@ -438,6 +444,9 @@ export class Loader extends EventEmitter<LoaderEvents> {
       case 'record':
         for (const entry of this.#of(command.mountpoint)) this.#record(entry, command.on);
         return {};
+      case 'limit':
+        this.#limit(command.bytesPerSecond);
+        return {};
       case 'starts':
         this.#starts(command);
         return {};
@@ -446,6 +455,16 @@ export class Loader extends EventEmitter<LoaderEvents> {
       default:
         throw new LoadError(`unknown command ${JSON.stringify((command as { op: unknown }).op)}`);
     }
+  }
+
+  #limit(bytesPerSecond: number): void {
+    const { limits } = this.#options;
+    if (limits === undefined) throw new LoadError('there is nothing to be limited');
+    if (!Number.isSafeInteger(bytesPerSecond) || bytesPerSecond < 0) {
+      throw new LoadError('bytesPerSecond: no number of bytes');
+    }
+    limits.bytesPerSecond = bytesPerSecond;
+    this.emit('limit', bytesPerSecond);
   }
 
   #starts({ programs, folders }: LoaderCommand & { op: 'starts' }): void {
@@ -533,7 +552,8 @@ export class Loader extends EventEmitter<LoaderEvents> {
         ...(withMap ? { map: runLengths(layer, queue) } : {}),
       });
     }
-    return { pid: process.pid, layers };
+    const limit = this.#options.limits?.bytesPerSecond ?? 0;
+    return { pid: process.pid, ...(limit > 0 ? { limit } : {}), layers };
   }
 
   #waitingOf(layer: LoadedLayer, queue: LayerQueue): LayerStatus['waiting'] {

@@ -56,8 +56,6 @@ export function limitsOf(env: NodeJS.ProcessEnv): Limits {
   const factor = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 }[unit] ?? 1;
   return new Limits({
     ...(Number.isInteger(connections) && connections > 0 ? { connections } : {}),
-    ...(number === undefined || Number(number) === 0
-      ? {}
-      : { bytesPerSecond: Number(number) * factor }),
+    bytesPerSecond: Number(number ?? 0) * factor,
   });
 }
