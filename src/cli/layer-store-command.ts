@@ -31,6 +31,11 @@ export const LAYER_STORE_COMMAND: CommandRecord = {
       help: "Credentials (default $REGISTRY_AUTH_FILE, then the containers' auth.json, then ~/.docker/config.json).",
     },
     {
+      name: 'signature-policy',
+      value: 'FILE',
+      help: 'Which images may be used, as policy.json says it (default ~/.config/containers/policy.json, then /etc/containers/policy.json).',
+    },
+    {
       name: 'options',
       short: 'o',
       value: 'OPTIONS',

@@ -79,13 +79,18 @@ export function rateOf(given: Arguments): number | undefined {
   return text === undefined ? undefined : bytesOf('limit-rate', text);
 }
 
+/** `--signature-policy`. @throws MountError of kind `option`. */
+export function policyFileOf(given: Arguments): string | undefined {
+  const file = given.value('signature-policy');
+  if (file === '') throw new MountError('option', '--signature-policy: is empty: name a file');
+  return file;
+}
+
 /** How registries are spoken to, as the flags say; `plainHttp` apart. @throws MountError of kind `option`. */
 export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plainHttp'> {
   const bytesPerSecond = rateOf(given);
   const authFile = given.value('authfile');
-  const policyFile = given.value('signature-policy');
-  if (policyFile === '')
-    throw new MountError('option', '--signature-policy: is empty: name a file');
+  const policyFile = policyFileOf(given);
   return {
     ...(authFile === undefined ? {} : { authFile }),
     ...(policyFile === undefined ? {} : { policyFile }),

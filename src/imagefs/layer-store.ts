@@ -27,9 +27,11 @@ export interface StoredLayer {
 
 /** Where layers come from. `done` is called later, on the server's thread. */
 export interface LayerSource {
-  /** Layers that are there, known to this process. */
+  /** Layers that are there, known to this process, and may be used. */
   all(): Iterable<StoredLayer>;
   find(reference: string, digest: string): StoredLayer | undefined;
+  /** As find(), also of one that may not be used any more. */
+  known(reference: string, digest: string): StoredLayer | undefined;
   byNumber(number: number): StoredLayer | undefined;
   /** Has a layer's metadata fetched. `done` gets false when there is no such layer, or it cannot be had. */
   fetch(reference: string, digest: string, done: (found: boolean) => void): void;
@@ -431,7 +433,7 @@ export class LayerStoreFileSystem extends ReadOnlyFileSystem implements FileSyst
     if (node?.kind !== KIND.reference) return -E.ROFS;
     const reference = this.#referenceAt(node);
     if (reference === undefined) return -E.STALE;
-    const layer = this.#source.find(reference, getBytes(name, nameLen));
+    const layer = this.#source.known(reference, getBytes(name, nameLen));
     if (layer !== undefined) this.#source.count(layer, -1);
     return -E.NOENT;
   }

@@ -122,6 +122,8 @@ export type LoaderCommand =
       readonly digest: string;
       readonly plainHttp: boolean;
       readonly authFile?: string;
+      /** The only policy.json. */
+      readonly policyFile?: string;
       /** Indexes that lie beside images are believed. */
       readonly trustIndex: boolean;
     }

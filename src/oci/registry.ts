@@ -198,12 +198,23 @@ export class Registry {
   async image(ref: Reference, platform: Platform = hostPlatform()): Promise<FetchedImage> {
     const fetched = await this.manifest(ref);
     const { manifest, descriptor, bytes, index } = await this.chosen(ref, fetched, platform);
-    const signed = await checkPolicy(this, ref, descriptor, {
+    const signed = await this.accept(ref, descriptor, index?.descriptor);
+    return { descriptor, bytes, manifest, signed, ...(index === undefined ? {} : { index }) };
+  }
+
+  /**
+   * Whether policy.json lets an image be used that was not chosen by image().
+   *
+   * @param index that lists it
+   * @returns FetchedImage's `signed`
+   * @throws RegistryError `policy`
+   */
+  accept(ref: Reference, manifest: Descriptor, index?: Descriptor): Promise<boolean> {
+    return checkPolicy(this, ref, manifest, {
       env: this.options.env ?? process.env,
       policyFile: this.options.policyFile,
-      index: index?.descriptor,
+      index,
     });
-    return { descriptor, bytes, manifest, signed, ...(index === undefined ? {} : { index }) };
   }
 
   /**

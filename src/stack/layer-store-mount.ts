@@ -21,12 +21,13 @@ export interface LayerStoreMount {
   readonly plainHttp: boolean;
   readonly trustIndex: boolean;
   readonly authFile: string | undefined;
+  readonly policyFile: string | undefined;
   readonly trace: boolean;
 }
 
 /** @throws MountError; then nothing is mounted. */
 export async function mountLayerStore(wanted: LayerStoreMount): Promise<Mounted> {
-  const { store, mountpoint, plainHttp, authFile, trustIndex, trace } = wanted;
+  const { store, mountpoint, plainHttp, authFile, policyFile, trustIndex, trace } = wanted;
   try {
     mkdirSync(store, { recursive: true });
   } catch (error) {
@@ -46,6 +47,7 @@ export async function mountLayerStore(wanted: LayerStoreMount): Promise<Mounted>
     plainHttp,
     trustIndex,
     ...(authFile === undefined ? {} : { authFile }),
+    ...(policyFile === undefined ? {} : { policyFile }),
   };
   // Whoever uses a layer says so by creating a file, which gets no further than to the server.
   const spec = { ...checked, layerStore, readOnly: false, trace };

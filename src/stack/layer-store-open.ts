@@ -18,6 +18,7 @@ import {
   blobsFolder,
   countUse,
   type LayerNote,
+  policyDigest,
   readNotes,
 } from '../lazy/podman/records.js';
 import type { LoaderCommand } from '../lazy/protocol.js';
@@ -59,6 +60,8 @@ interface Known extends StoredLayer {
 class StoredLayers implements LayerSource {
   readonly #spec: LayerStoreSpec;
   readonly #loading: LoaderClient | undefined;
+  /** Of the policy.json that was named. */
+  readonly #policy: string | undefined;
   readonly #byNumber = new Map<number, Known>();
   readonly #byName = new Map<string, Known>();
   /** Descriptors by digest, the one that was read last behind the others. */
@@ -67,6 +70,7 @@ class StoredLayers implements LayerSource {
   constructor(spec: LayerStoreSpec, loading: LoaderClient | undefined) {
     this.#spec = spec;
     this.#loading = loading;
+    this.#policy = policyDigest(spec.policyFile);
     for (const note of readNotes(spec.store)) {
       if (LayerFolder.of(spec.store, note.layer).exists) this.#add(note);
     }
@@ -87,12 +91,23 @@ class StoredLayers implements LayerSource {
     else this.#loading.command(command, done);
   }
 
-  all(): Iterable<StoredLayer> {
-    return this.#byNumber.values();
+  *all(): Iterable<StoredLayer> {
+    for (const known of this.#byNumber.values()) if (this.#isAccepted(known)) yield known;
   }
 
   find(reference: string, digest: string): StoredLayer | undefined {
+    const known = this.known(reference, digest);
+    return known !== undefined && this.#isAccepted(known) ? known : undefined;
+  }
+
+  known(reference: string, digest: string): Known | undefined {
     return this.#byName.get(`${reference} ${digest}`);
+  }
+
+  /** What came by another policy than the one that is named is asked for again. */
+  #isAccepted({ note }: Known): boolean {
+    if (this.#spec.policyFile === undefined) return true;
+    return this.#policy !== undefined && note.policy === this.#policy;
   }
 
   byNumber(number: number): StoredLayer | undefined {
@@ -100,7 +115,7 @@ class StoredLayers implements LayerSource {
   }
 
   fetch(reference: string, digest: string, done: (found: boolean) => void): void {
-    const { store, plainHttp, authFile, trustIndex } = this.#spec;
+    const { store, plainHttp, authFile, policyFile, trustIndex } = this.#spec;
     const what = {
       store,
       reference,
@@ -108,6 +123,7 @@ class StoredLayers implements LayerSource {
       plainHttp,
       trustIndex,
       ...(authFile ? { authFile } : {}),
+      ...(policyFile ? { policyFile } : {}),
     };
     this.#ask({ op: 'layer', ...what }, (reply) => {
       const { error } = reply as { error?: string };

@@ -31,6 +31,8 @@ export interface LayerStoreSpec {
   readonly store: string;
   readonly plainHttp: boolean;
   readonly authFile?: string;
+  /** The only policy.json: absolute. Also what is here already is held to it. */
+  readonly policyFile?: string;
   /** Indexes that lie beside images are believed: see PullOptions.index of lazy/pull/. */
   readonly trustIndex: boolean;
 }

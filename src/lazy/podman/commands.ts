@@ -16,30 +16,30 @@ type Asked<Op> = Extract<LoaderCommand, { readonly op: Op }>;
 
 /** @param options of each Registry but what a layer store says itself. */
 export function layerStoreCommands(
-  options: Omit<RegistryOptions, 'plainHttp' | 'authFile'>,
+  options: Omit<RegistryOptions, 'plainHttp' | 'authFile' | 'policyFile'>,
 ): FurtherCommands {
   const registries = new Map<string, Registry>();
   const finders = new Map<string, LayerFinder>();
 
-  const registryOf = (plainHttp: boolean, authFile: string | undefined): Registry => {
-    const key = `${plainHttp} ${authFile}`;
+  const registryOf = (plainHttp: boolean, authFile?: string, policyFile?: string): Registry => {
+    const key = JSON.stringify([plainHttp, authFile, policyFile]);
     const registry =
-      registries.get(key) ??
-      new Registry({ ...options, plainHttp, ...(authFile === undefined ? {} : { authFile }) });
+      registries.get(key) ?? new Registry({ ...options, plainHttp, authFile, policyFile });
     registries.set(key, registry);
     return registry;
   };
 
   const findLayer = async (asked: Asked<'layer'>): Promise<object> => {
-    const { store, plainHttp, authFile, trustIndex } = asked;
-    const key = `${store} ${plainHttp} ${authFile} ${trustIndex}`;
+    const { store, plainHttp, authFile, policyFile, trustIndex } = asked;
+    const key = JSON.stringify([store, plainHttp, authFile, policyFile, trustIndex]);
     const finder =
       finders.get(key) ??
       new LayerFinder({
-        registry: registryOf(plainHttp, authFile),
+        registry: registryOf(plainHttp, authFile, policyFile),
         store,
         plainHttp,
         trustIndex,
+        policyFile,
       });
     finders.set(key, finder);
     return (await finder.find(asked.reference, asked.digest)) ?? {};

@@ -2,6 +2,7 @@
 // Run in the loader, for the server of a layer store (command `layer` of protocol.ts), which must not wait for a registry.
 // Follows: OCI image specification 1.1; the digests of tables of contents as eStargz and zstd:chunked annotate them.
 
+import { RegistryError } from '../../oci/errors.js';
 import { type Descriptor, type Index, isIndex, type Manifest } from '../../oci/manifest.js';
 import { parseReference, type Reference, withDigest } from '../../oci/reference.js';
 import type { FetchedManifest, Registry } from '../../oci/registry.js';
@@ -11,14 +12,16 @@ import { decodeConfig } from '../oci-config.js';
 import { pullTarLayer } from '../tar/index.js';
 import { findIndex } from '../tar/layer-index.js';
 import { fetchWhole, LIMITS, wrong } from '../untrusted.js';
-import { type LayerNote, writeNote } from './records.js';
+import { type LayerNote, policyDigest, writeNote } from './records.js';
 
 export interface FindOptions {
   readonly registry: Registry;
   readonly store: string;
   readonly plainHttp: boolean;
-  /** An index beside the image may be used. */
+  /** An index beside the image may be used, unless a policy demands signatures. */
   readonly trustIndex: boolean;
+  /** The registry's policy.json, where one was named. */
+  readonly policyFile?: string;
   readonly clock?: () => number;
 }
 
@@ -44,7 +47,13 @@ interface FoundLayer {
   readonly diffId: string;
   /** Digest of the layer below. */
   readonly below: string | undefined;
+  /** Nothing may be used that the manifest does not vouch for. */
+  readonly signed: boolean;
+  /** policyDigest() of the file that accepted the image. */
+  readonly policy: string | undefined;
 }
+
+type ImageLayer = Omit<FoundLayer, 'policy'>;
 
 interface KnownImage {
   readonly until: number;
@@ -85,7 +94,8 @@ export class LayerFinder {
     }
   }
 
-  #note(reference: string, digest: string, { descriptor, diffId }: FoundLayer): LayerNote {
+  #note(reference: string, digest: string, found: FoundLayer): LayerNote {
+    const { descriptor, diffId, policy } = found;
     const { store, plainHttp } = this.#options;
     const layer = descriptor.digest;
     const { digest: blob, size, mediaType, annotations } = descriptor;
@@ -99,6 +109,7 @@ export class LayerFinder {
       layer,
       bytes: Number.isSafeInteger(told) && told > 0 ? told : bytes,
       plainHttp,
+      ...(policy === undefined ? {} : { policy }),
     });
   }
 
@@ -112,8 +123,9 @@ export class LayerFinder {
     return pulled;
   }
 
-  async #pullNow({ ref, descriptor, diffId, below }: FoundLayer): Promise<string> {
-    const { registry, store, plainHttp, trustIndex } = this.#options;
+  async #pullNow({ ref, descriptor, diffId, below, signed }: FoundLayer): Promise<string> {
+    const { registry, store, plainHttp } = this.#options;
+    const trustIndex = this.#options.trustIndex && !signed;
     const { registry: host, repository, digest = '' } = ref;
     const source = { registry: host, repository, ...(plainHttp ? { plainHttp } : {}) };
     const indexes = trustIndex ? await findIndex(registry, ref, digest) : undefined;
@@ -134,35 +146,46 @@ export class LayerFinder {
 
   /** @param everyPlatform of all images of an index. */
   #layersOf(reference: string, everyPlatform: boolean): Promise<readonly FoundLayer[]> {
-    const key = `${reference} ${everyPlatform}`;
+    const policy = policyDigest(this.#options.policyFile);
+    const key = `${reference} ${everyPlatform} ${policy}`;
     const known = this.#images.get(key);
     if (known !== undefined && this.#clock() < known.until) return known.layers;
     for (const [name, { until }] of this.#images) {
       if (this.#clock() >= until) this.#images.delete(name);
     }
     const ref = parseReference(reference);
-    const layers = everyPlatform ? this.#allLayers(ref) : this.#ownLayers(ref);
+    const found = everyPlatform ? this.#allLayers(ref) : this.#ownLayers(ref);
+    const layers = found.then((all) => all.map((layer) => ({ ...layer, policy })));
     this.#images.set(key, { until: this.#clock() + KNOWN_FOR, layers });
     // A failure is asked again.
     layers.catch(() => this.#images.delete(key));
     return layers;
   }
 
-  async #ownLayers(ref: Reference): Promise<FoundLayer[]> {
+  async #ownLayers(ref: Reference): Promise<ImageLayer[]> {
     const image = await this.#options.registry.image(ref);
-    return this.#layersIn(ref, image, image.manifest);
+    return this.#layersIn(ref, image, image.manifest, image.signed);
   }
 
-  async #allLayers(ref: Reference): Promise<FoundLayer[]> {
+  async #allLayers(ref: Reference): Promise<ImageLayer[]> {
     const { registry } = this.#options;
-    const { manifest } = await registry.manifest(ref);
+    const { manifest, descriptor } = await registry.manifest(ref);
     if (!isIndex(manifest)) return [];
-    const layers: FoundLayer[] = [];
+    const layers: ImageLayer[] = [];
+    let refused: RegistryError | undefined;
     for (const { digest } of imagesOf(manifest)) {
       const inner = await registry.manifest(withDigest(ref, digest));
       if (isIndex(inner.manifest)) continue;
-      layers.push(...(await this.#layersIn(ref, inner, inner.manifest)));
+      try {
+        const signed = await registry.accept(ref, inner.descriptor, descriptor);
+        layers.push(...(await this.#layersIn(ref, inner, inner.manifest, signed)));
+      } catch (error) {
+        // Of those that may not be used none is looked at; others may be.
+        if (!(error instanceof RegistryError) || error.kind !== 'policy') throw error;
+        refused = error;
+      }
     }
+    if (refused !== undefined && layers.length === 0) throw refused;
     return layers;
   }
 
@@ -170,7 +193,8 @@ export class LayerFinder {
     ref: Reference,
     { descriptor }: FetchedManifest,
     { config, layers }: Manifest,
-  ): Promise<FoundLayer[]> {
+    signed: boolean,
+  ): Promise<ImageLayer[]> {
     const pinned = withDigest(ref, descriptor.digest);
     const bytes = await fetchWhole(this.#options.registry, pinned, config, LIMITS.config);
     let diffIds: readonly string[];
@@ -187,6 +211,7 @@ export class LayerFinder {
       descriptor: layer,
       diffId: diffIds[i] as string,
       below: layers[i - 1]?.digest,
+      signed,
     }));
   }
 }

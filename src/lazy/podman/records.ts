@@ -4,6 +4,7 @@
 // How often engines use one stands in NUMBER.uses, written by the server of the layer store alone.
 // What podman has of a layer is a link into the layer store: records outlive mounts and reboots.
 
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { syncPath } from '../../linux/sync-path.js';
@@ -25,6 +26,18 @@ export interface LayerNote {
   /** Bytes of that archive; about so many (those of all files) where nobody has said it. */
   readonly bytes: number;
   readonly plainHttp?: boolean;
+  /** policyDigest() of the file that accepted the image; absent: that of the machine or the user did. */
+  readonly policy?: string;
+}
+
+/** What a policy.json says, as a digest; undefined where none is named, or it cannot be read. */
+export function policyDigest(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined;
+  try {
+    return createHash('sha256').update(readFileSync(file)).digest('hex');
+  } catch {
+    return undefined;
+  }
 }
 
 /** Numbers are of 20 bits, and 0 is none. */
