@@ -37,6 +37,7 @@ const programs = [
   'erofs/compress-worker',
   'store/object-worker',
   'lazy/fanotify/fanotify-worker',
+  'lazy/tar/build-worker',
   'sandbox/enter',
   'sandbox/init',
 ];

@@ -20,12 +20,17 @@ const RECORD = 20 * 512;
 /** What a layer is made of. */
 export type Compression = 'none' | 'gzip' | 'zstd';
 
+/** Somebody has asked for the end of it. */
+export class StoppedError extends Error {}
+
 /** Hashes what it gives. */
 export abstract class IndexWindow extends Window {
   protected readonly input: Window;
   readonly #hash = createHash('sha256');
   /** Bytes of the stream so far. */
   size = 0;
+  /** One word of another thread: not 0 when nothing more is to be given. */
+  stop: Int32Array | undefined;
 
   constructor(input: Window) {
     super();
@@ -35,6 +40,7 @@ export abstract class IndexWindow extends Window {
   protected abstract produce(): number;
 
   protected fill(): number {
+    if (this.stop !== undefined && Atomics.load(this.stop, 0) !== 0) throw new StoppedError();
     const n = this.produce();
     this.#hash.update(this.bytes.subarray(this.end, this.end + n));
     this.size += n;

@@ -12,9 +12,9 @@ import { writePrograms } from '../programs.js';
 import { addSource } from '../renew-layer.js';
 import { discardStaged, publishLayer, stageLayer } from '../staging.js';
 import { wrong } from '../untrusted.js';
+import { buildApart } from './build-apart.js';
 import { takeIndex } from './layer-index.js';
 import type { TarLayerOptions } from './options.js';
-import { buildTarLayer } from './tar-layer.js';
 import { TocError } from './toc.js';
 import { takeToc } from './toc-layer.js';
 
@@ -102,15 +102,15 @@ function sweep(staged: string): void {
 }
 
 async function whole(options: TarLayerOptions, staged: string): Promise<void> {
-  const { ref, descriptor } = options;
   const path = join(staged, 'compressed');
   await download(options, path);
   try {
-    await buildTarLayer(options, staged, path);
+    const { descriptor, diffId, source, store, below, signal } = options;
+    await buildApart({ descriptor, diffId, source, store, below }, staged, path, signal);
   } catch (error) {
     // The archive, or what cannot be stored of it.
     if (error instanceof TreeError || error instanceof RangeError) {
-      throw wrong(ref, descriptor, error.message);
+      throw wrong(options.ref, options.descriptor, error.message);
     }
     throw error;
   }

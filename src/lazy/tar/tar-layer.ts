@@ -28,9 +28,11 @@ export interface TarBuildOptions {
   /** As TarLayerOptions has them. */
   readonly store: string;
   readonly below?: string;
+  /** One word: not 0 when the work is to end. Read by this thread, written by another. */
+  readonly stop?: Int32Array;
 }
 
-/** @param staged folder of the layer. @param path the blob of the registry. @throws TreeError, ArchiveError, RangeError. */
+/** @param staged folder of the layer. @param path the blob of the registry. @throws TreeError, ArchiveError, RangeError, StoppedError. */
 export async function buildTarLayer(
   options: TarBuildOptions,
   staged: string,
@@ -43,7 +45,7 @@ export async function buildTarLayer(
   try {
     const compression = compressionOf(compressed);
     const store = new BlobStore(blob, compression === 'none' ? Codec.RAW : Codec.CHECKPOINT);
-    const { tree, digests, checkpoints } = read(compressed, compression, store, descriptor.size);
+    const { tree, digests, checkpoints } = read(compressed, compression, store, options);
     if (diffId !== undefined && !digests.includes(diffId)) {
       throw new TreeError(`its archive is ${digests[0]}, the image says ${diffId}`);
     }
@@ -84,11 +86,17 @@ interface Archive {
   readonly checkpoints: Uint8Array | undefined;
 }
 
-function read(fd: number, compression: Compression, store: BlobStore, size: number): Archive {
+function read(
+  fd: number,
+  compression: Compression,
+  store: BlobStore,
+  { descriptor, stop }: TarBuildOptions,
+): Archive {
   const input = new FileWindow(fd, 'layer');
   let window: IndexWindow | undefined;
   try {
     window = indexWindow(compression, input);
+    window.stop = stop;
     const name = 'layer';
     const tree = readTarMembers({
       name,
@@ -99,7 +107,7 @@ function read(fd: number, compression: Compression, store: BlobStore, size: numb
       isMark: isWhiteout,
     });
     const digests = window.digests();
-    return { tree, digests, checkpoints: window.checkpoints(size) };
+    return { tree, digests, checkpoints: window.checkpoints(descriptor.size) };
   } finally {
     window?.close();
     input.close();
