@@ -2,6 +2,7 @@
 // Under client.ts, which knows about registries, credentials and attempts; above it is undici.
 // Follows: RFC 9110 (15.4 redirects); the distribution specification asks nothing of HTTP beyond it.
 
+import { AssertionError } from 'node:assert';
 import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import type { SecureContext } from 'node:tls';
@@ -427,10 +428,22 @@ async function drained(data: Dispatcher.ResponseData): Promise<void> {
 /** What of TLS goes wrong is no passing condition: it is said once, not tried again. */
 const CERTIFICATE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_OSSL)/;
 
+/** Codes of undici for what was asked of it, not for what came of that. */
+const MISUSE = /^UND_ERR_(?:INVALID_|NOT_SUPPORTED)/;
+
+/** What the network, its peers and this machine's sockets fail with has a code; mistakes of a program have none, or are of these kinds. */
+function isOfNetwork(error: Error): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  if (error.name === 'HTTPParserError') return true;
+  const isMistake = [TypeError, RangeError, ReferenceError, SyntaxError, AssertionError];
+  if (isMistake.some((kind) => error instanceof kind)) return false;
+  return typeof code === 'string' && !MISUSE.test(code);
+}
+
 function asNetworkError(error: unknown, url: URL): unknown {
   if (error instanceof RegistryError || !(error instanceof Error)) return error;
+  if (error.name === 'AbortError' || !isOfNetwork(error)) return error;
   const { code = '', message } = error as NodeJS.ErrnoException;
-  if (error.name === 'AbortError') return error;
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') {
     const how = '--plain-http, or insecure = true in registries.conf, speaks to it without';
     return new RegistryError('refused', `${url.host} does not speak TLS: ${how}`, { cause: error });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { Limits } from '../../src/oci/limits.js';
 import type { Descriptor } from '../../src/oci/manifest.js';
 import { parseReference } from '../../src/oci/reference.js';
 import { Registry, type RegistryOptions } from '../../src/oci/registry.js';
@@ -317,4 +318,42 @@ test('a request is ended by its signal, and all by closing', async (t) => {
   const other = registry.manifest(ref);
   setTimeout(() => registry.close(), 10);
   await assert.rejects(other, { kind: 'network', message: 'the registry client was closed' });
+});
+
+test('a mistake of the program is no failure of the network: it comes out as it is, at once', async (t) => {
+  const mistakes = [
+    new TypeError("Cannot read properties of undefined (reading 'x')"),
+    new RangeError('Invalid array length'),
+    Object.assign(new TypeError('an argument is wrong'), { code: 'ERR_INVALID_ARG_TYPE' }),
+    Object.assign(new Error('what was asked is wrong'), { code: 'UND_ERR_INVALID_ARG' }),
+    new Error('no code'),
+  ];
+  for (const mistake of mistakes) {
+    const { fake, registry, ref, layer, lines } = await started(t, {
+      limits: Object.assign(new Limits(), {
+        moved: () => Promise.reject(mistake),
+      }),
+    });
+    await assert.rejects(registry.range(ref, layer, 0, 10), (error) => error === mistake);
+    assert.equal(fake.requests.length, 1);
+    assert.deepEqual(lines, []);
+  }
+  const { fake, registry, ref, layer, lines } = await started(t);
+  const broken = Object.assign(new Error('the line is down'), { code: 'ENETDOWN' });
+  let failures = 2;
+  const limits = new Limits();
+  const other = new Registry({
+    plainHttp: true,
+    env: {},
+    retries: 3,
+    pause: 1,
+    limits: Object.assign(limits, {
+      moved: () => (failures-- > 0 ? Promise.reject(broken) : Promise.resolve()),
+    }),
+  });
+  t.after(() => other.close());
+  assert.ok((await other.range(ref, layer, 5, 10)).equals(CONTENT.subarray(5, 15)));
+  assert.ok(fake.requests.length >= 3);
+  assert.ok((await registry.range(ref, layer, 5, 10)).equals(CONTENT.subarray(5, 15)));
+  assert.deepEqual(lines, []);
 });
