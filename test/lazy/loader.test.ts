@@ -24,6 +24,7 @@ import { Loader, type LoaderOptions } from '../../src/lazy/load/loader.js';
 import { LocalChunks } from '../../src/lazy/local-chunks.js';
 import type { LoaderStatus } from '../../src/lazy/protocol.js';
 import { fillLayer } from '../../src/lazy/pull/fill.js';
+import { repairChunks } from '../../src/lazy/pull/repair.js';
 import { ResidencyMap } from '../../src/lazy/residency.js';
 import { E } from '../../src/linux/errno.js';
 import { lockFile } from '../../src/linux/peer.js';
@@ -142,6 +143,20 @@ test('who fills a layer waits for whoever is letting go of it, and says so of on
   closeSync(leaving);
   await filled;
   assert.ok(folder.isComplete);
+  assert.ok(readFileSync(folder.blob).equals(at.layer.blob));
+
+  // The same for what is repaired.
+  writeFileSync(
+    folder.blob,
+    at.layer.blob.map((byte, i) => (i === 5 ? byte ^ 1 : byte)),
+  );
+  const store = join(folder.path, 'none');
+  const another = hold();
+  await assert.rejects(repairChunks(folder, [0], { read, store }), /another process loads/);
+  const repaired = repairChunks(folder, [0], { read, store });
+  await sleep(50);
+  closeSync(another);
+  assert.deepEqual(await repaired, []);
   assert.ok(readFileSync(folder.blob).equals(at.layer.blob));
 });
 

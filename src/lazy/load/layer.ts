@@ -39,16 +39,31 @@ class LayerBusyError extends LoadError {}
 const LETTING_GO = 2000;
 const LOOK = 20;
 
-/** Opens a layer as soon as whoever has it lets go of it: right after an unmount that is about to happen. @throws what `open` throws. */
-export async function whenFree<T>(open: () => T | Promise<T>): Promise<T> {
+/** Asks again as long as somebody may be about to let go of a layer. @returns undefined: nobody is. */
+export async function whileLettingGo<T>(
+  ask: () => T | undefined | Promise<T | undefined>,
+): Promise<T | undefined> {
   for (let waited = 0; ; waited += LOOK) {
+    const answer = await ask();
+    if (answer !== undefined || waited >= LETTING_GO) return answer;
+    await sleep(LOOK);
+  }
+}
+
+/** Opens a layer as soon as whoever has it lets go of it: right after an unmount that is about to happen. @throws what `open` throws. */
+export async function whenFree<T extends object | boolean>(open: () => T | Promise<T>): Promise<T> {
+  let busy: LayerBusyError | undefined;
+  const opened = await whileLettingGo(async () => {
     try {
       return await open();
     } catch (error) {
-      if (!(error instanceof LayerBusyError) || waited >= LETTING_GO) throw error;
+      if (!(error instanceof LayerBusyError)) throw error;
+      busy = error;
+      return undefined;
     }
-    await sleep(LOOK);
-  }
+  });
+  if (opened === undefined) throw busy;
+  return opened;
 }
 
 const writeAt = promisify(write) as (

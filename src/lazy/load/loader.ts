@@ -184,6 +184,8 @@ export class Loader extends EventEmitter<LoaderEvents> {
   readonly #scheduler: Scheduler;
   /** By identityOf() their folders: these are renamed when a layer is published. */
   readonly #entries = new Map<string, Entry>();
+  /** The same ones. */
+  readonly #ofQueue = new Map<LayerQueue, Entry>();
   /** Layers that are being given up: who wants one of them again waits for that. */
   readonly #leaving = new Map<string, Promise<void>>();
   readonly #guesser = new Guesser((of) => this.#beside(of));
@@ -225,7 +227,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
   }
 
   /** As whenFree() of layer.ts: the loader counts as busy meanwhile. */
-  async whenFree<T>(open: () => Promise<T>): Promise<T> {
+  async whenFree<T extends object | boolean>(open: () => Promise<T>): Promise<T> {
     this.#awaited++;
     try {
       return await whenFree(open);
@@ -266,6 +268,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
     const layer = LoadedLayer.open(folder, this.#options.keptBlob?.(path));
     const entry = new Entry(layer, identityOf(path), this.#clock, checkpoints);
     this.#entries.set(entry.identity, entry);
+    this.#ofQueue.set(entry.queue, entry);
     entry.queue.heard = (chunks) => this.#guesser.arrived(entry.guessed, chunks);
     this.#scheduler.add(entry.queue);
     if (layer.absent === 0) setImmediate(() => this.#finish(entry));
@@ -327,7 +330,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
   }
 
   #stored(queue: LayerQueue): void {
-    const entry = [...this.#entries.values()].find((one) => one.queue === queue);
+    const entry = this.#ofQueue.get(queue);
     if (entry === undefined || entry.closing) return;
     if (entry.layer.absent === 0) this.#finish(entry);
     else if (entry.layer.unsyncedBytes >= SYNC_BYTES) void this.#sync(entry);
@@ -398,6 +401,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
     const { identity } = entry;
     const { path } = entry.layer.folder;
     this.#entries.delete(identity);
+    this.#ofQueue.delete(entry.queue);
     const gone = (async () => {
       await this.#scheduler.remove(entry.queue);
       this.#record(entry, false);

@@ -9,7 +9,7 @@ import { NOWHERE } from '../chunk-table.js';
 import { type ImageRecord, readImage, removeImage, writeImage } from '../image-record.js';
 import type { LayerFolder } from '../layer-folder.js';
 import type { ReadRange } from '../load/fetch.js';
-import { LoadedLayer, whenFree } from '../load/layer.js';
+import { LoadedLayer, whenFree, whileLettingGo } from '../load/layer.js';
 import { joinRuns } from '../load/runs.js';
 import { LocalChunks } from '../local-chunks.js';
 import { removeLayer } from '../prune.js';
@@ -69,7 +69,8 @@ export async function replaceLayer(
   const ref = { ...parseReference(image.name), digest: image.digest };
   // Nothing is removed that is not to be had any more.
   await registry.manifest(ref);
-  if (existsSync(folder.path) && removeLayer(folder) === undefined) return false;
+  const isGone = !existsSync(folder.path) || (await whileLettingGo(() => removeLayer(folder)));
+  if (isGone === undefined) return false;
   const wasKnown = readImage(store, formatReference(ref)) !== undefined;
   const pulled = await pullImage(registry, ref, store, options);
   // It keeps the name that it had, whatever the registry calls so by now.
