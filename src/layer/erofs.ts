@@ -30,8 +30,8 @@ const nothing = (): void => {};
 
 export interface ErofsLayerOptions extends ServedImageOptions {
   readonly index: number;
-  /** The stack's marks are user.overlay.*: those of a composefs image, trusted.*, are shown so. */
-  readonly userxattr: boolean;
+  /** The stack's marks are user.overlay.*, and the image's trusted.overlay.*: these are shown so. */
+  readonly showsTrustedAsUser: boolean;
   /** Its extra device 1, where content arrives one piece after the other. */
   readonly late?: LateSource;
 }
@@ -62,7 +62,7 @@ export class ErofsLayer implements Layer {
     this.#late = options.late;
     // Nobody but who made it can have put marks into such an image, and without them its files would be all zeros.
     this.metadataOnly = options.image.superblock.composefsVersion !== undefined;
-    this.#view = this.metadataOnly && options.userxattr ? METADATA : RAW;
+    this.#view = options.showsTrustedAsUser ? METADATA : RAW;
     this.uuid = options.image.superblock.uuid;
     this.root = allocDir(options.index, 0, 0, 0);
     putNid(this.root, options.image.rootNid);

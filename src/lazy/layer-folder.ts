@@ -124,6 +124,11 @@ export class LayerFolder {
     return existsSync(this.record);
   }
 
+  /** Its whiteouts and opaque directories are marked by `trusted.overlay.*`, whoever made it; else as whoever made it had them. */
+  get hasTrustedMarks(): boolean {
+    return this.read().form !== 'varve';
+  }
+
   /** @throws Error when it is missing or of a later version. */
   read(): LayerRecord {
     const record = JSON.parse(readFileSync(this.record, 'utf8')) as LayerRecord;

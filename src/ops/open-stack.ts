@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { checkLayers } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { openImage } from '../stack/image-open.js';
-import { devicesOfImages, isComposefs, isErofs, isImage } from '../stack/images.js';
+import { devicesOfImages, isErofs, isImage } from '../stack/images.js';
 import { type KnownMount, knownMounts, type Layers, locateMount } from '../stack/mounts-known.js';
 import type { MountOptions } from '../stack/option-table.js';
 import { parseOptions } from '../stack/options.js';
@@ -166,8 +166,8 @@ function openLayer(path: string, marks: MarkPrefix, devices?: readonly string[])
       );
     }
   }
-  const { image, close } = openImage(path, devices);
-  return viewImage(image, path, isComposefs(path) ? 'trusted.overlay.' : marks, close);
+  const { image, hasTrustedMarks, close } = openImage(path, devices);
+  return viewImage(image, path, hasTrustedMarks ? 'trusted.overlay.' : marks, close);
 }
 
 /** The stack as it is without its topmost layer, and with it. @throws MountError when there is no layer. */

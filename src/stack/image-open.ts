@@ -21,6 +21,8 @@ export interface OpenImage {
   readonly wide: number;
   /** Extra device 1 of a layer of an image store, where content may still arrive. */
   readonly late?: LateSource;
+  /** Its marks are `trusted.overlay.*`, whatever those of the stack are. */
+  readonly hasTrustedMarks: boolean;
   close(): void;
 }
 
@@ -50,7 +52,10 @@ export function openImage(
     const source = digest === undefined ? file : comparedSource(file, path, digest);
     const image = ErofsImage.open(source, blob === undefined ? rest : [blob.source]);
     const identity = imageIdentity(source);
-    return { image, identity, wide: imageWidth(source), late: blob?.late, close };
+    const isComposefs = image.superblock.composefsVersion !== undefined;
+    const hasTrustedMarks = isComposefs || blob?.hasTrustedMarks === true;
+    const wide = imageWidth(source);
+    return { image, identity, wide, late: blob?.late, hasTrustedMarks, close };
   } catch (error) {
     close();
     if (error instanceof MountError) throw error;

@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, rmSync, unlinkSync } from 'node:fs';
+import { METADATA, RAW } from '../erofs/composefs-view.js';
 import { passthroughPermitted } from '../fuse/server.js';
 import { ImageFileSystem } from '../imagefs/image-filesystem.js';
 import {
@@ -27,6 +28,7 @@ import { pread } from '../linux/files.js';
 import { mapMemory } from '../linux/memory.js';
 import type { FileSystem } from '../vfs/filesystem.js';
 import { openImage } from './image-open.js';
+import { privilege } from './privilege.js';
 import type { LayerStoreSpec } from './spec.js';
 
 /** Blobs that are kept, as they came from the registry, for whoever reads on. */
@@ -62,6 +64,8 @@ class StoredLayers implements LayerSource {
   readonly #loading: LoaderClient | undefined;
   /** Of the policy.json that was named. */
   readonly #policy: string | undefined;
+  /** An engine that is not root has overlays with `userxattr`. */
+  readonly #view = privilege().full ? RAW : METADATA;
   readonly #byNumber = new Map<number, Known>();
   readonly #byName = new Map<string, Known>();
   /** Descriptors by digest, the one that was read last behind the others. */
@@ -140,7 +144,8 @@ class StoredLayers implements LayerSource {
     const serving = { keepAs: `number ${number}`, loading: this.#loading };
     const { image, close } = openImage(folder.meta, [folder.blob], undefined, serving);
     const trusted = passthroughPermitted();
-    return new ImageFileSystem({ image, label: folder.meta, log, close, trusted, number });
+    const label = folder.meta;
+    return new ImageFileSystem({ image, label, log, close, trusted, number, view: this.#view });
   }
 
   readBlob(layer: StoredLayer, out: number, size: number, offset: number): number | undefined {

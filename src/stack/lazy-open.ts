@@ -28,6 +28,8 @@ export interface LayerBlob {
   readonly source: ByteSource;
   /** The same, where content may still arrive. */
   readonly late?: LateSource;
+  /** As LayerFolder has it. */
+  readonly hasTrustedMarks: boolean;
 }
 
 /**
@@ -55,14 +57,17 @@ export function openLayerBlob(
       `${path}: its blob is shorter than its table says: pull it again`,
     );
   }
+  const { hasTrustedMarks } = at;
   const openMap = (): ResidencyMap => ResidencyMap.open(at.map, table.count, false);
   const map = mapThere(openMap);
-  if (at.isComplete && map?.isComplete !== true && holdsComplete(at, meta)) return { source: file };
+  if (at.isComplete && map?.isComplete !== true && holdsComplete(at, meta)) {
+    return { source: file, hasTrustedMarks };
+  }
   // What an earlier boot has left in a map counts only once the loader has looked at it.
   const sure = map?.isComplete === true ? map : undefined;
   const layer = serving?.loading?.layer({ folder, table, map: sure, openMap });
   const late = new LazySource({ file, table, map: sure }, layer);
-  return { source: late, late };
+  return { source: late, late, hasTrustedMarks };
 }
 
 /** The layer's folder by a descriptor that outlives its name. */

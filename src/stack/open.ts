@@ -254,8 +254,15 @@ function imageLayer(
   loading: LoaderClient | undefined,
 ): ErofsLayer {
   const serving = { keepAs: `layer ${index}`, loading };
-  const { image, identity, wide, late, close } = openImage(path, devices, undefined, serving);
-  const layer = new ErofsLayer({ index, label: path, image, log: toLog, close, userxattr, late });
+  const { image, identity, wide, late, hasTrustedMarks, close } = openImage(
+    path,
+    devices,
+    undefined,
+    serving,
+  );
+  const showsTrustedAsUser = userxattr && hasTrustedMarks;
+  const what = { index, label: path, image, log: toLog, close, late };
+  const layer = new ErofsLayer({ ...what, showsTrustedAsUser });
   // An image that is there twice is two filesystems.
   numbered.push({ layer, space: { identity, wide, place: `image ${index}` } });
   return layer;

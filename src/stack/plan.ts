@@ -109,6 +109,9 @@ export function kernelLacks(spec: MountSpec): string | undefined {
   if (!spec.xattrs) return 'noxattrs';
   if (spec.xattrPermissions !== 0) return 'xattr_permissions';
   if (spec.raw) return 'raw';
+  if (spec.userxattr && layerFoldersOf(spec).some(({ hasTrustedMarks }) => hasTrustedMarks)) {
+    return 'userxattr over layers of container images, whose marks are trusted.*';
+  }
   if (spec.datadirs.some(isImage)) return 'data-only layers that are images';
   return undefined;
 }

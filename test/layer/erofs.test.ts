@@ -36,7 +36,7 @@ function erofsLayer(t: TestContext, tree: Tree, options: readonly string[] = [])
     label: path,
     image: ErofsImage.open(source),
     log: (line) => assert.fail(line),
-    userxattr: false,
+    showsTrustedAsUser: false,
     close: () => source.close(),
   });
   t.after(() => layer.close());

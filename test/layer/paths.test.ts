@@ -165,7 +165,7 @@ test('an image tells where its directories lie, by their ".."', {
     label: disk,
     image: ErofsImage.open(opened),
     log: (line) => assert.fail(line),
-    userxattr: false,
+    showsTrustedAsUser: false,
     close: () => opened.close(),
   });
   t.after(() => layer.close());

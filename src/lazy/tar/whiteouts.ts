@@ -7,8 +7,11 @@ import { add, makeNode, nameProblem, remove, type TreeNode, walk } from '../../t
 
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
-/** Both names: the kernel reads the first as root and the second with userxattr. A mount hides its own, and shows the other one's. */
-const PREFIXES = ['trusted.overlay.', 'user.overlay.'] as const;
+/**
+ * The marks of such layers, whoever pulls them (layer-folder.ts, hasTrustedMarks): kernel overlayfs hides the marks of its own
+ * namespace, and shows and copies up those of the other one. Where the stack's are `user.overlay.*` servers show these so.
+ */
+const PREFIX = 'trusted.overlay.';
 
 /** Of a member's name, without its folders. */
 export const isWhiteout = (name: string): boolean => name.startsWith(WHITEOUT);
@@ -39,20 +42,18 @@ function hide(dir: TreeNode, name: string, seen: Set<TreeNode>): void {
 function makeOpaque(dir: TreeNode, seen: Set<TreeNode>): void {
   const own = seen.has(dir) ? dir.xattrs : escapeMarks(dir.xattrs);
   seen.add(dir);
-  const marks = PREFIXES.map((prefix) => [`${prefix}opaque`, Buffer.from('y')] as const);
-  dir.xattrs = sorted([...(own ?? []), ...marks]);
+  dir.xattrs = sorted([...(own ?? []), [`${PREFIX}opaque`, Buffer.from('y')]]);
 }
 
 type Xattrs = TreeNode['xattrs'];
 
 function escapeMarks(xattrs: Xattrs): Xattrs {
   if (xattrs === undefined) return undefined;
-  const prefixOf = (name: string) => PREFIXES.find((prefix) => name.startsWith(prefix));
-  if (![...xattrs.keys()].some((name) => prefixOf(name) !== undefined)) return xattrs;
+  if (![...xattrs.keys()].some((name) => name.startsWith(PREFIX))) return xattrs;
   return sorted(
     [...xattrs].map(([name, value]) => {
-      const prefix = prefixOf(name);
-      return [prefix === undefined ? name : `${prefix}overlay.${name.slice(prefix.length)}`, value];
+      const isMark = name.startsWith(PREFIX);
+      return [isMark ? `${PREFIX}overlay.${name.slice(PREFIX.length)}` : name, value];
     }),
   );
 }
