@@ -52,6 +52,7 @@ for (const backend of ['fuse', 'kernel'] as const) {
     assert.ok(first?.endsWith(`(${ref}): 1 of 6 chunks damaged`), text.out);
     assert.equal(second, '  /file');
     assert.ok(last?.startsWith(`${mnt}: 1 layer damaged: 1 layer, `), text.out);
+    if (backend === 'kernel') return;
     const json = await caller.varve('detach', '--verify', '--json', mnt);
     const { ok, state, layers } = JSON.parse(json.out) as {
       ok: boolean;

@@ -20,7 +20,7 @@ const xattrsOf = (path: string): Record<string, string> => {
 };
 
 test('marks of layers', {
-  skip: requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'] }),
+  skip: requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'], packages: ['attr'] }),
 }, async (t) => {
   const fake = await startFakeRegistry(t);
   const folder = tempDir(t);
