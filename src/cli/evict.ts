@@ -2,7 +2,9 @@
 // Run by main.ts; the loader does it (stack/loader-status.ts), for a mount that stands or for an image that nobody uses.
 // Manual: registry-commands.ts.
 
+import { mountAt } from '../linux/mountinfo.js';
 import { bytesText } from '../report/words.js';
+import { mountpointPath } from '../stack/check.js';
 import { MountError } from '../stack/errors.js';
 import { evictImage, evictMount } from '../stack/loader-status.js';
 import { layersOfImage } from '../stack/registry-mount.js';
@@ -21,10 +23,12 @@ export async function run(given: Arguments): Promise<number> {
   return EXIT.ok;
 }
 
-/** A path names a mount, anything else an image. */
+/** A path names a mount, and so does any name at which something is mounted; anything else an image. */
 async function evict(given: Arguments, what: string, keep: number): Promise<number> {
-  if (/^[./]/.test(what)) return evictMount(what, keep);
   if (what === '') throw new MountError('option', 'an empty argument: name a mount or an image');
+  if (/^[./]/.test(what) || mountAt(mountpointPath(what)) !== undefined) {
+    return evictMount(what, keep);
+  }
   const { store, image } = knownImage(given, what);
   return evictImage(layersOfImage(store, image), keep);
 }

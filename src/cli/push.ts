@@ -4,6 +4,7 @@
 
 import { statSync } from 'node:fs';
 import { buildLayer } from '../lazy/build/build-layer.js';
+import { checkChunkSize } from '../lazy/build/cut.js';
 import { LayerHolds } from '../lazy/hold-layer.js';
 import { type ImageRecord, writeImage } from '../lazy/image-record.js';
 import type { LayerFolder } from '../lazy/layer-folder.js';
@@ -94,14 +95,26 @@ function levelOf(text: string): number {
   throw new MountError('option', `--level=${text}: must be a number from 1 to 22`);
 }
 
+/** @throws MountError of kind `option`. */
+function chunkSizeOf(given: Arguments): number | undefined {
+  const text = given.value('chunk-size');
+  if (text === undefined) return undefined;
+  const size = bytesOf('chunk-size', text);
+  try {
+    checkChunkSize(size);
+  } catch (error) {
+    throw new MountError('option', `--chunk-size=${text}: ${(error as Error).message}`);
+  }
+  return size;
+}
+
 /** An image of the store; else a directory, an image, an archive; else a stack by its name or mount point. */
 async function sourceOf(given: Arguments, store: string, source: string): Promise<Source> {
   const known = /^[./]/.test(source) ? undefined : imageCalled(store, source);
   if (known !== undefined) {
     return { layers: layersOfImage(store, known).toReversed(), config: known.config };
   }
-  const chunkText = given.value('chunk-size');
-  const chunkSize = chunkText === undefined ? undefined : bytesOf('chunk-size', chunkText);
+  const chunkSize = chunkSizeOf(given);
   const { root, close } = await openSource(source);
   const progress = new FetchProgress(given);
   try {

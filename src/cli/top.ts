@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { LayerStatus, LoaderStatus } from '../lazy/protocol.js';
+import { mountAt } from '../linux/mountinfo.js';
 import { residencyPage } from '../report/residency-page.js';
 import { bytesText, plain } from '../report/words.js';
 import { mountpointPath } from '../stack/check.js';
@@ -24,6 +25,7 @@ export async function run(given: Arguments): Promise<number> {
   const [path] = given.operands;
   const mountpoint = path === undefined ? undefined : mountpointPath(path);
   await limit(given);
+  if (mountpoint !== undefined) await requireMount(mountpoint);
   const page = given.value('html');
   if (page !== undefined) {
     const status = await loaderStatus({ mountpoint, map: true });
@@ -42,10 +44,20 @@ export async function run(given: Arguments): Promise<number> {
 
 const NOBODY: LoaderStatus = { pid: 0, layers: [] };
 
+/** One that the loader knows may lie in another mount namespace. */
+async function requireMount(mountpoint: string): Promise<void> {
+  if (mountAt(mountpoint) !== undefined) return;
+  if (((await loaderStatus({ mountpoint }))?.layers.length ?? 0) > 0) return;
+  throw new MountError('absent', `${mountpoint}: nothing is mounted there: see \`varve status\``);
+}
+
 /** @throws MountError when there is no loader to be limited. */
 async function limit(given: Arguments): Promise<void> {
   const rate = rateOf(given);
-  if (rate === undefined || (await limitLoader(rate))) return;
+  if (rate === undefined) return;
+  // One that has nothing left to load is about to end, and the next one begins anew.
+  const isThere = await limitLoader(rate);
+  if (isThere && ((await loaderStatus({}))?.layers.length ?? 0) > 0) return;
   throw new MountError(
     'absent',
     'nothing is being loaded: give --limit-rate to `varve mount` or `varve run`, or set $VARVE_RATE for loaders to come',

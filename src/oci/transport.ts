@@ -428,6 +428,15 @@ async function drained(data: Dispatcher.ResponseData): Promise<void> {
 /** What of TLS goes wrong is no passing condition: it is said once, not tried again. */
 const CERTIFICATE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_OSSL)/;
 
+/** What a person makes of the commonest failures; the code stands behind. */
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nobody listens there',
+  ENOTFOUND: 'there is no host of this name',
+  EAI_AGAIN: 'its name cannot be looked up now',
+  EHOSTUNREACH: 'no way leads there',
+  ENETUNREACH: 'no way leads there',
+};
+
 /** Codes of undici for what was asked of it, not for what came of that. */
 const MISUSE = /^UND_ERR_(?:INVALID_|NOT_SUPPORTED)/;
 
@@ -454,6 +463,7 @@ function asNetworkError(error: unknown, url: URL): unknown {
     });
   }
   const stalled = code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT';
-  const why = stalled ? 'no answer for too long' : shown(message || code);
+  const told = code in WORDS ? `${WORDS[code]} (${code})` : shown(message || code);
+  const why = stalled ? 'no answer for too long' : told;
   return new RegistryError('network', `${url.host}: ${why}`, { cause: error });
 }
