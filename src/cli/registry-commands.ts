@@ -209,7 +209,7 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
     operands: 'MOUNTPOINT|REF',
     count: [1, 1],
     description: [
-      'Removes content that was not used lately: of the layers of a mount that are being loaded, or of an image that is not mounted. It is fetched again when it is read. A mount that the kernel shows alone, or whose content is all here, must be unmounted first; then its image is named.',
+      'Removes content that was not used lately: of the layers of a mount that stands, or of an image that is not mounted. It is fetched again when it is read. A mount that the kernel shows alone must be unmounted first; then its image is named. So must other mounts of a layer that is all here: such a layer stays as it is while anybody else reads it.',
     ],
     flags: [
       {

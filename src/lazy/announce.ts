@@ -15,6 +15,8 @@ export class AnnounceError extends Error {}
 
 /** Layers that the loader knows to be in use, until end(). */
 export interface Announced {
+  /** Folders of those that are not complete: content of others that goes before they are mounted is loaded by nobody. */
+  readonly loaded: ReadonlySet<string>;
   /** Of the kernel's way: the mount stands, or will not be made. */
   end(): void;
 }
@@ -49,16 +51,19 @@ export function announceUse(
         connection.write(frameOf(Ask.USE, 0, request));
       });
     });
+    const loaded = new Set<string>();
     let taken = 0;
-    readFrames(connection, (kind, first, json) => {
+    readFrames(connection, (kind, first, json, layer) => {
       if (kind === Tell.HELLO && first !== LOADER_PROTOCOL) {
         broken('it is of another version: unmount what it loads, then try again');
       } else if (kind === Tell.REFUSED) {
         broken((json as { message: string }).message);
-      } else if (kind === Tell.USING && ++taken === folders.length) {
+      } else if (kind === Tell.USING) {
+        if (first === 0) loaded.add(folders[layer] as string);
+        if (++taken < folders.length) return;
         connection.setTimeout(0);
         connection.removeAllListeners('close');
-        done({ end: () => connection.destroy() });
+        done({ loaded, end: () => connection.destroy() });
       }
     });
   });

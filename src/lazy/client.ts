@@ -47,6 +47,8 @@ export interface ClientOptions {
   readonly counted?: (waiting: number, wanted: number) => void;
   /** Called when the last layer has become complete. */
   readonly completed?: () => void;
+  /** Called when content of a complete layer was taken back: it arrives again. */
+  readonly revived?: () => void;
   /** Milliseconds; performance.now(). */
   readonly now?: () => number;
 }
@@ -80,6 +82,8 @@ export class LateLayer {
   records = false;
   /** Nothing of it is to be loaded, as far as is known. */
   complete: boolean;
+  /** It was complete, and content was taken back on purpose: only what is wanted comes again. */
+  revived = false;
   /** What the loader that is connected knows of it. */
   state: number = State.NEW;
   readonly wanted = new Map<number, Wanted>();
@@ -273,6 +277,8 @@ export class LoaderClient {
   #revive(layer: LateLayer): void {
     if (!layer.complete) return;
     layer.complete = false;
+    layer.revived = true;
+    this.#options.revived?.();
     // Named once in a connection: it takes another.
     if (layer.state !== State.NEW) this.#disconnect();
     if (this.fd >= 0) this.#use(layer);
@@ -369,7 +375,10 @@ export class LoaderClient {
   }
 
   #use(layer: LateLayer): void {
-    const { mountpoint, policy } = this.#options;
+    const { mountpoint } = this.#options;
+    const policy = layer.revived
+      ? { ...this.#options.policy, fill: false, prefetch: false }
+      : this.#options.policy;
     const request: UseRequest = { layer: layer.number, folder: layer.folder, mountpoint, policy };
     const json = Buffer.from(JSON.stringify(request));
     layer.state = State.ASKED;
@@ -514,6 +523,7 @@ export class LoaderClient {
     layer.records = false;
     if (layer.wanted.size > 0) this.#again(layer);
     else layer.complete = true;
+    if (layer.complete) layer.revived = false;
   }
 
   #refused(layer: LateLayer, json: Uint8Array): void {

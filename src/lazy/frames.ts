@@ -15,12 +15,12 @@ export function frameOf(kind: number, first = 0, json?: object): Buffer {
 }
 
 /**
- * Calls `take` for every frame of the loader's: its kind (of Tell), its `first`, and the JSON that it carries.
+ * Calls `take` for every frame of the loader's: its kind (of Tell), its `first`, the JSON that it carries, and its `layer`.
  * A loader that says too much loses the connection.
  */
 export function readFrames(
   socket: Socket,
-  take: (kind: number, first: number, json: unknown) => void,
+  take: (kind: number, first: number, json: unknown, layer: number) => void,
 ): void {
   let held = Buffer.alloc(0);
   socket.on('data', (piece) => {
@@ -37,8 +37,9 @@ export function readFrames(
       const json: unknown =
         length === 0 ? undefined : JSON.parse(held.toString('utf8', FRAME, FRAME + length));
       const first = held.readUInt32LE(8);
+      const layer = held.readUInt32LE(4);
       held = held.subarray(FRAME + length);
-      take(kind, first, json);
+      take(kind, first, json, layer);
     }
   });
 }

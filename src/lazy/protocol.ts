@@ -90,16 +90,8 @@ export type LoaderCommand =
   | { readonly op: 'status'; readonly mountpoint?: string; readonly map?: boolean }
   /** Fill at full speed from now on, whatever the policy says; answered at once. */
   | { readonly op: 'fill'; readonly mountpoint: string }
-  /**
-   * Give space back: content that has not been used lately, down to `keep` bytes a layer. Of the layers of a mount that are
-   * being loaded, and of those in `folders`: the complete ones, which no loader knows.
-   */
-  | {
-      readonly op: 'evict';
-      readonly mountpoint: string;
-      readonly keep: number;
-      readonly folders?: readonly string[];
-    }
+  /** Give space back: content that has not been used lately, down to `keep` bytes of each layer of a mount that is being loaded. */
+  | { readonly op: 'evict'; readonly mountpoint: string; readonly keep: number }
   /** Write the order of first use so far. */
   | { readonly op: 'record'; readonly mountpoint: string; readonly on: boolean }
   /** Programs are about to be started that lie in these layers, which are in use: they and what they need are fetched, in this order. */

@@ -138,7 +138,7 @@ export class ResidencyMap {
     this.#words[W.complete] = 0;
     for (const i of list) this.#bytes[i] = Here.ABSENT;
     this.#words[W.generation] = (this.generation + 1) >>> 0;
-    syncMapped(this.#address, this.#size);
+    this.sync();
   }
 
   /** How often chunks were taken back. A read of the blob is good when this is the same before and after it. */
@@ -153,6 +153,11 @@ export class ResidencyMap {
 
   setComplete(): void {
     this.#words[W.complete] = 1;
+  }
+
+  /** On disk when this returns. */
+  sync(): void {
+    syncMapped(this.#address, this.#size);
   }
 
   close(): void {

@@ -471,7 +471,7 @@ export function hasWriter(fd: number): boolean {
 
 /**
  * Whether anybody has the file open but through `fd` and its duplicates, in any namespace; a mounted filesystem that reads
- * from it too. @param fd opened for writing, too. @param unknown what it is where the kernel gives no leases.
+ * from it too. @param fd opened for reading, or for both. @param unknown what it is where the kernel gives no leases.
  */
 export function isOpenElsewhere(fd: number, unknown = true): boolean {
   // The signal to a holder of a lease would end this process; this one is ignored.

@@ -50,8 +50,8 @@ interface ImageMounting {
   /** Where. */
   readonly folder: string;
   readonly asked: Asked;
-  /** The loader has marked the blobs of lazy layers. */
-  readonly loaded: boolean;
+  /** Folders of lazy layers whose blobs the loader has marked. */
+  readonly loaded: ReadonlySet<string>;
 }
 
 /**
@@ -82,9 +82,12 @@ export function withMountedImages(
       mkdirSync(directory);
       mounted.push(directory);
       const lazy = LayerFolder.ofImage(path);
-      if (lazy?.isComplete === false) mountLazy(lazy, directory, how);
-      else
+      if (lazy?.isComplete === false) {
+        mountLazy(lazy, directory, how);
+      } else {
         mountErofs(path, devices.get(path) ?? [], digestsFor(lazy, digests), directory, how.asked);
+        if (lazy !== undefined) requireComplete(lazy, how.asked);
+      }
       return directory;
     });
     work(directories);
@@ -96,6 +99,15 @@ export function withMountedImages(
     rmdirSync(base);
     closeSync(lock);
   }
+}
+
+/** Now that the kernel has it open: `varve evict` takes the word away first, and then looks whether anybody has (load/evict.ts). */
+function requireComplete(layer: LayerFolder, asked: Asked): void {
+  if (layer.isComplete) return;
+  throw new KernelRefusal(
+    'busy',
+    `${asked.what}: ${layer.path}: its content was taken back just now: take ${asked.instead}, or mount it again`,
+  );
 }
 
 /** A layer whose id is named has been compared as a whole (layer-digest.ts): its files have digests of their own. */
@@ -131,7 +143,7 @@ function sweep(folder: string): void {
  * own, and keep what it has read.
  */
 function mountLazy(layer: LayerFolder, directory: string, { asked, loaded }: ImageMounting): void {
-  if (!loaded) {
+  if (!loaded.has(layer.path)) {
     throw new KernelRefusal(
       'layer',
       `${asked.what}: ${layer.path}: not all of this layer is here, and the kernel would read zeros: take ${asked.instead}`,

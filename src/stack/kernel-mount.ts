@@ -75,8 +75,8 @@ export interface KernelMount {
   /** First column of /proc/mounts; see ours.ts. */
   readonly source: string;
   readonly asked: Asked;
-  /** The loader has marked the blobs of layers that are not complete: only then may they be mounted. */
-  readonly loaded?: boolean;
+  /** Folders of layers that are not complete and whose blobs the loader has marked: only these may be mounted so. */
+  readonly loaded?: ReadonlySet<string> | undefined;
 }
 
 /** For a stack of layers. */
@@ -89,7 +89,7 @@ export const BACKEND_KERNEL = { what: 'backend=kernel', instead: '--backend=fuse
 export function mountByKernel(spec: MountSpec, how: KernelMount): void {
   const empty = join(how.folder, 'empty');
   mkdirSync(empty, { recursive: true, mode: 0o755 });
-  const { folder, asked, loaded = false } = how;
+  const { folder, asked, loaded = new Set() } = how;
   withMountedImages(spec, { folder, asked, loaded }, (lowerdirs) => {
     mountOverlay({ ...spec, lowerdirs }, how, empty);
   });

@@ -24,7 +24,7 @@ export interface LazyKernelMount extends KernelMount {
 export async function mountLazyByKernel(spec: MountSpec, how: LazyKernelMount): Promise<void> {
   const announced = await announce(spec, how);
   try {
-    mountByKernel(spec, { ...how, loaded: true });
+    mountByKernel(spec, { ...how, loaded: announced?.loaded });
   } finally {
     announced?.end();
   }

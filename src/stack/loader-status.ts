@@ -1,17 +1,13 @@
 // What the loader of this user's lazy layers is asked by commands: what is here, give space back, fill now.
-// Used by `varve status`, `top`, `evict` and `detach`; the loader is found through the supervisor, which holds it.
+// Used by `varve status`, `top`, `detach` and by evict.ts; the loader is found through the supervisor, which holds it.
 // Answers come from the loader alone (lazy/protocol.ts): no mount is touched.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askLoader, LoaderError, LoaderGoneError } from '../lazy/ask-loader.js';
-import type { LayerFolder } from '../lazy/layer-folder.js';
-import { evictIdle } from '../lazy/load/evict.js';
-import { LoadError } from '../lazy/load/layer.js';
 import type { LoaderCommand, LoaderStatus } from '../lazy/protocol.js';
 import { findSupervisor } from '../supervisor/client.js';
 import { MountError } from './errors.js';
 import { incompleteLayersOf } from './images.js';
-import { locateMount } from './mounts-known.js';
 import type { MountSpec } from './spec.js';
 
 /** @returns undefined when nothing is being loaded. @throws MountError of kind `server`. */
@@ -51,43 +47,9 @@ export async function limitLoader(bytesPerSecond: number): Promise<boolean> {
   return (await ask({ op: 'limit', bytesPerSecond })) !== undefined;
 }
 
-/**
- * Of a server's mount whose layers are being loaded.
- * @param path its mount point. @param keep bytes of each layer that stay. @returns bytes given back.
- * @throws MountError: `absent`, `busy` for a mount of the kernel.
- */
-export async function evictMount(path: string, keep: number): Promise<number> {
-  const { mountpoint, backend } = (await locateMount(path)).mount;
-  if (backend === 'kernel') {
-    throw new MountError(
-      'busy',
-      `${mountpoint}: the kernel has it, which does not notice when content goes: unmount it, then name its image`,
-    );
-  }
-  const loaded = (await loaderStatus({ mountpoint }))?.layers ?? [];
-  const reply =
-    loaded.length === 0
-      ? undefined
-      : await ask<{ evictedBytes: number }>({ op: 'evict', mountpoint, keep });
-  if (reply !== undefined) return reply.evictedBytes;
-  throw new MountError(
-    'absent',
-    `${mountpoint}: none of its layers is being loaded: unmount it, then name its image`,
-  );
-}
-
-/** Of layers that nobody uses. @returns bytes given back. @throws MountError of kind `busy`. */
-export function evictImage(layers: readonly LayerFolder[], keep: number): number {
-  let freed = 0;
-  for (const layer of layers) {
-    try {
-      freed += evictIdle(layer, keep, false);
-    } catch (error) {
-      if (error instanceof LoadError) throw new MountError('busy', error.message);
-      throw error;
-    }
-  }
-  return freed;
+/** Of the layers of a mount that are being loaded. @param keep bytes of each that stay. @returns bytes given back, undefined without a loader. */
+export async function evictLoaded(mountpoint: string, keep: number): Promise<number | undefined> {
+  return (await ask<{ evictedBytes: number }>({ op: 'evict', mountpoint, keep }))?.evictedBytes;
 }
 
 /** Attempts to ask a loader that ends meanwhile, and milliseconds between two. */

@@ -42,6 +42,7 @@ export function loadingOf(spec: MountSpec, log: (line: string) => void): LoaderC
       set(Counter.wanted, wanted);
     },
     completed: () => setReadahead(spec.mountpoint, MAX_IO / 1024),
+    revived: () => setReadahead(spec.mountpoint, LAZY_READAHEAD),
   });
 }
 

@@ -4,6 +4,7 @@
 
 import { closeSync, writeSync } from 'node:fs';
 import { check } from '../linux/errno.js';
+import { isOpenElsewhere } from '../linux/files.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
 
 /** Milliseconds to wait for descriptors that a server is about to send. */
@@ -22,6 +23,12 @@ export class KeptDescriptors {
   /** Takes what a server has announced by name. @param socket of its orders. @throws SysError. */
   keep(names: readonly string[], socket: number): void {
     for (const [name, fd] of receive(names, socket)) this.#fds.set(name, fd);
+  }
+
+  /** Whether anybody has the file open but through these and their duplicates. True where there is none of this name. */
+  isOpenElsewhere(name: string): boolean {
+    const fd = this.#fds.get(name);
+    return fd === undefined || isOpenElsewhere(fd);
   }
 
   /** What a change has made of them: these, and no others. @throws SysError; then they are as they were. */

@@ -205,6 +205,11 @@ export class Mount {
     };
   }
 
+  /** As the request `elsewhere`: servers have duplicates of what is kept, so that whatever else is open is somebody else's. */
+  isOpenElsewhere(name: string): boolean {
+    return this.#kept.isOpenElsewhere(name);
+  }
+
   /** From now on this one answers for the mount. */
   #employ(server: ServerProcess): void {
     this.#server = server;

@@ -68,6 +68,8 @@ export type Request =
   | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean }
   /** Replaces the server by one of `program` (as in MountRequest), without unmounting; answers when that one serves. */
   | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] }
+  /** Whether anybody has a file open that the server of a mount keeps by this name, but that server and its successors. */
+  | { readonly op: 'elsewhere'; readonly mountpoint: string; readonly name: string }
   | ChangeRequest
   | LoadRequest;
 
@@ -169,6 +171,8 @@ export interface Reply {
   readonly mounts?: readonly MountStatus[];
   /** Answer of `wait`: how the server ended, absent when it ended as it should. */
   readonly why?: string;
+  /** Answer of `elsewhere`; true also where it cannot be known. */
+  readonly elsewhere?: boolean;
   /** Answers of `load`, `list` and `status`: the loader, where there is one. */
   readonly loader?: LoaderInfo;
   /** Answer of `change`: what the server told; `refusal` of it means that nothing was changed. */

@@ -167,6 +167,8 @@ function run(lock: number): void {
         return { loader: await loader.load(request) };
       case 'wait':
         return { why: await mounts.find(request.mountpoint).gone };
+      case 'elsewhere':
+        return { elsewhere: mounts.find(request.mountpoint).isOpenElsewhere(request.name) };
       case 'umount':
         mounts.umount(request.mountpoint, request.force);
         return {};

@@ -10,7 +10,7 @@ import { readCounters } from '../../src/stack/status.js';
 import { unmount } from '../../src/stack/unmount.js';
 import { askForLoader, findSupervisor } from '../../src/supervisor/client.js';
 import type { tempDir } from '../support/temp.js';
-import { LOADER, type Place, place, until } from './kernel-place.js';
+import { LOADER, loaderPid, type Place, place, until } from './kernel-place.js';
 
 export interface FusePlace extends Place {
   readonly upper: string;
@@ -58,6 +58,19 @@ export async function fusePlace(
       return readCounters(await server())?.awaiting ?? 0;
     },
   };
+}
+
+/** A mount of a layer that is complete, of which no loader is left. */
+export async function completePlace(
+  t: Parameters<typeof tempDir>[0],
+  how: Parameters<typeof place>[1] = { big: 1 << 20 },
+  writable = false,
+): Promise<FusePlace> {
+  const p = await fusePlace(t, how);
+  await p.mountFuse('fill=on', writable);
+  await until('the layer is complete', () => p.layer.folder.isComplete);
+  await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  return p;
 }
 
 export async function waitsFor(p: FusePlace, count: number): Promise<void> {

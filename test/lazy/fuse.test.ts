@@ -7,12 +7,10 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { evictIdle } from '../../src/lazy/load/evict.js';
 import { pruneLayers } from '../../src/lazy/prune.js';
 import { findSupervisor } from '../../src/supervisor/client.js';
 import { requires } from '../support/requires.js';
-import type { Cleanup } from '../support/temp.js';
-import { type FusePlace, fusePlace, waitsFor } from './fuse-place.js';
+import { completePlace, fusePlace, waitsFor } from './fuse-place.js';
 import { loaderPid, run, until } from './kernel-place.js';
 
 const skip = requires({ root: true });
@@ -98,27 +96,6 @@ test('content that is wrong is an error however patient the reader is', { skip }
   assert.match((await run('cat', join(p.mnt, 'big'))).stdout, /Input\/output error/);
   p.tell('wrong');
   assert.deepEqual(await run('cmp', join(p.tree, 'big'), join(p.mnt, 'big')), SAME);
-  await p.unmountFuse();
-});
-
-/** A mount of a layer that is complete, of which no loader is left. */
-async function completePlace(t: Cleanup): Promise<FusePlace> {
-  const p = await fusePlace(t, { big: 1 << 20 });
-  await p.mountFuse('fill=on');
-  await until('the layer is complete', () => p.layer.folder.isComplete);
-  await until('the loader has ended', async () => (await loaderPid()) === undefined);
-  return p;
-}
-
-test('content that is taken back is fetched again, also when the layer was complete and no loader was left', {
-  skip,
-}, async (t) => {
-  const p = await completePlace(t);
-  const before = p.requests();
-  assert.ok(evictIdle(p.layer.folder, 0, true) > 1 << 20);
-  writeFileSync('/proc/sys/vm/drop_caches', '3');
-  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
-  assert.ok(p.requests() > before);
   await p.unmountFuse();
 });
 

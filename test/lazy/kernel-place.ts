@@ -57,8 +57,8 @@ export interface Place {
   readonly layer: LazyLayer;
   readonly mnt: string;
   mount(policy?: LoadPolicy): Promise<void>;
-  /** As if there were no loader. */
-  mountPlain(): Promise<void>;
+  /** As if there were no loader. @param at absent: `mnt`. */
+  mountPlain(at?: string): Promise<void>;
   /** By umount(8): nothing of varve is asked. */
   umount(): Promise<void>;
   /** Says something to the layer's registry (kernel-loader.ts); undefined takes it back. */
@@ -86,9 +86,9 @@ export async function place(
   });
   const mnt = join(folder, 'mnt');
   mkdirSync(mnt);
-  const spec = (): MountSpec => {
+  const spec = (at = mnt): MountSpec => {
     const parsed = parseOptions([`lowerdir=${layer.folder.meta},ro`], { defaults: '' });
-    return checkLayers(parsed, mnt, false);
+    return checkLayers(parsed, at, false);
   };
   const how = {
     verity: 'off',
@@ -98,7 +98,7 @@ export async function place(
   } as const;
   const mount = (policy = NO_FILL): Promise<void> =>
     mountLazyByKernel(spec(), { ...how, policy, loader: LOADER });
-  const mountPlain = async (): Promise<void> => mountByKernel(spec(), how);
+  const mountPlain = async (at?: string): Promise<void> => mountByKernel(spec(at), how);
   const umount = async (): Promise<void> => {
     assert.deepEqual(await run('umount', mnt), { status: 0, stdout: '' });
   };

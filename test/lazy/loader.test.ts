@@ -3,6 +3,7 @@
 // Waiting is for events; nothing is measured.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
@@ -18,7 +19,7 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { evict } from '../../src/lazy/load/evict.js';
+import { evict, evictIdle } from '../../src/lazy/load/evict.js';
 import { LoadedLayer } from '../../src/lazy/load/layer.js';
 import { Loader, type LoaderOptions } from '../../src/lazy/load/loader.js';
 import { LocalChunks } from '../../src/lazy/local-chunks.js';
@@ -497,15 +498,30 @@ test('a complete layer can be emptied while servers have it, not while somebody 
   const { folder, table } = at.layer;
   const map = ResidencyMap.open(folder.map, table.count, false);
   t.after(() => map.close());
-  assert.ok(map.isComplete);
   const { generation } = map;
-  const command = { op: 'evict', mountpoint: '/mnt', keep: 65536, folders: [folder.path] } as const;
+  const stays = (): void => {
+    assert.ok(folder.isComplete && map.isComplete);
+    assert.equal(map.generation, generation);
+  };
+  const blob = openSync(folder.blob, 'r');
+  if (at.loader.isBusy) await once(at.loader, 'idle');
+  await assert.rejects(evictIdle(folder, 0), /is in use/);
+  closeSync(blob);
+  stays();
   const hold = openSync(folder.meta, 'r');
   assert.equal(lockFile(hold, true), 0);
-  await assert.rejects(at.loader.perform(command), /is in use: unmount it first/);
-  assert.ok(map.isComplete);
+  await assert.rejects(evictIdle(folder, 0), /is in use/);
   closeSync(hold);
-  assert.deepEqual(await at.loader.perform(command), { evictedBytes: 15 * 65536 });
+  stays();
+  const asked = evictIdle(folder, 0, async () => {
+    // Who is about to mount it must see that it may not.
+    assert.ok(!folder.isComplete);
+    assert.throws(() => LoadedLayer.open(folder), /another process/);
+    throw new Error('not to be known');
+  });
+  await assert.rejects(asked, /not to be known/);
+  stays();
+  assert.equal(await evictIdle(folder, 65536, () => false), 15 * 65536);
   assert.equal(map.isComplete, false);
   assert.equal(map.generation, generation + 1);
   assert.equal(folder.isComplete, false);

@@ -168,10 +168,10 @@ test('a layer that was pushed may be emptied and comes again, one that lies nowh
   const ref = parseReference(`${fake.host}/tree:latest`);
   const layer = await buildLayer(sampleTree({ files: 60 }), store);
   const before = contentOf(layer);
-  assert.equal(evictIdle(layer, 0, false), 0);
+  assert.equal(await evictIdle(layer, 0), 0);
   assert.ok(layer.isComplete);
   await pushLayers(registry, ref, [layer], { plainHttp: true });
-  assert.ok(evictIdle(layer, 0, false) > 0);
+  assert.ok((await evictIdle(layer, 0)) > 0);
   assert.ok(!layer.isComplete);
   assert.ok(contentOf(layer).blob.every((byte) => byte === 0));
 
@@ -180,7 +180,7 @@ test('a layer that was pushed may be emptied and comes again, one that lies nowh
   assert.deepEqual(contentOf(layer), before);
 
   // Without the registry, by building it again.
-  evictIdle(layer, 0, false);
+  await evictIdle(layer, 0);
   await fake.stop();
   await buildLayer(sampleTree({ files: 60 }), store);
   assert.ok(layer.isComplete);

@@ -171,7 +171,7 @@ for (const [name, { make, form, isLazy }] of Object.entries(forms)) {
     // Equal files once.
     assert.ok(table.bytes < 700_000 + 150 * 20_000 + 600_000, `${table.bytes} bytes`);
 
-    evictIdle(layer, 0, true);
+    await evictIdle(layer, 0);
     assert.ok(!layer.isComplete);
     assert.ok(statSync(layer.blob).blocks * 512 < table.bytes / 4);
     await pullImage(client_, ref, store, options(false));
@@ -297,7 +297,7 @@ test('one zstd frame: the layer is complete, and is never emptied', async (t) =>
   assert.ok(layer.isComplete && !existsSync(layer.checkpoints));
   const before = readFileSync(layer.blob);
   try {
-    evictIdle(layer, 0, true);
+    await evictIdle(layer, 0);
   } catch {
     // Said, or nothing done: either way it stays.
   }

@@ -1,15 +1,14 @@
 // Gives space back: content that has not been used lately becomes hole again, and is fetched when somebody wants it.
-// Used by loader.ts for layers in use, and for others (evictIdle); the layer's lock is held.
+// Used by loader.ts for layers that it loads, and by commands for others (evictIdle); the layer's lock is held.
 // Order: the map says that it is gone, on disk, and only then it goes. Readers look at the map's generation (residency.ts).
 
 import { closeSync, openSync } from 'node:fs';
 import { check } from '../../linux/errno.js';
-import { fallocate, isOpenElsewhere } from '../../linux/files.js';
-import { mountTable } from '../../linux/mountinfo.js';
+import { duplicate, fallocate, isOpenElsewhere } from '../../linux/files.js';
 import { lockFile } from '../../linux/peer.js';
 import { NOWHERE } from '../chunk-table.js';
 import type { LayerFolder } from '../layer-folder.js';
-import { LoadError, LoadedLayer } from './layer.js';
+import { LoadError, LoadedLayer, lockLayer, markComplete, unmarkComplete } from './layer.js';
 
 /** FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
 const PUNCH_HOLE = 3;
@@ -80,41 +79,63 @@ const down = (at: number): number => Math.floor(at / BLOCK) * BLOCK;
 const up = (at: number): number => Math.ceil(at / BLOCK) * BLOCK;
 
 /**
- * Empties a layer that is not being loaded, down to `keep` bytes.
- * @param live servers may be reading it, and look at its map; else nobody may have it open.
+ * Empties a layer that is not being loaded, down to `keep` bytes. Servers that look at its map may be reading it; nobody else may:
+ * the kernel's page cache, and who has the blob open for it, would have zeros where content was.
+ * @param isRead whether anybody has the blob open but those servers. Absent: there are none.
  * @returns bytes given back. @throws LoadError when somebody relies on its content.
  */
-export function evictIdle(folder: LayerFolder, keep: number, live: boolean): number {
-  const layer = LoadedLayer.open(folder);
+export async function evictIdle(
+  folder: LayerFolder,
+  keep: number,
+  isRead: () => boolean | Promise<boolean> = () => isBlobOpen(folder),
+): Promise<number> {
+  const lock = lockLayer(folder);
   const hold = openSync(folder.meta, 'r');
+  const wasComplete = folder.isComplete;
+  let taken = false;
   try {
-    requireFree(folder, hold, layer.blob, live);
-    const victims = chooseVictims(
-      layer,
-      keep,
-      () => 0,
-      () => false,
-    );
-    return evict(layer, victims);
+    // Whoever reads the blob without looking at the map has a shared lock.
+    if (lockFile(hold) < 0) throw inUse(folder);
+    if (wasComplete) {
+      // Of a layer that was built here there may be no map yet, and this word is all that says what is in its blob.
+      openLocked(folder, lock).close();
+      // Whoever is about to have the kernel mount it opens the blob and looks for the word behind that: either of us sees the other.
+      unmarkComplete(folder);
+    }
+    if (await isRead()) throw inUse(folder);
+    const layer = openLocked(folder, lock);
+    try {
+      const victims = chooseVictims(
+        layer,
+        keep,
+        () => 0,
+        () => false,
+      );
+      taken = victims.length > 0;
+      return evict(layer, victims);
+    } finally {
+      layer.close();
+    }
   } finally {
+    if (wasComplete && !taken) markComplete(folder);
     closeSync(hold);
-    layer.close();
+    closeSync(lock);
   }
 }
 
-/** The kernel's page cache, and descriptors that the kernel reads by itself, would have zeros where content was. */
-function requireFree(folder: LayerFolder, hold: number, blob: number, live: boolean): void {
-  const mounted = mountTable().find(
-    ({ type, source }) => type === 'erofs' && source === folder.meta,
-  );
-  if (mounted !== undefined) {
-    throw new LoadError(
-      `${folder.path}: is mounted by the kernel, which does not notice when content goes: unmount it first`,
-    );
-  }
-  // Whoever reads the blob without looking at the map has a shared lock.
-  const isHeld = lockFile(hold) < 0;
-  if (isHeld || (!live && isOpenElsewhere(blob))) {
-    throw new LoadError(`${folder.path}: is in use: unmount it first`);
+const openLocked = (folder: LayerFolder, lock: number): LoadedLayer =>
+  LoadedLayer.open(folder, undefined, check(duplicate(lock), 'dup', folder.lock));
+
+function isBlobOpen(folder: LayerFolder): boolean {
+  const blob = openSync(folder.blob, 'r+');
+  try {
+    return isOpenElsewhere(blob);
+  } finally {
+    closeSync(blob);
   }
 }
+
+const inUse = (folder: LayerFolder): LoadError =>
+  new LoadError(
+    `${folder.path}: is in use, by another mount, the kernel's or a server's, or by a command: unmount it first`,
+  );

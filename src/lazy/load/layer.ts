@@ -33,7 +33,7 @@ export class LoadError extends Error {
 }
 
 /** Another process has the layer, and perhaps is about to let go of it. */
-class LayerBusyError extends LoadError {}
+export class LayerBusyError extends LoadError {}
 
 /** Milliseconds for which a loader may take to let go of a layer that nobody uses any more, and between two looks. */
 const LETTING_GO = 2000;
@@ -125,18 +125,11 @@ export class LoadedLayer {
   }
 
   /**
-   * @param kept the blob as a predecessor had opened it, else it is opened.
+   * @param kept the blob as a predecessor had opened it, else it is opened. @param lock of lockLayer(), which goes with it.
    * @throws LayerBusyError when another process loads the layer, LoadError when it is damaged.
    */
-  static open(folder: LayerFolder, kept?: number): LoadedLayer {
-    if (!folder.exists) throw new LoadError(`${folder.path}: no layer is there: pull its image`);
-    const lock = openSync(folder.lock, 'a', 0o600);
+  static open(folder: LayerFolder, kept?: number, lock = lockLayer(folder)): LoadedLayer {
     try {
-      const r = lockFile(lock);
-      if (r === -E.AGAIN) {
-        throw new LayerBusyError(`${folder.path}: another process loads this layer`);
-      }
-      if (r < 0) throw new LoadError(`${folder.lock}: cannot be locked: errno ${-r}`);
       return new LoadedLayer(folder, lock, kept);
     } catch (error) {
       closeSync(lock);
@@ -155,6 +148,7 @@ export class LoadedLayer {
       this.map.markDurable(i);
     }
     this.map.setComplete();
+    this.map.sync();
   }
 
   /** Where it lies now. */
@@ -267,8 +261,7 @@ export class LoadedLayer {
 
   /** Takes chunks back: from now on they are not here. Their bytes are still in the blob; evict.ts removes them. */
   clear(list: readonly number[]): void {
-    rmSync(this.folder.complete, { force: true });
-    syncFolder(this.folder.path);
+    unmarkComplete(this.folder);
     this.map.clear(list);
     const gone = new Set(list);
     for (const i of gone) {
@@ -286,6 +279,22 @@ export class LoadedLayer {
     if (!keepBlob) closeSync(this.blob);
     closeSync(this.#lock);
   }
+}
+
+/**
+ * Takes the lock of a layer: whoever has it is the only one who loads it, or takes its content back.
+ * @returns its descriptor. @throws LayerBusyError, LoadError.
+ */
+export function lockLayer(folder: LayerFolder): number {
+  if (!folder.exists) throw new LoadError(`${folder.path}: no layer is there: pull its image`);
+  const lock = openSync(folder.lock, 'a', 0o600);
+  const r = lockFile(lock);
+  if (r >= 0) return lock;
+  closeSync(lock);
+  if (r === -E.AGAIN) {
+    throw new LayerBusyError(`${folder.path}: another process loads this layer`);
+  }
+  throw new LoadError(`${folder.lock}: cannot be locked: errno ${-r}`);
 }
 
 /** Opens a blob; where there is none, or it is shorter, it becomes one of `size` bytes of hole. */
@@ -313,13 +322,20 @@ function olderTables(folder: LayerFolder, { id, older = [], origins }: LayerReco
   return tables;
 }
 
-function markComplete(folder: LayerFolder): void {
+/** Says that every chunk is on disk. */
+export function markComplete(folder: LayerFolder): void {
   const fresh = `${folder.complete}.new`;
   writeFileSync(fresh, '');
   const fd = openSync(fresh, 'r');
   fsyncSync(fd);
   closeSync(fd);
   renameSync(fresh, folder.complete);
+  syncFolder(folder.path);
+}
+
+/** Takes that word back, on disk. */
+export function unmarkComplete(folder: LayerFolder): void {
+  rmSync(folder.complete, { force: true });
   syncFolder(folder.path);
 }
 

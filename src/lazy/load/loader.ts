@@ -9,7 +9,7 @@ import { NOWHERE } from '../chunk-table.js';
 import { LayerFolder } from '../layer-folder.js';
 import type { LayerStatus, LoaderCommand, LoaderStatus, LoadPolicy } from '../protocol.js';
 import { layerCheckpoints } from '../tar/checkpoint-reader.js';
-import { chooseVictims, evict, evictIdle } from './evict.js';
+import { chooseVictims, evict } from './evict.js';
 import type { ReadRange } from './fetch.js';
 import { GuessedLayer, Guesser } from './guess.js';
 import { LoadError, LoadedLayer, whenFree } from './layer.js';
@@ -455,7 +455,7 @@ export class Loader extends EventEmitter<LoaderEvents> {
         this.#starts(command);
         return {};
       case 'evict':
-        return { evictedBytes: await this.#evictAll(command) };
+        return { evictedBytes: this.#evictAll(command) };
       default:
         throw new LoadError(`unknown command ${JSON.stringify((command as { op: unknown }).op)}`);
     }
@@ -491,21 +491,9 @@ export class Loader extends EventEmitter<LoaderEvents> {
     return found;
   }
 
-  async #evictAll({
-    mountpoint,
-    keep,
-    folders = [],
-  }: LoaderCommand & { op: 'evict' }): Promise<number> {
+  #evictAll({ mountpoint, keep }: LoaderCommand & { op: 'evict' }): number {
     if (!Number.isSafeInteger(keep) || keep < 0) throw new LoadError('keep: no number of bytes');
-    const entries = new Set(folders.length === 0 ? this.#of(mountpoint) : []);
-    const idle: string[] = [];
-    for (const path of folders) {
-      const identity = identityOf(path);
-      await this.#leaving.get(identity);
-      const entry = this.#entries.get(identity);
-      if (entry === undefined) idle.push(path);
-      else entries.add(entry);
-    }
+    const entries = this.#of(mountpoint);
     for (const { queue } of entries) {
       if (![...queue.uses].some((use) => (use as OpenUse).byKernel)) continue;
       throw new LoadError(
@@ -514,7 +502,6 @@ export class Loader extends EventEmitter<LoaderEvents> {
     }
     let bytes = 0;
     for (const entry of entries) bytes += this.#evict(entry, keep);
-    for (const path of idle) bytes += evictIdle(new LayerFolder(path), keep, true);
     return bytes;
   }
 

@@ -1,0 +1,121 @@
+// Content of a complete layer is taken back while our server shows it; never while anybody else reads it, wherever that is.
+// Under test: src/stack/evict.ts, lazy/load/evict.ts, what the supervisor says of descriptors, and the loader's way back in.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { evictMount } from '../../src/stack/evict.js';
+import { fillMount } from '../../src/stack/loader-status.js';
+import { mountStack } from '../../src/stack/mount.js';
+import { parseOptions } from '../../src/stack/options.js';
+import { unmount } from '../../src/stack/unmount.js';
+import { requires } from '../support/requires.js';
+import { completePlace, type FusePlace } from './fuse-place.js';
+import { KERNEL_WAY, loaderPid, run, until } from './kernel-place.js';
+import { Readers } from './readers.js';
+
+const SAME = { status: 0, stdout: '' };
+
+const dropCaches = (): void => writeFileSync('/proc/sys/vm/drop_caches', '3');
+
+async function refill(p: FusePlace): Promise<void> {
+  await until('the layer is complete', async () => {
+    // While a server takes over from another there is nothing to be filled.
+    await fillMount(p.mnt).catch(() => {});
+    return p.layer.folder.isComplete;
+  });
+}
+
+test('readers of a mount notice nothing when its content is taken back, and taken back again', {
+  skip: requires({ root: true }),
+}, async (t) => {
+  const p = await completePlace(t, { big: 4 << 20 }, true);
+  const readers = new Readers(p, 2, 60, join(p.folder, 'stop'));
+  const before = p.requests();
+  for (let round = 1; round <= 6; round++) {
+    const { freed, kept } = await evictMount(p.mnt, round % 2 === 0 ? 1 << 20 : 0);
+    assert.deepEqual(kept, []);
+    assert.ok(freed > 4 << 20, `${freed} bytes`);
+    dropCaches();
+    const asked = p.requests();
+    await until('it is fetched again', () => p.requests() > asked);
+    // A server that takes over in the middle of it has the same.
+    if (round === 3) process.kill(await p.server(), 'SIGKILL');
+    await refill(p);
+  }
+  assert.ok((await readers.end()) > 0);
+  assert.ok(p.requests() > before);
+  await until('the loader has ended', async () => (await loaderPid()) === undefined);
+  // What is fetched by itself after that is nothing: only what somebody reads.
+  await evictMount(p.mnt, 0);
+  const { blocks } = statSync(p.layer.folder.blob);
+  assert.ok(blocks * 512 < 1 << 20, `${blocks} blocks are left`);
+  dropCaches();
+  assert.deepEqual(await run('cmp', join(p.tree, 'bash'), join(p.mnt, 'bash')), SAME);
+  assert.ok(!p.layer.folder.isComplete);
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
+  await p.unmountFuse();
+});
+
+/** Nothing is given back, and all of it is where it was. */
+async function isRefused(p: FusePlace): Promise<void> {
+  await assert.rejects(evictMount(p.mnt, 0), /is in use, by another mount/);
+  assert.ok(p.layer.folder.isComplete);
+}
+
+test('who reads without asking keeps the content here: kernel mounts in sight and out of it, servers, and whoever has it open', {
+  skip: requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'] }),
+}, async (t) => {
+  const p = await completePlace(t);
+  const aside = join(p.folder, 'aside');
+  mkdirSync(aside);
+
+  await p.mountPlain(aside);
+  await isRefused(p);
+  // Of what is in another namespace nothing is seen here.
+  const away: ChildProcess = spawn('unshare', ['-m', 'sleep', '60'], { stdio: 'ignore' });
+  t.after(() => away.kill('SIGKILL'));
+  await until('it has its namespace', async () => {
+    const [one, other] = ['self', `${away.pid}`].map((pid) => statSync(`/proc/${pid}/ns/mnt`).ino);
+    return one !== other;
+  });
+  assert.deepEqual(await run('umount', aside), SAME);
+  await isRefused(p);
+  away.kill('SIGKILL');
+  await once(away, 'exit');
+
+  await p.mountPlain(aside);
+  const fd = openSync(join(aside, 'big'), 'r');
+  assert.deepEqual(await run('umount', '-l', aside), SAME);
+  await isRefused(p);
+  dropCaches();
+  assert.equal(readSync(fd, Buffer.alloc(4096), 0, 4096, 1 << 19), 4096);
+  closeSync(fd);
+
+  const { served } = await mountStack(
+    parseOptions([`lowerdir=${p.layer.folder.meta}`], { defaults: '' }),
+    aside,
+    'fuse',
+  );
+  served?.supervisor.close();
+  await isRefused(p);
+  await unmount(aside, { lazy: false, force: false });
+
+  const blob = openSync(p.layer.folder.blob, 'r');
+  const holder = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', blob] });
+  closeSync(blob);
+  t.after(() => holder.kill('SIGKILL'));
+  await isRefused(p);
+  holder.kill('SIGKILL');
+  await once(holder, 'exit');
+
+  await until('nobody else has it', async () => {
+    return (await evictMount(p.mnt, 0).catch(() => undefined)) !== undefined;
+  });
+  dropCaches();
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
+  await p.unmountFuse();
+});
