@@ -41,10 +41,10 @@ export async function evictMount(path: string, keep: number): Promise<Evicted> {
     );
   }
   const blobs = status === undefined ? new Map() : blobsOf(status.spec as MountSpec);
-  if (blobs.size === 0) {
-    throw new MountError('absent', `${mountpoint}: none of its layers is of an image store`);
-  }
   const loaded = (await loaderStatus({ mountpoint }))?.layers ?? [];
+  if (blobs.size === 0 && loaded.length === 0) {
+    throw new MountError('absent', `${mountpoint}: no layer of an image store is in use there`);
+  }
   const freed = loaded.length === 0 ? 0 : await evictLoaded(mountpoint, keep);
   for (const { folder } of loaded) blobs.delete(folder);
   const evicted = await evictComplete(mountpoint, blobs, keep);

@@ -4,9 +4,20 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { KernelRefusal } from '../../src/stack/errors.js';
 import { evictMount } from '../../src/stack/evict.js';
 import { fillMount } from '../../src/stack/loader-status.js';
 import { mountStack } from '../../src/stack/mount.js';
@@ -14,10 +25,13 @@ import { parseOptions } from '../../src/stack/options.js';
 import { unmount } from '../../src/stack/unmount.js';
 import { requires } from '../support/requires.js';
 import { completePlace, type FusePlace } from './fuse-place.js';
-import { KERNEL_WAY, loaderPid, run, until } from './kernel-place.js';
+import { KERNEL_WAY, loaderPid, place, run, until } from './kernel-place.js';
 import { Readers } from './readers.js';
 
 const SAME = { status: 0, stdout: '' };
+
+const KERNEL = requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'] });
+const EVICT = fileURLToPath(new URL('./evict-loop.js', import.meta.url));
 
 const dropCaches = (): void => writeFileSync('/proc/sys/vm/drop_caches', '3');
 
@@ -35,7 +49,7 @@ test('readers of a mount notice nothing when its content is taken back, and take
   const p = await completePlace(t, { big: 4 << 20 }, true);
   const readers = new Readers(p, 2, 60, join(p.folder, 'stop'));
   const before = p.requests();
-  for (let round = 1; round <= 6; round++) {
+  for (let round = 1; round <= 4; round++) {
     const { freed, kept } = await evictMount(p.mnt, round % 2 === 0 ? 1 << 20 : 0);
     assert.deepEqual(kept, []);
     assert.ok(freed > 4 << 20, `${freed} bytes`);
@@ -43,7 +57,7 @@ test('readers of a mount notice nothing when its content is taken back, and take
     const asked = p.requests();
     await until('it is fetched again', () => p.requests() > asked);
     // A server that takes over in the middle of it has the same.
-    if (round === 3) process.kill(await p.server(), 'SIGKILL');
+    if (round === 2) process.kill(await p.server(), 'SIGKILL');
     await refill(p);
   }
   assert.ok((await readers.end()) > 0);
@@ -67,7 +81,7 @@ async function isRefused(p: FusePlace): Promise<void> {
 }
 
 test('who reads without asking keeps the content here: kernel mounts in sight and out of it, servers, and whoever has it open', {
-  skip: requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'] }),
+  skip: KERNEL,
 }, async (t) => {
   const p = await completePlace(t);
   const aside = join(p.folder, 'aside');
@@ -118,4 +132,34 @@ test('who reads without asking keeps the content here: kernel mounts in sight an
   dropCaches();
   assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), SAME);
   await p.unmountFuse();
+});
+
+test('a layer that is mounted by the kernel while it is evicted is whole, or is refused', {
+  skip: KERNEL,
+}, async (t) => {
+  const p = await place(t, { big: 4096 });
+  const { folder, complete } = p.layer;
+  const loop = spawn(process.execPath, [EVICT, folder.path, complete.blob], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => loop.kill('SIGKILL'));
+  let evicted = 0;
+  loop.stdout.on('data', (piece: Buffer) => {
+    evicted += piece.toString().split('\n').length - 1;
+  });
+  const expected = readFileSync(join(p.tree, 'bash'));
+  for (let mounted = 0; mounted < 20 || evicted < 20; await sleep(Math.random() * 4)) {
+    assert.equal(loop.exitCode, null);
+    try {
+      await p.mountPlain();
+    } catch (error) {
+      assert.ok(error instanceof KernelRefusal, String(error));
+      continue;
+    }
+    mounted++;
+    await sleep(Math.random() * 4);
+    const found = readFileSync(join(p.mnt, 'bash'));
+    await p.umount();
+    assert.ok(found.equals(expected), `mount ${mounted}`);
+  }
 });
