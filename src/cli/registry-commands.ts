@@ -209,7 +209,7 @@ export const REGISTRY_COMMANDS: readonly CommandRecord[] = [
     operands: 'MOUNTPOINT|REF',
     count: [1, 1],
     description: [
-      'Removes content that was not used lately: of the layers of a mount that stands, or of an image that is not mounted. It is fetched again when it is read. A mount that the kernel shows alone must be unmounted first; then its image is named. So must other mounts of a layer that is all here: such a layer stays as it is while anybody else reads it.',
+      'Removes content that was not used lately: of the layers of a mount that stands, or of an image that is not mounted. It is fetched again when it is read. A mount that the kernel shows alone must be unmounted first; then its image is named. A layer that is all here stays as it is while the kernel has it mounted, too, in whatever namespace, or another user or command reads it.',
     ],
     flags: [
       {

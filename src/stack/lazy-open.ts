@@ -8,6 +8,7 @@ import { ChunkTable } from '../lazy/chunk-table.js';
 import type { LoaderClient } from '../lazy/client.js';
 import { holdBlob } from '../lazy/hold-layer.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
+import { LoadedLayer } from '../lazy/load/layer.js';
 import { ResidencyMap } from '../lazy/residency.js';
 import { LazySource } from '../lazy/source.js';
 import type { FileSource } from '../linux/file-source.js';
@@ -59,7 +60,7 @@ export function openLayerBlob(
   }
   const { hasTrustedMarks } = at;
   const openMap = (): ResidencyMap => ResidencyMap.open(at.map, table.count, false);
-  const map = mapThere(openMap);
+  const map = mapThere(openMap) ?? (serving && at.isComplete ? mapMade(at, openMap) : undefined);
   if (at.isComplete && map?.isComplete !== true && holdsComplete(at, meta)) {
     return { source: file, hasTrustedMarks };
   }
@@ -86,6 +87,17 @@ function mapThere(open: () => ResidencyMap): ResidencyMap | undefined {
     return open();
   } catch {
     // There is none, or it is not for this user.
+    return undefined;
+  }
+}
+
+/** Of a layer that was built here nobody has made one: whoever reads it by a map need not keep others from taking content back. */
+function mapMade(at: LayerFolder, open: () => ResidencyMap): ResidencyMap | undefined {
+  try {
+    LoadedLayer.open(at).close();
+    return open();
+  } catch {
+    // It is another user's, on a filesystem that is read-only, or somebody else is at it.
     return undefined;
   }
 }

@@ -2,9 +2,9 @@
 // Owned by mount.ts. A server sends what it has opened, its successor is sent all of it before it answers anything.
 // They go over the socket of orders (SCM_RIGHTS, unix(7)).
 
-import { closeSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, writeSync } from 'node:fs';
 import { check } from '../linux/errno.js';
-import { isOpenElsewhere } from '../linux/files.js';
+import { duplicate, isOpenElsewhere } from '../linux/files.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
 
 /** Milliseconds to wait for descriptors that a server is about to send. */
@@ -29,6 +29,28 @@ export class KeptDescriptors {
   isOpenElsewhere(name: string): boolean {
     const fd = this.#fds.get(name);
     return fd === undefined || isOpenElsewhere(fd);
+  }
+
+  /**
+   * Makes whatever is the same file an opening of it that another mount has: both then count as one.
+   * @param fd of the other mount. @returns whether there was any, for whoever serves still has the old one. @throws SysError.
+   */
+  share(fd: number): boolean {
+    const { dev, ino } = fstatSync(fd);
+    let found = false;
+    for (const [name, own] of this.#fds) {
+      const there = fstatSync(own);
+      if (own === fd || there.dev !== dev || there.ino !== ino) continue;
+      this.#fds.set(name, check(duplicate(fd), 'dup'));
+      closeSync(own);
+      found = true;
+    }
+    return found;
+  }
+
+  /** Undefined where there is none of this name. Not to be closed. */
+  get(name: string): number | undefined {
+    return this.#fds.get(name);
   }
 
   /** What a change has made of them: these, and no others. @throws SysError; then they are as they were. */

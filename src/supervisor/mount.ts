@@ -205,9 +205,15 @@ export class Mount {
     };
   }
 
-  /** As the request `elsewhere`: servers have duplicates of what is kept, so that whatever else is open is somebody else's. */
+  /** Of one mount: servers have duplicates of what is kept, so that whatever else is open is somebody else's. */
   isOpenElsewhere(name: string): boolean {
     return this.#kept.isOpenElsewhere(name);
+  }
+
+  /** Has the server of another mount, which keeps the same file, replaced by one that has this mount's opening of it. */
+  async shareWith(other: Mount, name: string): Promise<void> {
+    const fd = this.#kept.get(name);
+    if (fd !== undefined && other.#kept.share(fd)) await other.reload(other.#program);
   }
 
   /** From now on this one answers for the mount. */

@@ -48,6 +48,15 @@ export class Mounts {
     return mount;
   }
 
+  /** As the request `elsewhere`. @throws RefusedError. */
+  async isOpenElsewhere(mountpoint: string, name: string): Promise<boolean> {
+    const mount = this.find(mountpoint);
+    if (!mount.isOpenElsewhere(name)) return false;
+    // It may be other servers of ours; one that cannot be replaced now is somebody else.
+    for (const other of this.#all) await mount.shareWith(other, name).catch(() => {});
+    return mount.isOpenElsewhere(name);
+  }
+
   /** Resolves when the mount answers. @throws RefusedError. */
   async mount(request: MountRequest): Promise<MountStatus> {
     const { mountpoint } = request.mount;

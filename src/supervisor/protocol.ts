@@ -68,7 +68,10 @@ export type Request =
   | { readonly op: 'umount'; readonly mountpoint: string; readonly force: boolean }
   /** Replaces the server by one of `program` (as in MountRequest), without unmounting; answers when that one serves. */
   | { readonly op: 'reload'; readonly mountpoint: string; readonly program: readonly string[] }
-  /** Whether anybody has a file open that the server of a mount keeps by this name, but that server and its successors. */
+  /**
+   * Whether anybody has a file open that the server of a mount keeps by this name, but servers of this supervisor. Where several
+   * have, the others are replaced by successors that share the opening of this one: how often a file is open is all that the kernel tells.
+   */
   | { readonly op: 'elsewhere'; readonly mountpoint: string; readonly name: string }
   | ChangeRequest
   | LoadRequest;

@@ -168,7 +168,7 @@ function run(lock: number): void {
       case 'wait':
         return { why: await mounts.find(request.mountpoint).gone };
       case 'elsewhere':
-        return { elsewhere: mounts.find(request.mountpoint).isOpenElsewhere(request.name) };
+        return { elsewhere: await mounts.isOpenElsewhere(request.mountpoint, request.name) };
       case 'umount':
         mounts.umount(request.mountpoint, request.force);
         return {};

@@ -10,7 +10,7 @@ import { readCounters } from '../../src/stack/status.js';
 import { unmount } from '../../src/stack/unmount.js';
 import { askForLoader, findSupervisor } from '../../src/supervisor/client.js';
 import type { tempDir } from '../support/temp.js';
-import { LOADER, loaderPid, type Place, place, until } from './kernel-place.js';
+import { LOADER, type Place, place, until } from './kernel-place.js';
 
 export interface FusePlace extends Place {
   readonly upper: string;
@@ -60,7 +60,7 @@ export async function fusePlace(
   };
 }
 
-/** A mount of a layer that is complete, of which no loader is left. */
+/** A mount of a layer that is complete. */
 export async function completePlace(
   t: Parameters<typeof tempDir>[0],
   how: Parameters<typeof place>[1] = { big: 1 << 20 },
@@ -69,7 +69,6 @@ export async function completePlace(
   const p = await fusePlace(t, how);
   await p.mountFuse('fill=on', writable);
   await until('the layer is complete', () => p.layer.folder.isComplete);
-  await until('the loader has ended', async () => (await loaderPid()) === undefined);
   return p;
 }
 

@@ -103,6 +103,7 @@ test('a layer that no image names stays as long as it is served, also by a succe
   skip,
 }, async (t) => {
   const p = await completePlace(t);
+  await until('the loader has ended', async () => (await loaderPid()) === undefined);
   const store = join(p.layer.folder.path, '../..');
   assert.equal(pruneLayers(store).inUse.length, 1);
   const first = await p.server();

@@ -137,5 +137,5 @@ function isBlobOpen(folder: LayerFolder): boolean {
 
 const inUse = (folder: LayerFolder): LoadError =>
   new LoadError(
-    `${folder.path}: is in use, by another mount, the kernel's or a server's, or by a command: unmount it first`,
+    `${folder.path}: is in use by somebody who would not notice: a mount of the kernel or of another user, or a command: unmount it first`,
   );
