@@ -1,5 +1,6 @@
 // Content of a complete layer is taken back while our server shows it; never while anybody else reads it, wherever that is.
 // Under test: src/stack/evict.ts, lazy/load/evict.ts, what the supervisor says of descriptors, and the loader's way back in.
+// `--rounds 100` for a campaign.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -24,6 +25,7 @@ import { mountStack } from '../../src/stack/mount.js';
 import { knownMounts } from '../../src/stack/mounts-known.js';
 import { parseOptions } from '../../src/stack/options.js';
 import { unmount } from '../../src/stack/unmount.js';
+import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
 import { completePlace, type FusePlace } from './fuse-place.js';
 import { KERNEL_WAY, loaderPid, place, run, until } from './kernel-place.js';
@@ -33,6 +35,8 @@ const SAME = { status: 0, stdout: '' };
 
 const KERNEL = requires({ ...KERNEL_WAY, features: [...KERNEL_WAY.features, 'fuse'] });
 const EVICT = fileURLToPath(new URL('./evict-loop.js', import.meta.url));
+
+const rounds = campaign('rounds', 3);
 
 const dropCaches = (): void => writeFileSync('/proc/sys/vm/drop_caches', '3');
 
@@ -48,17 +52,19 @@ test('readers of a mount notice nothing when its content is taken back, and take
   skip: requires({ root: true }),
 }, async (t) => {
   const p = await completePlace(t, { big: 4 << 20 }, true);
-  const readers = new Readers(p, 2, 60, join(p.folder, 'stop'));
+  const readers = new Readers(p, 2, 60 + rounds * 10, join(p.folder, 'stop'));
   const before = p.requests();
-  for (let round = 1; round <= 3; round++) {
+  for (let round = 1; round <= rounds; round++) {
+    const asked = p.requests();
     const { freed, kept } = await evictMount(p.mnt, round % 2 === 0 ? 1 << 20 : 0);
     assert.deepEqual(kept, []);
     assert.ok(freed > 4 << 20, `${freed} bytes`);
     dropCaches();
-    const asked = p.requests();
     await until('it is fetched again', () => p.requests() > asked);
-    // A server that takes over in the middle of it has the same.
-    if (round === 2) process.kill(await p.server(), 'SIGKILL');
+    // A server that takes over in the middle of it has the same, and so has a loader.
+    if (round % 3 === 2) process.kill(await p.server(), 'SIGKILL');
+    const loader = round % 3 === 0 ? await loaderPid() : undefined;
+    if (loader !== undefined) process.kill(loader, 'SIGKILL');
     await refill(p);
   }
   assert.ok((await readers.end()) > 0);
