@@ -9,6 +9,7 @@ import { lockFile } from '../../linux/peer.js';
 import { NOWHERE } from '../chunk-table.js';
 import type { LayerFolder } from '../layer-folder.js';
 import { LoadError, LoadedLayer, lockLayer, markComplete, unmarkComplete } from './layer.js';
+import { readOrder } from './queue.js';
 
 /** FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE */
 const PUNCH_HOLE = 3;
@@ -105,12 +106,7 @@ export async function evictIdle(
     if (await isRead()) throw inUse(folder);
     const layer = openLocked(folder, lock);
     try {
-      const victims = chooseVictims(
-        layer,
-        keep,
-        () => 0,
-        () => false,
-      );
+      const victims = chooseVictims(layer, keep, recordedUse(layer), () => false);
       taken = victims.length > 0;
       return evict(layer, victims);
     } finally {
@@ -121,6 +117,14 @@ export async function evictIdle(
     closeSync(hold);
     closeSync(lock);
   }
+}
+
+/** Nobody has noted when its chunks were used: what was recorded as used first is what the next start will want. */
+function recordedUse({ folder, table }: LoadedLayer): (i: number) => number {
+  const use = new Uint32Array(table.count);
+  const order = readOrder(folder.order, table.count);
+  for (const [k, i] of order.entries()) use[i] = Math.max(use[i] as number, order.length - k);
+  return (i) => use[i] as number;
 }
 
 const openLocked = (folder: LayerFolder, lock: number): LoadedLayer =>

@@ -382,7 +382,7 @@ export class LayerQueue {
 }
 
 /** The recorded order, as far as it fits the table; empty where there is none. */
-function readOrder(path: string, count: number): Uint32Array {
+export function readOrder(path: string, count: number): Uint32Array {
   if (!existsSync(path)) return new Uint32Array(0);
   const bytes = readFileSync(path);
   const list = new Uint32Array(bytes.length >>> 2);
