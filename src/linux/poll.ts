@@ -47,6 +47,13 @@ export function isBroken(fd: number): boolean {
   );
 }
 
+/** Whether the other end of a socket or pipe is closed. */
+export function isHungUp(fd: number): boolean {
+  return (
+    pollIn([fd], 0) === 1 && (((u32[((scratch + AT) >>> 2) + 1] as number) >>> 16) & POLL.HUP) !== 0
+  );
+}
+
 /** Lets another thread that waits for this processor run; returns at once when there is none. */
 export function yieldProcessor(): void {
   c.schedYield();

@@ -15,6 +15,7 @@ const c = {
   sendmsg: func(`int64_t sendmsg(int fd, ${P} msg, int flags)`),
   socket: func('int socket(int domain, int type, int protocol)'),
   connect: func(`int connect(int fd, ${P} address, uint32_t length)`),
+  setsockopt: func(`int setsockopt(int fd, int level, int option, ${P} value, uint32_t length)`),
 };
 
 // A typed array is passed as its address, as in file-source.ts.
@@ -32,13 +33,15 @@ const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_DONTWAIT = 0x40;
+const MSG_PEEK = 2;
+const SO_PEEK_OFF = 42;
 const SOCK_NONBLOCK = 0o4000;
 /** struct sockaddr_un: a family of 2 bytes, a path with its NUL. */
 const ADDRESS_SIZE = 110;
 const PATH_MAX = 107;
 
 /** Descriptors of one message; the kernel takes up to 253 (SCM_MAX_FD). */
-const FDS_MAX = 64;
+export const FDS_MAX = 64;
 
 // Scratch of this thread: 0: msghdr (56 bytes); 64: iovec; 80: fd pair; 96: control (16 bytes and the fds); 512: address; 1024: data.
 const AT = 0x29000;
@@ -86,10 +89,10 @@ export function receiveFd(socket: number): number {
 }
 
 /** @param size most bytes of data to take along. @returns the descriptors of one message, -ENODATA where it has none, or -errno. */
-function receiveSome(socket: number, size: number): number[] | number {
+function receiveSome(socket: number, size: number, flags = 0): number[] | number {
   const at = header(size, CONTROL_SIZE);
   u8.fill(0, at + CONTROL, at + CONTROL + CONTROL_SIZE);
-  const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC));
+  const r = ret(c.recvmsg(socket, base + at, MSG_CMSG_CLOEXEC | flags));
   if (r < 0) return r;
   const k = (at + CONTROL) >>> 2;
   const count = ((u32[k] as number) - CONTROL_HEAD) >> 2;
@@ -143,6 +146,37 @@ export function receiveFds(socket: number, count: number, patience: number): num
     fds.push(...some);
   }
   return fds;
+}
+
+/** peekFds() begins with the oldest message again. @returns 0 or -errno. */
+export function peekFromStart(socket: number): number {
+  const at = scratch + AT + PAIR;
+  i32[at >>> 2] = 0;
+  return ret(c.setsockopt(socket, SOL_SOCKET, SO_PEEK_OFF, base + at, 4));
+}
+
+/**
+ * As receiveFds(), without waiting; the messages stay where they are, and the next call looks at those behind them.
+ * @returns duplicates; -EAGAIN when there are fewer.
+ */
+export function peekFds(socket: number, count: number): number[] | number {
+  const fds: number[] = [];
+  while (fds.length < count) {
+    const some = receiveSome(socket, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (typeof some === 'number') {
+      for (const fd of fds) close(fd);
+      return some;
+    }
+    fds.push(...some);
+  }
+  return fds;
+}
+
+/** Drops the oldest messages of sendFds(), with what they carry. */
+export function dropMessages(socket: number, count: number): void {
+  // What a message carries is dropped where there is no room for it (unix(7)).
+  const byte = new Uint8Array(1);
+  for (let i = 0; i < count; i++) if (receiveBytes(socket, byte) < 0) return;
 }
 
 /**

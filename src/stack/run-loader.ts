@@ -19,6 +19,7 @@ import {
   keepForNext,
   mayGo,
   releaseKept,
+  replaceSupervisor,
   reportLoaderReady,
   takeLoaderOrders,
 } from '../supervisor/loader-orders.js';
@@ -91,6 +92,9 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
   await listener.begin();
   reportLoaderReady();
 
+  setInterval(() => {
+    if (kernel.hasReaders) replaceSupervisor();
+  }, IDLE).unref();
   for (;;) {
     await sleep(IDLE);
     await kernel.settled();

@@ -24,6 +24,8 @@ export interface RuntimePaths {
   readonly loaderSocket: string;
   /** What the supervisor itself prints. */
   readonly log: string;
+  /** Made by a holder that cannot start the supervisor again; another installation writes there what it is to start (holder.ts). */
+  readonly next: string;
   /** Log of the server with this process id. */
   serverLog(name: string): string;
 }
@@ -35,6 +37,7 @@ function paths(folder: string, id: string): RuntimePaths {
     lock: join(folder, `${id}.lock`),
     loaderSocket: join(folder, `${id}.loader.sock`),
     log: join(folder, `${id}.log`),
+    next: join(folder, `${id}.next`),
     serverLog: (name) => join(folder, `${id}.${name}.log`),
   };
 }

@@ -2,12 +2,19 @@
 // Called by stack/loader.ts and by what it uses; every call waits for the supervisor, which answers at once.
 // Messages: LoaderOrders and LoaderReport of protocol.ts. Without a supervisor nothing is kept, and nothing else changes.
 
-import { readSync, writeSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { closeSync, readSync, writeSync } from 'node:fs';
 import { SysError } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
+import { isHungUp } from '../linux/poll.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
+import { bequeath, makeGuard, processMark } from './bequest.js';
+import { openLog } from './folder.js';
+import { makeQueue } from './holder.js';
+import { lockAt } from './presence.js';
 import {
   GO,
+  type LastResort,
   type LoaderOrders,
   type LoaderReport,
   MAX_LINE,
@@ -18,11 +25,13 @@ import {
 
 const SOCKET = SERVER_FDS.orders;
 const kept = new Map<string, number>();
+let last: LastResort | undefined;
 
 /** Reads the orders and takes what was kept. @returns undefined when there is no supervisor. */
 export function takeLoaderOrders(): LoaderOrders | undefined {
   mapMemory();
   const orders = readOrders();
+  last = orders?.last;
   if (orders === undefined || orders.kept.length === 0) return orders;
   report({ state: 'waiting' });
   const fds = receiveFds(SOCKET, orders.kept.length, -1);
@@ -101,4 +110,36 @@ export function reportLoaderError(error: Refusal): void {
 /** Nothing is left to do. @returns whether this process is to end; else somebody is about to come. */
 export function mayGo(): boolean {
   return !report({ state: 'idle' }) || (answer() ?? GO) === GO;
+}
+
+/**
+ * Called now and then by a loader that readers of the kernel depend on: where its supervisor was killed, and nobody is there that will start
+ * another, it does. That one ends this loader; should it be killed before, the lock is free for another attempt.
+ */
+export function replaceSupervisor(): void {
+  if (last === undefined || !isHungUp(SOCKET)) return;
+  // A holder has it, or another supervisor.
+  const lock = lockAt(last.lock);
+  if (lock === undefined) return;
+  const { program, log, request } = last;
+  const { sending, receiving } = makeQueue();
+  const loader = processMark(process.pid);
+  bequeath(sending, {
+    kept,
+    lock,
+    guard: makeGuard(),
+    request,
+    restarts: 0,
+    ...(loader && { loader }),
+  });
+  const output = openLog(log);
+  // Its fd 3 is free, as when a holder starts it.
+  spawn(process.execPath, program, {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', output, output, 'ignore', receiving],
+  })
+    .on('error', (error) => console.error(error))
+    .unref();
+  for (const fd of [sending, receiving, output, lock]) closeSync(fd);
 }

@@ -6,9 +6,12 @@ import { closeSync, existsSync, statSync, truncateSync, writeSync } from 'node:f
 import { setTimeout as sleep } from 'node:timers/promises';
 import { check } from '../linux/errno.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
+import { type Bequest, processMark } from './bequest.js';
+import type { Holder } from './holder.js';
 import { identityOf, removeOwn } from './presence.js';
 import {
   GO,
+  type LastResort,
   LISTENER,
   type LoaderInfo,
   type LoaderOrders,
@@ -51,6 +54,10 @@ interface KeeperHost {
   readonly aboutToCome: number;
   /** There is a loader now, or there is none. */
   changed(): void;
+  readonly holder: Holder;
+  /** The supervisor's. */
+  lock(): number;
+  readonly last: Omit<LastResort, 'request'>;
 }
 
 export class LoaderKeeper {
@@ -94,8 +101,36 @@ export class LoaderKeeper {
       socket: this.#host.socket,
       restarts: this.#restarts,
       log: this.#host.log,
+      ...(this.#host.holder.pid === undefined ? {} : { holder: this.#host.holder.pid }),
       ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
     };
+  }
+
+  /** Goes on for a supervisor that was killed; its loader has ended. */
+  inherit({ kept, request, restarts }: Bequest): void {
+    for (const [name, fd] of kept) this.#kept.set(name, fd);
+    if (kept.has(LISTENER)) this.#socketIdentity = identityOf(this.#host.socket);
+    this.#request = request;
+    this.#restarts = restarts + 1;
+    this.#trouble = 'the supervisor was killed, this is another';
+    this.#start();
+  }
+
+  /** Has the holder hold what an heir of this process needs, as long as readers depend on it. */
+  bequeath(): void {
+    const { holder } = this.#host;
+    if (!this.#holdsReaders) {
+      holder.end();
+      return;
+    }
+    const loader = this.#process && processMark(this.#process.pid);
+    holder.hold({
+      kept: this.#kept,
+      lock: this.#host.lock(),
+      request: this.#request as LoadRequest,
+      restarts: this.#restarts,
+      ...(loader && { loader }),
+    });
   }
 
   /** Resolves when a loader takes connections. @throws RefusedError when none can be started. */
@@ -144,6 +179,7 @@ export class LoaderKeeper {
     this.#error = undefined;
     const loader = started ? adoptedServer(started.pid, STARTED_LOADER_FD) : this.#child();
     this.#process = loader;
+    this.bequeath();
     loader.hear((report) => {
       if (loader !== this.#process) return;
       try {
@@ -156,6 +192,7 @@ export class LoaderKeeper {
     loader.order({
       socket: this.#host.socket,
       kept: [...this.#kept.keys()],
+      last: { ...this.#host.last, request: this.#request as LoadRequest },
     } satisfies LoaderOrders);
     this.#limit = setTimeout(() => {
       this.#error = `it was not ready within ${START_LIMIT / 1000} s`;
@@ -185,6 +222,7 @@ export class LoaderKeeper {
         break;
       case 'release':
         for (const name of report.names) this.#release(name);
+        this.bequeath();
         writeSync(socket, '\n');
         break;
       case 'ready':
@@ -209,6 +247,8 @@ export class LoaderKeeper {
       this.#kept.set(name, fds[i] as number);
     });
     if (names.includes(LISTENER)) this.#socketIdentity = identityOf(this.#host.socket);
+    // Before the loader marks a blob: from then on readers depend on it.
+    this.bequeath();
     writeSync(socket, '\n');
   }
 
@@ -276,6 +316,7 @@ export class LoaderKeeper {
   #dropAll(): void {
     for (const fd of this.#kept.values()) closeSync(fd);
     this.#kept.clear();
+    this.bequeath();
     // The loader of a supervisor that was started when this one could not be found may listen there.
     removeOwn(this.#host.socket, this.#socketIdentity);
   }
@@ -297,6 +338,7 @@ export class LoaderKeeper {
     if (!this.isNeeded) return;
     const rest = new Promise<void>((resolve) => this.#atRest.push(resolve));
     this.#forced ||= force;
+    this.bequeath();
     const stop = (): void => {
       if (this.#holdsReaders) return;
       clearTimeout(this.#timer);

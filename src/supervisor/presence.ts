@@ -20,11 +20,21 @@ export function removeOwn(path: string, identity: string | undefined): void {
   if (identity !== undefined && identityOf(path) === identity) rmSync(path, { force: true });
 }
 
+/** @param path of the lock. @returns it, held for life, or undefined when another supervisor has it. */
+export function lockAt(path: string): number | undefined {
+  const fd = openSync(path, 'w', 0o600);
+  if (lockFile(fd) >= 0) return fd;
+  closeSync(fd);
+  return undefined;
+}
+
 interface PresenceHost {
   /** Somebody would miss this supervisor. */
   isNeeded(): boolean;
   /** Listens at the socket's path, and replaces what is there; `done` when it does, or cannot. */
   listen(done: () => void): void;
+  /** Presence.lock is another one. */
+  lockChanged(): void;
 }
 
 export class Presence {
@@ -38,20 +48,17 @@ export class Presence {
   #timer: NodeJS.Timeout | undefined;
   #listening = false;
 
-  /** @returns the lock, held for life, or undefined when another supervisor has it. */
-  static lock({ lock }: RuntimePaths): number | undefined {
-    const fd = openSync(lock, 'w', 0o600);
-    if (lockFile(fd) >= 0) return fd;
-    closeSync(fd);
-    return undefined;
-  }
-
   /** @param lock as lock() has given it. */
   constructor(runtime: RuntimePaths, lock: number, host: PresenceHost) {
     this.#runtime = runtime;
     this.#host = host;
     this.#lock = lock;
-    this.#lockIdentity = identityOf(runtime.lock);
+    this.#lockIdentity = identityOf(`/proc/self/fd/${lock}`);
+  }
+
+  /** Held for as long as this supervisor is the one that commands find. */
+  get lock(): number {
+    return this.#lock;
   }
 
   /** Listens for the first time. */
@@ -117,11 +124,12 @@ export class Presence {
 
   /** @returns false when there is another supervisor by now. */
   #takeLock(): boolean {
-    const lock = Presence.lock(this.#runtime);
+    const lock = lockAt(this.#runtime.lock);
     if (lock === undefined) return false;
     closeSync(this.#lock);
     this.#lock = lock;
     this.#lockIdentity = identityOf(this.#runtime.lock);
+    this.#host.lockChanged();
     return true;
   }
 

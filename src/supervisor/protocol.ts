@@ -22,6 +22,9 @@ export const STARTED_LOADER_FD = 5;
 export const WITH_SERVER = 'with-server';
 export const WITH_LOADER = 'with-loader';
 
+/** Instead of these: it has no starter, but a bequest on its fd 4 (bequest.ts). Behind it the process that has kept it, 0: nobody. */
+export const HEIR = 'heir';
+
 /** A kernel overlayfs on top of a FUSE mount, which is seen nowhere itself. */
 export interface Cover {
   /** Absolute path of a directory that is made for the FUSE mount and removed once overlayfs has taken it as a layer. */
@@ -96,6 +99,8 @@ export interface LoaderInfo {
   readonly socket: string;
   readonly restarts: number;
   readonly log: string;
+  /** The process that holds what keeps readers of the kernel waiting, while there are any (holder.ts). */
+  readonly holder?: number;
   /** It does not run: how the last one ended, and there will be another. */
   readonly trouble?: string;
 }
@@ -256,6 +261,18 @@ export interface LoaderOrders {
   readonly socket: string;
   /** Names of the descriptors that the one before has had kept. They are sent when it reports `waiting`. */
   readonly kept: readonly string[];
+  /** For a loader whose supervisor and holder have both been killed. */
+  readonly last: LastResort;
+}
+
+/** How a loader that is alone starts a supervisor, its heir. */
+export interface LastResort {
+  /** Arguments of node. */
+  readonly program: readonly string[];
+  readonly lock: string;
+  readonly log: string;
+  /** What this loader was asked for with. */
+  readonly request: LoadRequest;
 }
 
 /**

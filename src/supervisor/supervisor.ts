@@ -2,18 +2,21 @@
 // Started by client.ts with the starter's connection as fd 3 and the runtime folder as argument; ends by itself.
 // Protocol: protocol.ts. It serves no file, so it stays small and hardly ever changes.
 
-import { closeSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
 import { peerUid } from '../linux/peer.js';
+import { type Bequest, endOf, lookAtBequest, takeGuardSoon } from './bequest.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
+import { BEQUEST_FD, Holder } from './holder.js';
 import { listenAt } from './listen.js';
 import { LoaderKeeper } from './loader.js';
 import { Mounts } from './mounts.js';
-import { Presence } from './presence.js';
+import { lockAt, Presence } from './presence.js';
 import {
   ANOTHER,
+  HEIR,
   lineReader,
   type MountRequest,
   type MountStatus,
@@ -36,19 +39,43 @@ const IDLE = Number(process.env['VARVE_SUPERVISOR_IDLE'] ?? 2000);
 /** The same while a failed mount is remembered, so that `varve status` can say why. */
 const IDLE_WITH_FAILURE = 10 * 60_000;
 
-const runtime = runtimeIn(process.argv[2] as string);
-const starter = new Socket({ fd: STARTER_FD });
+const [node, program, folder, role] = process.argv as [string, string, string, string?];
+const runtime = runtimeIn(folder);
 
 mapMemory();
-// Held for life: whoever has it is the supervisor. Its socket is stale if it exists now.
-const lock = Presence.lock(runtime);
-if (lock === undefined) {
+if (role === HEIR) await inherit();
+else begin(new Socket({ fd: STARTER_FD }));
+
+function begin(starter: Socket): void {
+  // Held for life: whoever has it is the supervisor. Its socket is stale if it exists now.
+  const lock = lockAt(runtime.lock);
+  if (lock !== undefined) {
+    run(lock, starter);
+    return;
+  }
+  // Also the holder of a killed supervisor may have it, which cannot find that one's program any more.
+  if (existsSync(runtime.next)) {
+    writeFileSync(`${runtime.next}.new`, `${node}\n${program}\n`, { mode: 0o600 });
+    renameSync(`${runtime.next}.new`, runtime.next);
+  }
   starter.end(toLine({ state: ANOTHER }), () => process.exit(0));
-} else {
-  run(lock);
 }
 
-function run(lock: number): void {
+/** Takes the place of a supervisor that was killed. Until the end the holder has all of it for another attempt. */
+async function inherit(): Promise<void> {
+  const bequest = lookAtBequest(BEQUEST_FD);
+  if (bequest === undefined || !(await takeGuardSoon(bequest.guard))) process.exit(0);
+  console.error('the supervisor was killed: this one takes its place');
+  rmSync(runtime.next, { force: true });
+  // What it was about to ask is lost with its supervisor; another one finds all that it had in hand.
+  if (bequest.loader !== undefined) await endOf(bequest.loader);
+  run(bequest.lock, undefined, bequest);
+  closeSync(BEQUEST_FD);
+  const holder = Number(process.argv[4]);
+  if (holder === process.ppid) process.kill(holder, 'SIGKILL');
+}
+
+function run(lock: number, starter?: Socket, bequest?: Bequest): void {
   let clients = 0;
   let idle: NodeJS.Timeout | undefined;
   let ending = false;
@@ -59,16 +86,24 @@ function run(lock: number): void {
   dropOldLogs(runtime);
 
   const mounts = new Mounts({ serverLog: runtime.serverLog, changed: () => restartIdle() });
-  const loader = new LoaderKeeper({
+  const loader: LoaderKeeper = new LoaderKeeper({
     socket: runtime.loaderSocket,
     log: runtime.serverLog('loader'),
     aboutToCome: 1000 + IDLE,
     changed: () => restartIdle(),
+    holder: new Holder(runtime, program, bequest?.guard),
+    lock: () => presence.lock,
+    last: {
+      program: [...process.execArgv, program, folder, HEIR, '0'],
+      lock: runtime.lock,
+      log: runtime.log,
+    },
   });
   let server: Server | undefined;
-  const presence = new Presence(runtime, lock, {
+  const presence: Presence = new Presence(runtime, lock, {
     isNeeded: () => !ending && (clients > 0 || mounts.live > 0 || loader.isNeeded),
     listen,
+    lockChanged: () => loader.bequeath(),
   });
 
   function listen(done: () => void): void {
@@ -228,9 +263,15 @@ function run(lock: number): void {
     presence.look();
   }, 60_000).unref();
 
-  serve(starter);
+  if (bequest !== undefined) {
+    loader.inherit(bequest);
+    // Where there is another one by now, commands find that.
+    presence.look();
+    return;
+  }
+  if (starter !== undefined) serve(starter);
   // What was started for a mount which nobody asked for ends with its socket.
-  starter.on('close', () => {
+  starter?.on('close', () => {
     if (!adopted) closeSync(STARTED_FD);
     if (!adoptedLoader) closeSync(STARTED_LOADER_FD);
   });
