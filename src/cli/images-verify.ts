@@ -9,6 +9,7 @@ import { layersOf } from '../lazy/local-chunks.js';
 import { repairChunks, replaceLayer } from '../lazy/pull/repair.js';
 import { type LayerReport, verifyLayer } from '../lazy/verify.js';
 import { bytesText } from '../report/words.js';
+import { UNHELD, unheldMounts } from '../stack/unheld.js';
 import type { Arguments } from './args.js';
 import { EXIT, lineOf } from './exit-codes.js';
 import { damagedOf, type Found, isWhole, jsonOf, linesOf, summaryOf } from './layer-verdict.js';
@@ -52,9 +53,13 @@ export async function verifyImages(
   } finally {
     line.end();
   }
-  const ok = damagedOf(layers).length === 0;
-  print(given, { version: 1, store, ok, layers: layers.map(jsonOf) }, () =>
-    given.has('quiet') && ok ? '' : textOf(store, layers),
+  const unheld = await unheldMounts();
+  const ok = damagedOf(layers).length === 0 && unheld.length === 0;
+  print(given, { version: 1, store, ok, layers: layers.map(jsonOf), unheld }, () =>
+    given.has('quiet') && ok
+      ? ''
+      : [...unheld.map((path) => `${path}: ${UNHELD}`), textOf(store, layers)].join('
+'),
   );
   return ok ? EXIT.ok : EXIT.layer;
 }

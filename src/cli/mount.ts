@@ -5,6 +5,7 @@
 import { MountError } from '../stack/errors.js';
 import { type Mounted, mountStack } from '../stack/mount.js';
 import { parseOptions } from '../stack/options.js';
+import { UNHELD, unheldMounts } from '../stack/unheld.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { backendOf, defaultOptions, stay } from './mounting.js';
@@ -53,9 +54,16 @@ async function runReference(given: Arguments): Promise<number> {
 
 async function finish(given: Arguments, mounted: Mounted): Promise<number> {
   announce(given, mounted);
+  if (mounted.plan.backend === 'kernel') await warn(given);
   if (given.has('foreground')) return stay(mounted);
   mounted.served?.supervisor.close();
   return EXIT.ok;
+}
+
+/** What the caller should know of other mounts. */
+async function warn(given: Arguments): Promise<void> {
+  const unheld = await unheldMounts().catch(() => []);
+  for (const path of unheld) remark(given, `${path}: ${UNHELD}`);
 }
 
 function announce(given: Arguments, { spec, plan, served }: Mounted): void {

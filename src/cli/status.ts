@@ -10,6 +10,7 @@ import { MountError } from '../stack/errors.js';
 import { loaderStatus } from '../stack/loader-status.js';
 import { knownMounts } from '../stack/mounts-known.js';
 import { type Detaching, type MountReport, reportOf } from '../stack/status.js';
+import { UNHELD, unheldMounts } from '../stack/unheld.js';
 import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { age, counted, print, table } from './output.js';
@@ -29,8 +30,13 @@ export async function run(given: Arguments): Promise<number> {
   }
   const report = reportOf(found);
   const loading = await loadingOf(mountpoint);
-  print(given, { ...report, ...loading }, () =>
-    loading === undefined ? statusText(report) : `${statusText(report)}\n${loadingText(loading)}`,
+  const unheld = (await unheldMounts(mounts)).includes(mountpoint);
+  print(given, { ...report, ...loading, ...(unheld && { unheld }) }, () =>
+    [
+      statusText(report),
+      ...(loading === undefined ? [] : [loadingText(loading)]),
+      ...(unheld ? [`  ${UNHELD}`] : []),
+    ].join('\n'),
   );
   return EXIT.ok;
 }

@@ -60,6 +60,7 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
     readers: (id) => kernel?.waiting(id) ?? [],
   });
   loader.on('limit', keepLimit);
+  setInterval(replaceSupervisor, IDLE).unref();
   kernel = new KernelUses(loader, keeper, log);
   await kernel.adopt();
   let clients = 0;
@@ -92,9 +93,6 @@ export async function runLoader(options: LoaderOptions, further?: FurtherCommand
   await listener.begin();
   reportLoaderReady();
 
-  setInterval(() => {
-    if (kernel.hasReaders) replaceSupervisor();
-  }, IDLE).unref();
   for (;;) {
     await sleep(IDLE);
     await kernel.settled();

@@ -17,7 +17,7 @@ import { check } from '../linux/errno.js';
 import { memoryFile } from '../linux/native-memory.js';
 import { lockFile } from '../linux/peer.js';
 import { FDS_MAX, peekFds, peekFromStart, sendFds } from '../linux/socket.js';
-import type { LoadRequest } from './protocol.js';
+import type { HeirProgram, LoadRequest } from './protocol.js';
 
 /** Raised whenever what is written changes its meaning. */
 const VERSION = 1;
@@ -39,6 +39,9 @@ interface Told {
   /** The one that ran. */
   readonly loader?: ProcessMark;
   readonly restarts: number;
+  readonly heir: HeirProgram;
+  /** Counted on through all supervisors. */
+  readonly number: number;
 }
 
 export interface Bequest extends Told {
@@ -46,7 +49,10 @@ export interface Bequest extends Told {
   readonly kept: ReadonlyMap<string, number>;
   /** Of the supervisor (presence.ts): whoever has it from here is in nobody's way. */
   readonly lock: number;
-  /** A file that only one process at a time may have locked by an opening of its own: a supervisor of these descriptors. */
+  /**
+   * A file that only one process at a time may have locked by an opening of its own: a supervisor of these descriptors. It has the
+   * number of the last bequest that somebody holds (f64): an heir that has found an older one is too late.
+   */
   readonly guard: number;
 }
 
@@ -102,7 +108,12 @@ function peekOne(queue: number): Bequest | undefined {
 const descriptorsOf = ({ kept, lock, guard }: Bequest): number[] => [...kept.values(), lock, guard];
 
 export function makeGuard(): number {
-  return memoryFile('varve-guard', 0);
+  return memoryFile('varve-guard', 8);
+}
+
+/** That bequest is held: none before it is to be found. */
+export function noteHeld({ guard, number }: Pick<Bequest, 'guard' | 'number'>): void {
+  writeSync(guard, Buffer.from(Float64Array.of(number).buffer), 0, 8, 0);
 }
 
 /** Takes the guard for the life of this process. @returns false when another process has it. */
@@ -113,13 +124,15 @@ export function takeGuard(guard: number): boolean {
   return false;
 }
 
-/** As takeGuard(), but the process that has it may be about to be gone. */
-export async function takeGuardSoon(guard: number): Promise<boolean> {
+/** Takes the guard of a bequest; the process that has it may be about to be gone. @returns false when there is another heir, or was. */
+export async function isOurs({ guard, number }: Bequest): Promise<boolean> {
   for (let waited = 0; !takeGuard(guard); waited += LOOK) {
     if (waited >= PATIENCE) return false;
     await sleep(LOOK);
   }
-  return true;
+  const bytes = Buffer.alloc(8);
+  readSync(guard, bytes, 0, 8, 0);
+  return number >= bytes.readDoubleLE();
 }
 
 /** @returns undefined when there is no such process. */

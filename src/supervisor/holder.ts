@@ -9,16 +9,13 @@ import { fileURLToPath } from 'node:url';
 import { check } from '../linux/errno.js';
 import { setNonblocking } from '../linux/files.js';
 import { dropMessages, socketpair } from '../linux/socket.js';
-import { type Bequest, bequeath, makeGuard, takeGuard } from './bequest.js';
+import { type Bequest, bequeath, makeGuard, noteHeld, takeGuard } from './bequest.js';
 import { openLog, type RuntimePaths } from './folder.js';
 
 /** The same place from here, bundled or not. */
 const SCRIPT = fileURLToPath(new URL('../../../share/supervisor/holder', import.meta.url));
 /** Milliseconds that one must have lived for the next to come at once, and the pause when it has not. */
-const SOON = 1000;
-
-/** Receiving end of the queue, where an heir finds it. */
-export const BEQUEST_FD = 4;
+const SOON = 100;
 
 /** A queue whose sending end does not block: the receiving end is the heir's. @throws SysError. */
 export function makeQueue(): { readonly sending: number; readonly receiving: number } {
@@ -33,6 +30,8 @@ export class Holder {
   readonly #runtime: RuntimePaths;
   readonly #program: string;
   #guard: number | undefined;
+  /** Of the last bequest. */
+  #number: number;
   #queue: ReturnType<typeof makeQueue> | undefined;
   /** In the queue. */
   #messages = 0;
@@ -41,27 +40,36 @@ export class Holder {
   /** It cannot be started here. */
   #hopeless = false;
 
-  /** @param program the supervisor's. @param guard of a predecessor, which this process has taken. */
-  constructor(runtime: RuntimePaths, program: string, guard?: number) {
+  /** @param program the supervisor's. @param bequest of a predecessor, whose guard this process has taken. */
+  constructor(runtime: RuntimePaths, program: string, bequest?: Bequest) {
     this.#runtime = runtime;
     this.#program = program;
-    this.#guard = guard;
+    this.#guard = bequest?.guard;
+    this.#number = bequest?.number ?? 0;
   }
 
   get pid(): number | undefined {
     return this.#child?.pid;
   }
 
+  /** Receiving end of what is held; undefined while nothing is. */
+  get queue(): number | undefined {
+    return this.#queue?.receiving;
+  }
+
   /** When this returns all of it is held, unless it is said in the log that it is not. */
-  hold(bequest: Omit<Bequest, 'guard'>): void {
+  hold(told: Omit<Bequest, 'guard' | 'number'>): void {
     if (this.#hopeless) return;
     try {
       this.#queue ??= makeQueue();
       const { sending, receiving } = this.#queue;
-      const messages = bequeath(sending, { ...bequest, guard: this.#ownGuard() });
+      this.#number++;
+      const bequest = { ...told, guard: this.#ownGuard(), number: this.#number };
+      const messages = bequeath(sending, bequest);
       dropMessages(receiving, this.#messages);
       this.#messages = messages;
       if (this.#child === undefined && this.#timer === undefined) this.#start(receiving);
+      noteHeld(bequest);
     } catch (error) {
       this.#refuse(error);
     }

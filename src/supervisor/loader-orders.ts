@@ -4,17 +4,18 @@
 
 import { spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
-import { SysError } from '../linux/errno.js';
 import { mapMemory } from '../linux/memory.js';
 import { isHungUp } from '../linux/poll.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
-import { bequeath, makeGuard, processMark } from './bequest.js';
+import { bequeath, lookAtBequest, makeGuard, processMark } from './bequest.js';
 import { openLog } from './folder.js';
 import { makeQueue } from './holder.js';
 import { lockAt } from './presence.js';
 import {
+  BEQUEST_FD,
   GO,
-  type LastResort,
+  GROUP,
+  type HeirProgram,
   type LoaderOrders,
   type LoaderReport,
   MAX_LINE,
@@ -25,21 +26,53 @@ import {
 
 const SOCKET = SERVER_FDS.orders;
 const kept = new Map<string, number>();
-let last: LastResort | undefined;
+let orders: LoaderOrders | undefined;
 
-/** Reads the orders and takes what was kept. @returns undefined when there is no supervisor. */
+/** Reads the orders and takes what was kept. @returns undefined when there is no supervisor, or there will be another, and another loader. */
 export function takeLoaderOrders(): LoaderOrders | undefined {
   mapMemory();
-  const orders = readOrders();
-  last = orders?.last;
-  if (orders === undefined || orders.kept.length === 0) return orders;
+  orders = readOrders();
+  if (orders === undefined || !takeKept(orders.kept)) {
+    passOn();
+    return undefined;
+  }
+  // A supervisor that ends what it holds is not to find it held here.
+  closeSync(BEQUEST_FD);
+  return orders;
+}
+
+function takeKept(names: readonly string[]): boolean {
+  if (names.length === 0) return true;
   report({ state: 'waiting' });
-  const fds = receiveFds(SOCKET, orders.kept.length, -1);
-  if (typeof fds === 'number') throw new SysError('receive descriptors', fds);
-  orders.kept.forEach((name, i) => {
+  const fds = receiveFds(SOCKET, names.length, -1);
+  if (typeof fds === 'number') return false;
+  names.forEach((name, i) => {
     kept.set(name, fds[i] as number);
   });
-  return orders;
+  return true;
+}
+
+/** The supervisor was killed before this loader had anything. Its holder may have been, too: the first heir of the two is the one. */
+function passOn(): void {
+  try {
+    const heir = lookAtBequest(BEQUEST_FD)?.heir;
+    if (heir !== undefined) startHeir(heir, BEQUEST_FD);
+  } catch {
+    // There is none: nobody depends on it.
+  }
+}
+
+function startHeir({ program, log }: HeirProgram, bequest: number): void {
+  const output = openLog(log);
+  // Its fd 3 is free, as when a holder starts it.
+  spawn(process.execPath, program, {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', output, output, 'ignore', bequest],
+  })
+    .on('error', (error) => console.error(error))
+    .unref();
+  closeSync(output);
 }
 
 function readOrders(): LoaderOrders | undefined {
@@ -113,33 +146,28 @@ export function mayGo(): boolean {
 }
 
 /**
- * Called now and then by a loader that readers of the kernel depend on: where its supervisor was killed, and nobody is there that will start
- * another, it does. That one ends this loader; should it be killed before, the lock is free for another attempt.
+ * Called now and then: where readers of the kernel depend on this loader, its supervisor was killed, and nobody is there that will start
+ * another, this one does. It ends this loader; should it be killed before, the lock is free for another attempt.
  */
 export function replaceSupervisor(): void {
-  if (last === undefined || !isHungUp(SOCKET)) return;
+  const isNeeded = [...kept.keys()].some((name) => name.startsWith(GROUP));
+  if (orders === undefined || !isNeeded || !isHungUp(SOCKET)) return;
+  const { heir, request } = orders;
   // A holder has it, or another supervisor.
-  const lock = lockAt(last.lock);
+  const lock = lockAt(heir.lock);
   if (lock === undefined) return;
-  const { program, log, request } = last;
   const { sending, receiving } = makeQueue();
   const loader = processMark(process.pid);
   bequeath(sending, {
     kept,
     lock,
     guard: makeGuard(),
+    heir,
     request,
     restarts: 0,
+    number: 0,
     ...(loader && { loader }),
   });
-  const output = openLog(log);
-  // Its fd 3 is free, as when a holder starts it.
-  spawn(process.execPath, program, {
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', output, output, 'ignore', receiving],
-  })
-    .on('error', (error) => console.error(error))
-    .unref();
-  for (const fd of [sending, receiving, output, lock]) closeSync(fd);
+  startHeir(heir, receiving);
+  for (const fd of [sending, receiving, lock]) closeSync(fd);
 }

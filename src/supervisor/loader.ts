@@ -11,7 +11,8 @@ import type { Holder } from './holder.js';
 import { identityOf, removeOwn } from './presence.js';
 import {
   GO,
-  type LastResort,
+  GROUP,
+  type HeirProgram,
   LISTENER,
   type LoaderInfo,
   type LoaderOrders,
@@ -44,9 +45,6 @@ const MISSING_LIMIT = 3000;
 /** Bytes that a loader may print before its log starts again. */
 const LOG_LIMIT = 4 << 20;
 
-/** Descriptors whose names begin so keep readers of the kernel waiting: without them these read zeros. */
-export const GROUP = 'group';
-
 interface KeeperHost {
   readonly socket: string;
   readonly log: string;
@@ -57,7 +55,7 @@ interface KeeperHost {
   readonly holder: Holder;
   /** The supervisor's. */
   lock(): number;
-  readonly last: Omit<LastResort, 'request'>;
+  readonly heir: HeirProgram;
 }
 
 export class LoaderKeeper {
@@ -113,6 +111,8 @@ export class LoaderKeeper {
     this.#request = request;
     this.#restarts = restarts + 1;
     this.#trouble = 'the supervisor was killed, this is another';
+    // The loader finds what is held when it starts.
+    this.bequeath();
     this.#start();
   }
 
@@ -127,6 +127,7 @@ export class LoaderKeeper {
     holder.hold({
       kept: this.#kept,
       lock: this.#host.lock(),
+      heir: this.#host.heir,
       request: this.#request as LoadRequest,
       restarts: this.#restarts,
       ...(loader && { loader }),
@@ -192,7 +193,8 @@ export class LoaderKeeper {
     loader.order({
       socket: this.#host.socket,
       kept: [...this.#kept.keys()],
-      last: { ...this.#host.last, request: this.#request as LoadRequest },
+      heir: this.#host.heir,
+      request: this.#request as LoadRequest,
     } satisfies LoaderOrders);
     this.#limit = setTimeout(() => {
       this.#error = `it was not ready within ${START_LIMIT / 1000} s`;
@@ -207,7 +209,11 @@ export class LoaderKeeper {
 
   #child(): ServerProcess {
     const { program, env } = this.#request as LoadRequest;
-    const { child, orders } = startServer(program, this.#host.log, {}, { ...process.env, ...env });
+    const { queue } = this.#host.holder;
+    // Until it has been sent what is kept it could not start an heir without.
+    const inherited = queue === undefined ? {} : { arena: queue };
+    const all = { ...process.env, ...env };
+    const { child, orders } = startServer(program, this.#host.log, inherited, all);
     return childServer(child, orders);
   }
 

@@ -255,6 +255,12 @@ export type ServerReport =
 /** Under this name the loader's listening socket is kept for the next. */
 export const LISTENER = 'socket';
 
+/** Descriptors whose names begin so keep readers of the kernel waiting: without them these read zeros. */
+export const GROUP = 'group';
+
+/** Where an heir finds its bequest (bequest.ts), and a loader that of its supervisor, until it has been sent what was kept. */
+export const BEQUEST_FD = 4;
+
 /** Orders to a loader, one line on its fd 5. */
 export interface LoaderOrders {
   /** Where it listens, unless it is given the listening socket. */
@@ -262,17 +268,17 @@ export interface LoaderOrders {
   /** Names of the descriptors that the one before has had kept. They are sent when it reports `waiting`. */
   readonly kept: readonly string[];
   /** For a loader whose supervisor and holder have both been killed. */
-  readonly last: LastResort;
+  readonly heir: HeirProgram;
+  /** What this loader was asked for with. */
+  readonly request: LoadRequest;
 }
 
 /** How a loader that is alone starts a supervisor, its heir. */
-export interface LastResort {
+export interface HeirProgram {
   /** Arguments of node. */
   readonly program: readonly string[];
   readonly lock: string;
   readonly log: string;
-  /** What this loader was asked for with. */
-  readonly request: LoadRequest;
 }
 
 /**

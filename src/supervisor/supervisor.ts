@@ -7,15 +7,16 @@ import { createServer, type Server, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
 import { peerUid } from '../linux/peer.js';
-import { type Bequest, endOf, lookAtBequest, takeGuardSoon } from './bequest.js';
+import { type Bequest, endOf, isOurs, lookAtBequest } from './bequest.js';
 import { dropOldLogs, runtimeIn } from './folder.js';
-import { BEQUEST_FD, Holder } from './holder.js';
+import { Holder } from './holder.js';
 import { listenAt } from './listen.js';
 import { LoaderKeeper } from './loader.js';
 import { Mounts } from './mounts.js';
 import { lockAt, Presence } from './presence.js';
 import {
   ANOTHER,
+  BEQUEST_FD,
   HEIR,
   lineReader,
   type MountRequest,
@@ -64,7 +65,7 @@ function begin(starter: Socket): void {
 /** Takes the place of a supervisor that was killed. Until the end the holder has all of it for another attempt. */
 async function inherit(): Promise<void> {
   const bequest = lookAtBequest(BEQUEST_FD);
-  if (bequest === undefined || !(await takeGuardSoon(bequest.guard))) process.exit(0);
+  if (bequest === undefined || !(await isOurs(bequest))) process.exit(0);
   console.error('the supervisor was killed: this one takes its place');
   rmSync(runtime.next, { force: true });
   // What it was about to ask is lost with its supervisor; another one finds all that it had in hand.
@@ -91,9 +92,9 @@ function run(lock: number, starter?: Socket, bequest?: Bequest): void {
     log: runtime.serverLog('loader'),
     aboutToCome: 1000 + IDLE,
     changed: () => restartIdle(),
-    holder: new Holder(runtime, program, bequest?.guard),
+    holder: new Holder(runtime, program, bequest),
     lock: () => presence.lock,
-    last: {
+    heir: {
       program: [...process.execArgv, program, folder, HEIR, '0'],
       lock: runtime.lock,
       log: runtime.log,

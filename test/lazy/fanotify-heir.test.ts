@@ -3,13 +3,26 @@
 // A reader that gets zeros, an error or anything else than the tree has is a failure, and so is one that waits for ever.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { unheldMounts } from '../../src/stack/unheld.js';
 import { findSupervisor } from '../../src/supervisor/client.js';
+import { makeRuntime } from '../../src/supervisor/folder.js';
 import { campaign } from '../support/campaign.js';
 import { requires } from '../support/requires.js';
-import { KERNEL_WAY, NO_FILL, place, run, until } from './kernel-place.js';
+import { KERNEL_WAY, NO_FILL, place, run, startLoader, until } from './kernel-place.js';
 import { Readers, works } from './readers.js';
 
 const READERS = 4;
@@ -36,6 +49,12 @@ async function trio(): Promise<Trio | undefined> {
   } finally {
     found?.close();
   }
+}
+
+async function isFound(): Promise<boolean> {
+  const found = await findSupervisor();
+  found?.close();
+  return found !== undefined;
 }
 
 const VICTIMS: readonly (readonly (keyof Trio)[])[] = [
@@ -80,8 +99,81 @@ test('no reader notices that two of supervisor, loader and holder were killed', 
     }
     reads += await readers.end();
     assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+    await until('nothing holds what is complete', () => holders() === 0);
     await p.umount();
   }
   t.diagnostic(`${kills} killings, ${reads} reads`);
   assert.ok(reads > rounds, `${reads} reads`);
+});
+
+/** Processes that hold for supervisors of this file's runtime folder. */
+function holders(): number {
+  const own = makeRuntime(process.env, 0).folder;
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return words.some((word) => word.endsWith('supervisor/holder')) && words.includes(own);
+    } catch {
+      // It has ended, or is no process.
+      return false;
+    }
+  }).length;
+}
+
+test('a holder that cannot find its supervisor any more gets that of another installation', {
+  skip: requires(KERNEL_WAY),
+}, async (t) => {
+  const p = await place(t, { chunkSize: 4096 });
+  const runtime = makeRuntime(process.env, 0);
+  const other = await findSupervisor();
+  const { supervisor } = (await other?.ask({ op: 'list' })) ?? {};
+  other?.close();
+  if (supervisor !== undefined) process.kill(supervisor, 'SIGTERM');
+  await until('no other supervisor', () => !existsSync(runtime.socket));
+  const program = join(p.folder, 'supervisor.js');
+  const installed = new URL('../../bundle/programs/supervisor.js', import.meta.url);
+  symlinkSync(fileURLToPath(installed), program);
+  const log = openSync(runtime.log, 'a');
+  const first = spawn(process.execPath, ['--max-semi-space-size=1', program, runtime.folder], {
+    stdio: ['ignore', log, log, 'pipe'],
+  });
+  closeSync(log);
+  await until('it listens', isFound);
+  await p.mount(NO_FILL);
+  const before = (await trio()) as Trio;
+  assert.equal(before.supervisor, first.pid);
+  rmSync(program);
+  for (const pid of [before.supervisor, before.loader]) process.kill(pid, 'SIGKILL');
+  const reader = run('cmp', join(p.tree, 'big'), join(p.mnt, 'big'));
+  await until('it says so', () => readFileSync(runtime.log, 'utf8').includes(`${program} is gone`));
+  assert.equal(holders(), 1);
+  // Any command.
+  await startLoader();
+  assert.deepEqual(await reader, { status: 0, stdout: '' });
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+  await until('nothing holds what is complete', () => holders() === 0);
+  await p.umount();
+});
+
+test('a mount that nobody keeps from zeros any more is told of', {
+  skip: requires(KERNEL_WAY),
+}, async (t) => {
+  const p = await place(t, { chunkSize: 4096 });
+  await p.mount(NO_FILL);
+  // Other tests have mounts, too.
+  const isTold = async () => (await unheldMounts()).includes(p.mnt);
+  assert.equal(await isTold(), false);
+  const all = Object.values((await trio()) as Trio);
+  for (const pid of all) process.kill(pid, 'SIGSTOP');
+  for (const pid of all) process.kill(pid, 'SIGKILL');
+  await until('they are gone', async () => !(await isFound()));
+  assert.equal(await isTold(), true);
+  // That it is so is nothing that is wanted, but why it is to be told.
+  const zeros = await run('head', '-c', '65536', join(p.mnt, 'big'));
+  assert.deepEqual(zeros, { status: 0, stdout: '\0'.repeat(65536) });
+  await p.umount();
+  await p.mount();
+  assert.equal(await isTold(), false);
+  assert.deepEqual(await run('diff', '-r', p.tree, p.mnt), { status: 0, stdout: '' });
+  await p.umount();
 });

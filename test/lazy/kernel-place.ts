@@ -15,6 +15,7 @@ import { checkLayers } from '../../src/stack/check.js';
 import { mountByKernel } from '../../src/stack/kernel-mount.js';
 import { mountLazyByKernel } from '../../src/stack/lazy-kernel.js';
 import { parseOptions } from '../../src/stack/options.js';
+import { sourceOfStack } from '../../src/stack/ours.js';
 import type { MountSpec } from '../../src/stack/spec.js';
 import { askSupervisor, findSupervisor } from '../../src/supervisor/client.js';
 import { makeRuntime } from '../../src/supervisor/folder.js';
@@ -93,7 +94,7 @@ export async function place(
   const how = {
     verity: 'off',
     folder: makeRuntime(process.env, 0).folder,
-    source: 'varve',
+    source: sourceOfStack([layer.folder.meta]),
     asked: { what: 'backend=kernel', instead: '--backend=fuse' },
   } as const;
   const mount = (policy = NO_FILL): Promise<void> =>

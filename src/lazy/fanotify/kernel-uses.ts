@@ -259,11 +259,6 @@ export class KernelUses {
     this.#leaving.set(used.folder, gone);
   }
 
-  /** Whether anybody would read zeros without this loader or another. */
-  get hasReaders(): boolean {
-    return this.#used.size > 0 || this.#waiting.size > 0;
-  }
-
   /** Who waits for what, of one layer. */
   waiting(id: string): KernelWaiter[] {
     return this.#way.waiting(id);
