@@ -3,7 +3,8 @@
 // Messages: LoaderOrders and LoaderReport of protocol.ts. Without a supervisor nothing is kept, and nothing else changes.
 
 import { spawn } from 'node:child_process';
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, readSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { mapMemory } from '../linux/memory.js';
 import { isHungUp } from '../linux/poll.js';
 import { receiveFds, sendFds } from '../linux/socket.js';
@@ -23,6 +24,9 @@ import {
   SERVER_FDS,
   toLine,
 } from './protocol.js';
+
+/** Milliseconds within which a holder's heir is mostly there. */
+const HEIR_STARTS = 500;
 
 const SOCKET = SERVER_FDS.orders;
 const kept = new Map<string, number>();
@@ -52,11 +56,14 @@ function takeKept(names: readonly string[]): boolean {
   return true;
 }
 
-/** The supervisor was killed before this loader had anything. Its holder may have been, too: the first heir of the two is the one. */
+/** The supervisor was killed before this loader had anything, and its holder perhaps, too: of two heirs the second gives way. */
 function passOn(): void {
   try {
     const heir = lookAtBequest(BEQUEST_FD)?.heir;
-    if (heir !== undefined) startHeir(heir, BEQUEST_FD);
+    if (heir === undefined) return;
+    // The holder's heir ends this process.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, HEIR_STARTS);
+    startHeir(heir, BEQUEST_FD);
   } catch {
     // There is none: nobody depends on it.
   }
@@ -152,22 +159,32 @@ export function mayGo(): boolean {
 export function replaceSupervisor(): void {
   const isNeeded = [...kept.keys()].some((name) => name.startsWith(GROUP));
   if (orders === undefined || !isNeeded || !isHungUp(SOCKET)) return;
-  const { heir, request } = orders;
-  // A holder has it, or another supervisor.
-  const lock = lockAt(heir.lock);
-  if (lock === undefined) return;
-  const { sending, receiving } = makeQueue();
-  const loader = processMark(process.pid);
-  bequeath(sending, {
-    kept,
-    lock,
-    guard: makeGuard(),
-    heir,
-    request,
-    restarts: 0,
-    number: 0,
-    ...(loader && { loader }),
-  });
-  startHeir(heir, receiving);
-  for (const fd of [sending, receiving, lock]) closeSync(fd);
+  const opened: number[] = [];
+  try {
+    const { heir, request } = orders;
+    mkdirSync(dirname(heir.lock), { mode: 0o700, recursive: true });
+    const lock = lockAt(heir.lock);
+    // A holder has it, or another supervisor.
+    if (lock === undefined) return;
+    const guard = makeGuard();
+    const { sending, receiving } = makeQueue();
+    opened.push(lock, guard, sending, receiving);
+    const loader = processMark(process.pid);
+    bequeath(sending, {
+      kept,
+      lock,
+      guard,
+      heir,
+      request,
+      restarts: 0,
+      number: 0,
+      ...(loader && { loader }),
+    });
+    startHeir(heir, receiving);
+  } catch (error) {
+    // It must not end for that: it is the last that readers have.
+    console.error(error);
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
 }

@@ -2,7 +2,7 @@
 // Started by client.ts with the starter's connection as fd 3 and the runtime folder as argument; ends by itself.
 // Protocol: protocol.ts. It serves no file, so it stays small and hardly ever changes.
 
-import { closeSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, Socket } from 'node:net';
 import { mapMemory } from '../linux/memory.js';
 import { killNamespace, markOf } from '../linux/namespace.js';
@@ -67,6 +67,7 @@ async function inherit(): Promise<void> {
   const bequest = lookAtBequest(BEQUEST_FD);
   if (bequest === undefined || !(await isOurs(bequest))) process.exit(0);
   console.error('the supervisor was killed: this one takes its place');
+  mkdirSync(folder, { mode: 0o700, recursive: true });
   rmSync(runtime.next, { force: true });
   // What it was about to ask is lost with its supervisor; another one finds all that it had in hand.
   if (bequest.loader !== undefined) await endOf(bequest.loader);

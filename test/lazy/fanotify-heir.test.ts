@@ -27,8 +27,8 @@ import { Readers, works } from './readers.js';
 
 const READERS = 4;
 const rounds = campaign('rounds', 7);
-/** Killings before another layer takes its turn. */
-const A_PLACE = 35;
+/** Killings before another layer takes its turn: readers are through with one in less than a minute. */
+const A_PLACE = 10;
 
 interface Trio {
   readonly supervisor: number;
