@@ -2,6 +2,7 @@
 // Called by images.ts; lazy/verify.ts looks, lazy/pull/repair.ts fetches again.
 // Manual: registry-commands.ts.
 
+import { existsSync, realpathSync } from 'node:fs';
 import { type ImageRecord, listImages } from '../lazy/image-record.js';
 import { LayerFolder } from '../lazy/layer-folder.js';
 import { registryRanges } from '../lazy/load/registry-ranges.js';
@@ -9,6 +10,7 @@ import { layersOf } from '../lazy/local-chunks.js';
 import { repairChunks, replaceLayer } from '../lazy/pull/repair.js';
 import { type LayerReport, verifyLayer } from '../lazy/verify.js';
 import { bytesText } from '../report/words.js';
+import { layerFoldersOf } from '../stack/images.js';
 import { UNHELD, unheldMounts } from '../stack/unheld.js';
 import type { Arguments } from './args.js';
 import { EXIT, lineOf } from './exit-codes.js';
@@ -53,13 +55,17 @@ export async function verifyImages(
   } finally {
     line.end();
   }
-  const unheld = await unheldMounts();
+  const own = existsSync(store) ? realpathSync(store) : store;
+  const unheld = await unheldMounts((_, { lowerdirs, datadirs }) =>
+    layerFoldersOf({ lowerdirs, datadirs }).some(({ path }) =>
+      realpathSync(path).startsWith(`${own}/`),
+    ),
+  );
   const ok = damagedOf(layers).length === 0 && unheld.length === 0;
   print(given, { version: 1, store, ok, layers: layers.map(jsonOf), unheld }, () =>
     given.has('quiet') && ok
       ? ''
-      : [...unheld.map((path) => `${path}: ${UNHELD}`), textOf(store, layers)].join('
-'),
+      : [...unheld.map((path) => `${path}: ${UNHELD}`), textOf(store, layers)].join('\n'),
   );
   return ok ? EXIT.ok : EXIT.layer;
 }

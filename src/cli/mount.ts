@@ -3,6 +3,7 @@
 // Manual: commands.ts.
 
 import { MountError } from '../stack/errors.js';
+import { incompleteLayersOf } from '../stack/images.js';
 import { type Mounted, mountStack } from '../stack/mount.js';
 import { parseOptions } from '../stack/options.js';
 import { UNHELD, unheldMounts } from '../stack/unheld.js';
@@ -54,15 +55,19 @@ async function runReference(given: Arguments): Promise<number> {
 
 async function finish(given: Arguments, mounted: Mounted): Promise<number> {
   announce(given, mounted);
-  if (mounted.plan.backend === 'kernel') await warn(given);
+  if (mounted.plan.backend === 'kernel') await warn(given, mounted);
   if (given.has('foreground')) return stay(mounted);
   mounted.served?.supervisor.close();
   return EXIT.ok;
 }
 
-/** What the caller should know of other mounts. */
-async function warn(given: Arguments): Promise<void> {
-  const unheld = await unheldMounts().catch(() => []);
+/** What the caller should know of other mounts of the same layers. */
+async function warn(given: Arguments, { spec }: Mounted): Promise<void> {
+  const own = new Set(incompleteLayersOf(spec).map(({ path }) => path));
+  if (own.size === 0) return;
+  const unheld = await unheldMounts((_, layers) =>
+    incompleteLayersOf(layers).some(({ path }) => own.has(path)),
+  ).catch(() => []);
   for (const path of unheld) remark(given, `${path}: ${UNHELD}`);
 }
 

@@ -30,7 +30,7 @@ export async function run(given: Arguments): Promise<number> {
   }
   const report = reportOf(found);
   const loading = await loadingOf(mountpoint);
-  const unheld = (await unheldMounts(mounts)).includes(mountpoint);
+  const unheld = (await unheldMounts((place) => place === mountpoint)).length > 0;
   print(given, { ...report, ...loading, ...(unheld && { unheld }) }, () =>
     [
       statusText(report),

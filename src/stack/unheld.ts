@@ -6,7 +6,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { incompleteLayersOf } from './images.js';
 import { loaderStatus } from './loader-status.js';
-import { type KnownMount, knownMounts, type Layers } from './mounts-known.js';
+import { knownMounts, type Layers } from './mounts-known.js';
 
 /** An heir may be about to be there: looks, and milliseconds between two. */
 const LOOKS = 8;
@@ -16,11 +16,15 @@ const PAUSE = 250;
 export const UNHELD =
   'layers are not complete, and nobody loads them: what is missing reads as zeros. Unmount it, then mount it again';
 
-/** Mount points. @param mounts those to look at. @throws MountError of kind `server`. */
-export async function unheldMounts(mounts?: readonly KnownMount[]): Promise<string[]> {
-  const all = mounts ?? (await knownMounts());
+/** Mount points. @param concerns which mounts to look at. @throws MountError of kind `server`. */
+export async function unheldMounts(
+  concerns: (mountpoint: string, layers: Layers) => boolean,
+): Promise<string[]> {
+  const all = await knownMounts();
   const paths = new Set(all.map(({ mountpoint }) => mountpoint));
-  let found = all;
+  let found = all.filter(
+    ({ mountpoint, layers }) => layers !== undefined && concerns(mountpoint, layers),
+  );
   for (let look = 1; ; look++) {
     found = found.filter(
       ({ backend, layers }) =>
