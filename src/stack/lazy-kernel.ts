@@ -35,7 +35,7 @@ async function announce(spec: MountSpec, how: LazyKernelMount): Promise<Announce
   if (folders.length === 0) return undefined;
   const program = how.loader ?? loaderProgram();
   const env = loaderEnvironment();
-  const { supervisor, reply } = await askSupervisor({ op: 'load', program, env });
+  const { supervisor, reply } = await askSupervisor({ op: 'load', program, env, byKernel: true });
   try {
     if (reply.error !== undefined) throw new MountError(reply.error.kind, reply.error.message);
     const socket = reply.loader?.socket;

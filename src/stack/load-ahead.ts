@@ -20,7 +20,12 @@ export class LoadAhead {
    */
   constructor(prefetches: boolean, isServed: boolean, limit?: number) {
     this.#prefetches = prefetches;
-    const request = { op: 'load', program: loaderProgram(), env: loaderEnvironment() } as const;
+    const request = {
+      op: 'load',
+      program: loaderProgram(),
+      env: loaderEnvironment(),
+      byKernel: !isServed,
+    } as const;
     try {
       startAhead({ loader: request, ...(isServed && { server: serverProgram() }) });
     } catch {

@@ -57,18 +57,30 @@ export class Holder {
     return this.#queue?.receiving;
   }
 
-  /** When this returns all of it is held, unless it is said in the log that it is not. */
-  hold(told: Omit<Bequest, 'guard' | 'number'>): void {
+  /** Starts the process, where there is none; until something is held it is of no consequence. */
+  prepare(): void {
     if (this.#hopeless) return;
     try {
       this.#queue ??= makeQueue();
+      if (this.#child === undefined && this.#timer === undefined) {
+        this.#start(this.#queue.receiving);
+      }
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  /** When this returns all of it is held, unless it is said in the log that it is not. */
+  hold(told: Omit<Bequest, 'guard' | 'number'>): void {
+    this.prepare();
+    if (this.#queue === undefined) return;
+    try {
       const { sending, receiving } = this.#queue;
       this.#number++;
       const bequest = { ...told, guard: this.#ownGuard(), number: this.#number };
       const messages = bequeath(sending, bequest);
       dropMessages(receiving, this.#messages);
       this.#messages = messages;
-      if (this.#child === undefined && this.#timer === undefined) this.#start(receiving);
       noteHeld(bequest);
     } catch (error) {
       this.#refuse(error);

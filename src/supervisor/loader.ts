@@ -71,6 +71,8 @@ export class LoaderKeeper {
   #restarts = 0;
   /** Since one was ready. */
   #failures = 0;
+  /** Nobody depends on what is kept yet, and somebody is likely to. */
+  #expectsReaders = false;
   #trouble: string | undefined;
   #error: string | undefined;
   #lastLoad = Number.NEGATIVE_INFINITY;
@@ -120,9 +122,10 @@ export class LoaderKeeper {
   bequeath(): void {
     const { holder } = this.#host;
     if (!this.#holdsReaders) {
-      holder.end();
+      if (!this.#expectsReaders) holder.end();
       return;
     }
+    this.#expectsReaders = false;
     const loader = this.#process && processMark(this.#process.pid);
     holder.hold({
       kept: this.#kept,
@@ -141,6 +144,12 @@ export class LoaderKeeper {
     const adopts = started !== undefined && this.#process === undefined && !this.#ending;
     // It ends with its socket.
     if (started !== undefined && !adopts) closeSync(STARTED_LOADER_FD);
+    if (request.byKernel === true && !this.#ending && !this.#holdsReaders) {
+      this.#expectsReaders = true;
+      setImmediate(() => {
+        if (this.#expectsReaders) this.#host.holder.prepare();
+      });
+    }
     if (this.#ready && !this.#going) return this.#reachable(again);
     return new Promise((resolve, reject) => {
       if (this.#ending) {
@@ -322,6 +331,7 @@ export class LoaderKeeper {
   #dropAll(): void {
     for (const fd of this.#kept.values()) closeSync(fd);
     this.#kept.clear();
+    this.#expectsReaders = false;
     this.bequeath();
     // The loader of a supervisor that was started when this one could not be found may listen there.
     removeOwn(this.#host.socket, this.#socketIdentity);
@@ -344,6 +354,7 @@ export class LoaderKeeper {
     if (!this.isNeeded) return;
     const rest = new Promise<void>((resolve) => this.#atRest.push(resolve));
     this.#forced ||= force;
+    this.#expectsReaders = false;
     this.bequeath();
     const stop = (): void => {
       if (this.#holdsReaders) return;

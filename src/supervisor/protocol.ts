@@ -88,6 +88,8 @@ export interface LoadRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** Where there was one before, it is started as that was: who asks is a server, and has no environment of a person's. */
   readonly again?: true;
+  /** Mounts of the kernel are likely to be what it is for: the holder is started while nobody waits for that. */
+  readonly byKernel?: boolean;
   /** One that the client has started already, beside the supervisor itself. Its orders socket is the supervisor's fd 5. */
   readonly started?: { readonly pid: number };
 }
