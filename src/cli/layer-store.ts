@@ -9,12 +9,12 @@ import type { Arguments } from './args.js';
 import { EXIT } from './exit-codes.js';
 import { defaultOptions, stay } from './mounting.js';
 import { print, remark } from './output.js';
-import { asRegistryFailure, imageStoreOf, policyFileOf } from './registry.js';
+import { asRegistryFailure, authFileOf, imageStoreOf, policyFileOf } from './registry.js';
 
 export async function run(given: Arguments): Promise<number> {
   const mountpoint = given.operands[0] as string;
   const store = imageStoreOf(given);
-  const authFile = given.value('authfile');
+  const authFile = authFileOf(given);
   const policyFile = policyOf(given);
   if (given.has('foreground')) (await import('./foreground.js')).holdSignals();
   const mounted = await mountLayerStore({

@@ -2,6 +2,7 @@
 // Used by pull.ts, push.ts, images.ts, mount-registry.ts, run-registry.ts and others of their kind.
 // Manual: registry-commands.ts.
 
+import { existsSync } from 'node:fs';
 import { imageStorePath } from '../lazy/image-record.js';
 import { RegistryError, type RegistryErrorKind } from '../oci/errors.js';
 import { Limits } from '../oci/limits.js';
@@ -79,6 +80,13 @@ export function rateOf(given: Arguments): number | undefined {
   return text === undefined ? undefined : bytesOf('limit-rate', text);
 }
 
+/** `--authfile`: whoever names one means not to be anonymous. @throws MountError of kind `option`. */
+export function authFileOf(given: Arguments): string | undefined {
+  const file = given.value('authfile');
+  if (file === undefined || existsSync(file)) return file;
+  throw new MountError('option', `--authfile: ${file}: no such file: name one of credentials`);
+}
+
 /** `--signature-policy`. @throws MountError of kind `option`. */
 export function policyFileOf(given: Arguments): string | undefined {
   const file = given.value('signature-policy');
@@ -89,7 +97,7 @@ export function policyFileOf(given: Arguments): string | undefined {
 /** How registries are spoken to, as the flags say; `plainHttp` apart. @throws MountError of kind `option`. */
 export function registryOptionsOf(given: Arguments): Omit<RegistryOptions, 'plainHttp'> {
   const bytesPerSecond = rateOf(given);
-  const authFile = given.value('authfile');
+  const authFile = authFileOf(given);
   const policyFile = policyFileOf(given);
   return {
     ...(authFile === undefined ? {} : { authFile }),
@@ -109,17 +117,18 @@ export async function withRegistry<T>(
   work: (registry: Registry) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const registry = new Registry({
-    plainHttp: given.has('plain-http'),
-    ...registryOptionsOf(given),
-    ...(signal === undefined ? {} : { signal }),
-  });
+  let registry: Registry | undefined;
   try {
+    registry = new Registry({
+      plainHttp: given.has('plain-http'),
+      ...registryOptionsOf(given),
+      ...(signal === undefined ? {} : { signal }),
+    });
     return await work(registry);
   } catch (error) {
     throw asRegistryFailure(error, what);
   } finally {
-    registry.close();
+    registry?.close();
   }
 }
 

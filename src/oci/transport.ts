@@ -428,7 +428,7 @@ async function drained(data: Dispatcher.ResponseData): Promise<void> {
 /** What of TLS goes wrong is no passing condition: it is said once, not tried again. */
 const CERTIFICATE = /^(?:ERR_TLS_|ERR_SSL_|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_OSSL)/;
 
-/** What a person makes of the commonest failures; the code stands behind. */
+/** What a person makes of the commonest failures; what the system says stands behind, the address of a proxy among it. */
 const WORDS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nobody listens there',
   ENOTFOUND: 'there is no host of this name',
@@ -463,7 +463,8 @@ function asNetworkError(error: unknown, url: URL): unknown {
     });
   }
   const stalled = code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT';
-  const told = code in WORDS ? `${WORDS[code]} (${code})` : shown(message || code);
+  const told =
+    code in WORDS ? `${WORDS[code]} (${shown(message || code)})` : shown(message || code);
   const why = stalled ? 'no answer for too long' : told;
   return new RegistryError('network', `${url.host}: ${why}`, { cause: error });
 }

@@ -41,6 +41,7 @@ const rows: readonly (readonly [string, number, RegExp])[] = [
   ],
   ['push none localhost:1/a', 3, /^varve: none: no such directory, image, archive or stack/],
   ['push --chunk-size=5000 a localhost:1/a', 2, /^varve: --chunk-size=5000: .* 4096/],
+  ['pull --authfile=none localhost:1/a', 2, /^varve: --authfile: none: no such file/],
   ['top m', 6, /^varve: .*\/m: nothing is mounted there: see /],
   ['top --limit-rate=1M', 6, /^varve: nothing is being loaded: give --limit-rate to /],
   ['images --rm', 2, /^varve: --rm: no image is named/],
