@@ -29,6 +29,9 @@ const MESSAGE_AT = 0x2b000;
 
 /** Bytes of a file that go along with its OPEN: four pages hold most sources, scripts and headers. */
 const START_SIZE = 16 * 1024;
+/** Milliseconds between two looks at whether callers that have had a signal are being killed by another one. */
+const LOOK = 200;
+
 // Behind the reply to OPEN, which is being formed; the data begin at a page.
 const STORE_HEAD = FuseOutHeader.size + FuseNotifyStoreOut.size;
 const START_AT = replyBuffer(0) + 8192;
@@ -60,6 +63,9 @@ export class ServerHost implements DispatchHost {
   readonly #fuseFd: number;
   readonly #saved = new Map<number, Saved>();
   readonly #ready: Saved[] = [];
+  /** Keys of requests that were put aside and whose callers have had a signal that did not kill them. */
+  readonly #signalled = new Set<number>();
+  #nextLook = 0;
   #errands: { readonly step: () => boolean; readonly optional: boolean }[] = [];
   #leaves = false;
   /** No filesystem here has refused to tell what it holds in memory (tmpfs does: everything). */
@@ -180,11 +186,35 @@ export class ServerHost implements DispatchHost {
   interrupted(uniqueLo: number, uniqueHi: number): void {
     const saved = this.#saved.get(keyOf(uniqueLo, uniqueHi));
     if (saved === undefined || saved.over) return;
+    if (!this.#giveUp(saved)) this.#signalled.add(saved.key);
+  }
+
+  #giveUp(saved: Saved): boolean {
     const view = new DataView(saved.bytes.buffer, saved.bytes.byteOffset);
     const header = FuseInHeader.decode(view);
-    if (!isBeingKilled(header.pid)) return;
+    if (!isBeingKilled(header.pid)) return false;
     this.#answerError(saved, -E.INTR);
     saved.dropped?.();
+    return true;
+  }
+
+  /** Milliseconds after which giveUpKilled() is to be called; -1: not at all. */
+  get concern(): number {
+    return this.#signalled.size > 0 ? LOOK : -1;
+  }
+
+  /**
+   * The kernel tells of the first signal alone (request_wait_answer(), fs/fuse/dev.c): whoever has had one that did not kill it
+   * could not be killed any more. Looks every LOOK milliseconds.
+   */
+  giveUpKilled(): void {
+    const now = performance.now();
+    if (now < this.#nextLook) return;
+    this.#nextLook = now + LOOK;
+    for (const key of this.#signalled) {
+      const saved = this.#saved.get(key);
+      if (saved === undefined || saved.over || this.#giveUp(saved)) this.#signalled.delete(key);
+    }
   }
 
   /*

@@ -261,7 +261,8 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
     // A client that is at work shall not find the server practising.
     const own = rehearsing() ? PAUSE : jobs.concern;
     const due = watch?.timeout ?? -1;
-    const timeout = due < 0 ? own : own < 0 ? due : Math.min(own, due);
+    const dues = [own, due, host.concern].filter((one) => one >= 0);
+    const timeout = dues.length === 0 ? -1 : Math.min(...dues);
     const mask = channel.sleep([jobs.doneFd, wakeFd, watch?.fd ?? -1], timeout);
     if (mask === 0 || mask & WATCH_BIT) attend();
     if (mask === 0) jobs.rescue((slot, result) => host.answer(slot, result));
@@ -291,6 +292,7 @@ export function serve(fs: FileSystem, options: ServeOptions): ExitReason {
   }
   while (reason === undefined) {
     if (jobs.ready) jobs.collect();
+    if (host.concern >= 0) host.giveUpKilled();
     if (host.hasErrand && ++sinceErrand > ERRAND_EVERY) errand();
     resumeReady();
     const { ahead } = dispatcher;

@@ -368,6 +368,25 @@ test('a caller that is killed while its request is deferred ends at once', {
   await back.end();
 });
 
+test('a caller that is killed after a harmless signal ends, too', {
+  skip: fuse || python,
+}, async (t) => {
+  const { back, front, go } = await slow(t);
+  const script = `import signal,sys; signal.signal(signal.SIGUSR1, lambda *a: None); open(sys.argv[1]).read()`;
+  const child = spawn('python3', ['-c', script, join(front.mountpoint, Trouble.deferred)]);
+  const ended = once(child, 'exit');
+  await eventually(() => front.logs.includes('deferred'));
+  child.kill('SIGUSR1');
+  // The server is told of this one.
+  await pause(100);
+  child.kill('SIGKILL');
+  assert.equal((await ended)[1], 'SIGKILL');
+  go();
+  assert.equal(fs.readFileSync(join(front.mountpoint, Trouble.deferred), 'latin1'), 'd');
+  await front.end();
+  await back.end();
+});
+
 test('a caller with a harmless signal goes on waiting', { skip: fuse || python }, async (t) => {
   const { back, front, go } = await slow(t);
   const script = `import signal,sys; signal.signal(signal.SIGUSR1, lambda *a: None); print(open(sys.argv[1]).read())`;
