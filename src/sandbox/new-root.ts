@@ -2,7 +2,15 @@
 // Called by enter.ts in namespaces of its own. Places are looked up inside the new root, whose content may be hostile.
 // Follows: Documentation/filesystems/overlayfs.rst (Linux 6.18), openat2(2) RESOLVE_IN_ROOT, mount(2), mount_setattr(2).
 
-import { closeSync, mkdirSync, openSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  type Stats,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { MS, O } from '../linux/constants.js';
 import { check, E, errnoName, SysError } from '../linux/errno.js';
 import { openInRoot } from '../linux/files.js';
@@ -190,13 +198,13 @@ export class NewRoot {
       refuse(error.errno);
       return;
     }
-    const found = statSync(proc(from));
-    if (make === true) {
+    const found = statOf(from);
+    if (make === true && found !== undefined) {
       this.#makeParents(target);
       if (found.isDirectory()) this.makeDirectory(target);
       else this.#make(target, (place) => writeFileSync(place, ''));
     }
-    const r = this.bindFd(from, target, { readOnly }, found.isCharacterDevice());
+    const r = this.bindFd(from, target, { readOnly }, found?.isCharacterDevice());
     closeSync(from);
     if (r < 0) refuse(r);
   }
@@ -230,6 +238,15 @@ export class NewRoot {
     if (!this.#framed) return;
     const flags = MS.REMOUNT | MS.BIND | MS.RDONLY | MS.NOSUID | MS.NODEV;
     check(mount('none', proc(this.fd), 'none', flags, ''), 'remount', '/');
+  }
+}
+
+/** @returns undefined for a mount of FUSE that only its user may look at. */
+function statOf(fd: number): Stats | undefined {
+  try {
+    return statSync(proc(fd));
+  } catch {
+    return undefined;
   }
 }
 

@@ -4,9 +4,17 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { serveMemory } from '../fuse/child.js';
 import { requires } from '../support/requires.js';
 import { PROGRAM, type Ran, skip, type TryPlace, tryPlace } from './try-place.js';
 
@@ -200,6 +208,23 @@ test('signals go to the command; killed itself, varve leaves nothing running', {
   assert.match(p.run('--list').out, /trap 'exit 9' TERM/);
   assert.match(p.run('--resume', p.at(`trials/${trial}`), '--no').err, /A begun|begun/);
   assert.deepEqual([p.trials(), readdirSync(p.project)], [[], []]);
+});
+
+test('root: a mount that only its user may look at hinders no trial', {
+  skip:
+    skip || requires({ root: true, features: ['fuse', 'plain-user'], commands: ['fusermount3'] }),
+}, async (t) => {
+  const p = tryPlace(t, true);
+  const theirs = p.at('theirs');
+  mkdirSync(theirs);
+  chownSync(theirs, 65534, 65534);
+  const as = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
+  const served = await serveMemory(theirs, { files: { file: 'mine' } }, as);
+  const script = 'ls "$0" 2>/dev/null || echo hidden';
+  const ran = p.run('-q', '--no', '--', 'sh', '-c', script, theirs);
+  assert.deepEqual([ran.code, ran.out], [0, 'hidden\n'], ran.err);
+  assert.equal(spawnSync('umount', [theirs]).status, 0);
+  await served.end(false);
 });
 
 test('root: apt-get installs a package; then the package is there', {
