@@ -17,7 +17,7 @@ import { tempDir } from '../support/temp.js';
 import { type MadeLayer, type Member, makeEstargz, pushLayers, sha256 } from './estargz.js';
 import { installVarve } from './installed.js';
 import { configurePodman, place } from './podman.js';
-import { makeUser, openFuseDevice } from './private.js';
+import { dropNeighbours, makeUser, neighbours, openFuseDevice } from './private.js';
 import { quote } from './shell.js';
 
 const packages = ['busybox-static', 'docker-registry', 'podman', 'runc', 'uidmap'];
@@ -100,10 +100,10 @@ class Session {
   #heard: (() => void) | undefined;
 
   constructor(t: TestContext, folder: string, env: Record<string, string>, run = '') {
-    const start = `mount --bind ${quote(folder)} ${place}; ${openFuseDevice} cd ${place}; ${run} bash -euo pipefail`;
+    const start = `${dropNeighbours} mount --bind ${quote(folder)} ${place}; ${openFuseDevice} cd ${place}; ${run} bash -euo pipefail`;
     const words = ['--mount', '--propagation', 'private', 'bash', '-euo', 'pipefail', '-c', start];
     this.#child = spawn('unshare', words, {
-      env: { ...process.env, ...env, LC_ALL: 'C' },
+      env: { ...process.env, ...env, ...neighbours(), LC_ALL: 'C' },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {

@@ -7,15 +7,21 @@ import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { quote, type Setting, shell } from './shell.js';
 
+/** First in a mount namespace of one's own, with the variable of `neighbours()`. */
+export const dropNeighbours = `
+  awk -v below="$NEIGHBOURS" '$3 ~ /^(fuse|overlay)/ && index($2, below) == 1 { print $2 }' /proc/self/mounts |
+    xargs -r umount -l 2>/dev/null || true
+`;
+
+export const neighbours = (): { readonly NEIGHBOURS: string } => ({
+  NEIGHBOURS: `${dirname(tmpdir())}/`,
+});
+
 /** Runs a script as `shell` does, in a mount namespace that ends with the last process of it. */
 export function privately(script: string, setting: Setting = {}): string {
   return shell(
-    `exec unshare --mount --propagation private bash -euo pipefail -c ${quote(
-      `awk -v below="$NEIGHBOURS" '$3 ~ /^(fuse|overlay)/ && index($2, below) == 1 { print $2 }' /proc/self/mounts |
-       xargs -r umount -l 2>/dev/null || true
-     ${script}`,
-    )}`,
-    { ...setting, env: { ...setting.env, NEIGHBOURS: `${dirname(tmpdir())}/` } },
+    `exec unshare --mount --propagation private bash -euo pipefail -c ${quote(`${dropNeighbours}${script}`)}`,
+    { ...setting, env: { ...setting.env, ...neighbours() } },
   );
 }
 
