@@ -2,10 +2,9 @@
 // Called by `varve evict`. Layers that are being loaded are the loader's, the others are emptied here (lazy/load/evict.ts).
 // Who reads a complete layer is asked of the kernel (a lease, fcntl(2)), by the descriptor that the mount's server reads it through.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LayerFolder } from '../lazy/layer-folder.js';
 import { evictIdle } from '../lazy/load/evict.js';
-import { LayerBusyError, LoadError } from '../lazy/load/layer.js';
+import { LoadError, whenFree } from '../lazy/load/layer.js';
 import { askSupervisor, type Supervisor } from '../supervisor/client.js';
 import { MountError } from './errors.js';
 import { layerFoldersOf } from './images.js';
@@ -14,10 +13,6 @@ import { evictLoaded, loaderStatus } from './loader-status.js';
 import { throwRefusal } from './mount.js';
 import { locateMount } from './mounts-known.js';
 import type { MountSpec } from './spec.js';
-
-/** Milliseconds for which a loader may take to let go of a layer that has just become complete, and between two looks. */
-const LETTING_GO = 2000;
-const LOOK = 20;
 
 /** What was given back. */
 export interface Evicted {
@@ -82,7 +77,7 @@ async function evictComplete(
     for (const [folder, name] of blobs.values()) {
       const isRead = () => isElsewhere(supervisor, mountpoint, name);
       try {
-        freed += await evictFree(folder, keep, isRead);
+        freed += await whenFree(() => evictIdle(folder, keep, isRead));
       } catch (error) {
         if (!(error instanceof LoadError)) throw error;
         kept.push(error.message);
@@ -105,28 +100,12 @@ async function isElsewhere(
   return reply.elsewhere !== false;
 }
 
-/** As evictIdle(); a loader may be about to let go of the layer. */
-async function evictFree(
-  folder: LayerFolder,
-  keep: number,
-  isRead?: () => Promise<boolean>,
-): Promise<number> {
-  for (let waited = 0; ; waited += LOOK) {
-    try {
-      return await evictIdle(folder, keep, isRead);
-    } catch (error) {
-      if (!(error instanceof LayerBusyError) || waited >= LETTING_GO) throw error;
-    }
-    await sleep(LOOK);
-  }
-}
-
 /** Of layers that nobody uses. @returns bytes given back. @throws MountError of kind `busy`. */
 export async function evictImage(layers: readonly LayerFolder[], keep: number): Promise<number> {
   let freed = 0;
   for (const layer of layers) {
     try {
-      freed += await evictFree(layer, keep);
+      freed += await whenFree(() => evictIdle(layer, keep));
     } catch (error) {
       if (error instanceof LoadError) throw new MountError('busy', error.message);
       throw error;

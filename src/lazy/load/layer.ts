@@ -33,7 +33,7 @@ export class LoadError extends Error {
 }
 
 /** Another process has the layer, and perhaps is about to let go of it. */
-export class LayerBusyError extends LoadError {}
+class LayerBusyError extends LoadError {}
 
 /** Milliseconds for which a loader may take to let go of a layer that nobody uses any more, and between two looks. */
 const LETTING_GO = 2000;
@@ -50,8 +50,10 @@ export async function whileLettingGo<T>(
   }
 }
 
-/** Opens a layer as soon as whoever has it lets go of it: right after an unmount that is about to happen. @throws what `open` throws. */
-export async function whenFree<T extends object | boolean>(open: () => T | Promise<T>): Promise<T> {
+/** Opens a layer, or changes it, as soon as whoever has it lets go of it: right after an unmount that is about to happen. @throws what `open` throws. */
+export async function whenFree<T extends object | boolean | number>(
+  open: () => T | Promise<T>,
+): Promise<T> {
   let busy: LayerBusyError | undefined;
   const opened = await whileLettingGo(async () => {
     try {
