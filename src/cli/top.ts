@@ -56,8 +56,8 @@ async function limit(given: Arguments): Promise<void> {
   const rate = rateOf(given);
   if (rate === undefined) return;
   // One that has nothing left to load is about to end, and the next one begins anew.
-  const isThere = await limitLoader(rate);
-  if (isThere && ((await loaderStatus({}))?.layers.length ?? 0) > 0) return;
+  const isBusy = ((await loaderStatus({}))?.layers.length ?? 0) > 0;
+  if (isBusy && (await limitLoader(rate))) return;
   throw new MountError(
     'absent',
     'nothing is being loaded: give --limit-rate to `varve mount` or `varve run`, or set $VARVE_RATE for loaders to come',
