@@ -37,8 +37,12 @@ export function verifyDigest(bytes: Uint8Array, digest: string, what: string): v
   }
 }
 
-/** Text of a stranger, short and without control characters. */
+/** Text of a stranger, short and without control characters. What was to be text may be any JSON, with a `toString` that is no function. */
 export function shown(text: unknown): string {
-  const clean = String(text).replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+  const isJson = typeof text === 'object' && !(text instanceof Error);
+  const clean = (isJson ? JSON.stringify(text) : String(text)).replaceAll(
+    /[\u0000-\u001f\u007f-\u009f]/g,
+    '?',
+  );
   return clean.length > 120 ? `${clean.slice(0, 117)}...` : clean;
 }

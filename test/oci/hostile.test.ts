@@ -49,6 +49,11 @@ const document = fc.record(
   { requiredKeys: [] },
 );
 
+test('a field that was to be text, and is no text by any means, is shown as JSON', () => {
+  const bytes = Buffer.from('{"schemaVersion":{"toString":false}}');
+  assert.throws(() => parseManifest(bytes, undefined, 'it'), /\{"toString":false\}/);
+});
+
 test('manifests: any JSON, any bytes', () => {
   fc.assert(
     fc.property(fc.oneof(document, fc.jsonValue()), (value) => {
