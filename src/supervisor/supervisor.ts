@@ -133,6 +133,7 @@ function run(lock: number, starter?: Socket, bequest?: Bequest): void {
     const isOwner = presence.end();
     for (const status of mounts.list()) rmSync(status.log, { force: true });
     if (!isOwner) process.exit(0);
+    rmSync(runtime.next, { force: true });
     rmSync(runtime.serverLog('spare'), { force: true });
     rmSync(runtime.serverLog('loader'), { force: true });
     rmSync(runtime.log, { force: true });
