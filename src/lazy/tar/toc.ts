@@ -68,7 +68,9 @@ export function parseToc(bytes: Uint8Array): TocEntry[] {
     throw new TocError((error as Error).message);
   }
   const { version, entries } = objectOf(toc, 'it');
-  if (version !== 1) throw new TocError(`version ${String(version)}`);
+  if (version !== 1) {
+    throw new TocError(typeof version === 'number' ? `version ${version}` : 'it has no version');
+  }
   if (!Array.isArray(entries)) throw new TocError('it has no entries');
   if (entries.length > MAX_ENTRIES) throw new TocError(`${entries.length} entries`);
   const out: TocEntry[] = [];
