@@ -8,6 +8,7 @@ import { LayerFolder } from '../lazy/layer-folder.js';
 import { pullImage } from '../lazy/pull/pull.js';
 import { formatReference } from '../oci/reference.js';
 import { MountError } from '../stack/errors.js';
+import { fillLoaded } from '../stack/fill-loaded.js';
 import { lazyKernelLacks } from '../stack/lazy-plan.js';
 import { LoadAhead } from '../stack/load-ahead.js';
 import { privilege } from '../stack/privilege.js';
@@ -69,6 +70,7 @@ export async function obtainImage(
           plainHttp: given.has('plain-http'),
           ...(platform === undefined ? {} : { platform }),
           onProgress: (state) => progress.show(state),
+          fillLoaded,
           ...(signal === undefined ? {} : { signal }),
           ...(ahead === undefined ? {} : { onStaged: (folder) => ahead.begin(folder) }),
         }),

@@ -33,7 +33,7 @@ export class LoadError extends Error {
 }
 
 /** Another process has the layer, and perhaps is about to let go of it. */
-class LayerBusyError extends LoadError {}
+export class LayerBusyError extends LoadError {}
 
 /** Milliseconds for which a loader may take to let go of a layer that nobody uses any more, and between two looks. */
 const LETTING_GO = 2000;
@@ -294,7 +294,9 @@ export function lockLayer(folder: LayerFolder): number {
   if (r >= 0) return lock;
   closeSync(lock);
   if (r === -E.AGAIN) {
-    throw new LayerBusyError(`${folder.path}: another process loads this layer`);
+    throw new LayerBusyError(
+      `${folder.path}: another process loads this layer: unmount what has it, or wait until that is complete (varve detach --wait)`,
+    );
   }
   throw new LoadError(`${folder.lock}: cannot be locked: errno ${-r}`);
 }

@@ -4,7 +4,7 @@
 
 import type { LayerFolder } from '../layer-folder.js';
 import { contents, type FetchFrom, fetchRun, type ReadRange } from '../load/fetch.js';
-import { LoadedLayer, whenFree } from '../load/layer.js';
+import { LayerBusyError, LoadedLayer, whenFree } from '../load/layer.js';
 import { joinRuns, type Run, type Streams } from '../load/runs.js';
 import type { LocalChunks } from '../local-chunks.js';
 import { mapSome } from '../map-some.js';
@@ -18,6 +18,8 @@ export interface FillOptions {
   readonly signal?: AbortSignal;
   /** Told bytes of content that are here, and of all. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Has whoever loads the layer load all of it. @returns false when that cannot be: it is waited for a moment. */
+  readonly byOther?: () => Promise<boolean>;
 }
 
 /** Requests at a time; bytes of a request; bytes after which what came is put on disk. */
@@ -30,7 +32,8 @@ const SYNC_EVERY = 64 << 20;
  */
 export async function fillLayer(folder: LayerFolder, options: FillOptions): Promise<void> {
   if (folder.isComplete) return;
-  const layer = await whenFree(() => LoadedLayer.open(folder));
+  const layer = await whenFree(() => openUnlessLoaded(folder, options));
+  if (layer === false) return;
   try {
     const tell = () => options.onProgress?.(layer.residentBytes, layer.totalBytes);
     tell();
@@ -44,6 +47,19 @@ export async function fillLayer(folder: LayerFolder, options: FillOptions): Prom
     if (!(await layer.complete())) throw new Error(`${folder.path}: is still not complete`);
   } finally {
     layer.close();
+  }
+}
+
+/** @returns false when another process has loaded all of it. @throws LoadError. */
+async function openUnlessLoaded(
+  folder: LayerFolder,
+  { byOther }: FillOptions,
+): Promise<LoadedLayer | false> {
+  try {
+    return LoadedLayer.open(folder);
+  } catch (error) {
+    if (error instanceof LayerBusyError && (await byOther?.()) === true) return false;
+    throw error;
   }
 }
 

@@ -19,7 +19,7 @@ import { layerCheckpoints } from '../tar/checkpoint-reader.js';
 import { pullTarLayer } from '../tar/index.js';
 import { findIndex } from '../tar/layer-index.js';
 import { fetchWhole, LIMITS, wrong } from '../untrusted.js';
-import { fillLayer } from './fill.js';
+import { type FillOptions, fillLayer } from './fill.js';
 import { pullOwnLayer } from './own-layer.js';
 
 /** How far a pull is. */
@@ -47,11 +47,16 @@ export interface PullOptions {
    */
   readonly onStaged?: (folder: string) => void;
   readonly signal?: AbortSignal;
+  /** Has the loader of a mount, which has this layer, load all of it. @returns false when none has it. */
+  readonly fillLoaded?: (
+    folder: LayerFolder,
+    how: Pick<FillOptions, 'signal' | 'onProgress'>,
+  ) => Promise<boolean>;
 }
 
 /**
  * @param ref by tag or digest. @returns the record, which the store has now.
- * @throws RegistryError; LoadError when another process loads a layer that is to be complete.
+ * @throws RegistryError; LoadError when another process loads a layer that is to be complete, and is not to be had to.
  */
 export async function pullImage(
   registry: Registry,
@@ -157,16 +162,21 @@ async function fill(
 ): Promise<void> {
   const local = new LocalChunks(store);
   const elsewhere = registryRanges({});
+  const folder = LayerFolder.of(store, id);
+  const how = {
+    signal: options.signal,
+    onProgress: (done: number, total: number) => options.onProgress?.({ what, done, total }),
+  };
   try {
-    await fillLayer(LayerFolder.of(store, id), {
+    await fillLayer(folder, {
+      ...how,
+      byOther: () => options.fillLoaded?.(folder, how) ?? Promise.resolve(false),
       read: (from, origin, at, length, signal) =>
         isSameSource(from, source)
           ? registry.range(from, origin, at, length, signal)
           : elsewhere.read(from, origin, at, length, signal),
       local,
-      checkpoints: layerCheckpoints(LayerFolder.of(store, id)),
-      signal: options.signal,
-      onProgress: (done, total) => options.onProgress?.({ what, done, total }),
+      checkpoints: layerCheckpoints(folder),
     });
   } finally {
     local.close();
