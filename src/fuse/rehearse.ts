@@ -5,7 +5,7 @@
 import { DT, S } from '../linux/constants.js';
 import { u8, u16, u32 } from '../linux/memory.js';
 import { ENTRY_SIZE } from '../vfs/attr.js';
-import { Counter } from '../vfs/counters.js';
+import { Counter, get, set } from '../vfs/counters.js';
 import type { FileSystem, NodeRef } from '../vfs/filesystem.js';
 import { HEADER } from '../vfs/layout.js';
 import { FuseAttr, FuseAttrOut, FuseDirent, FuseOutHeader } from './abi.js';
@@ -21,8 +21,11 @@ const LIST_EVERY = 5;
 /** Names to practise with in each of so many directories, the root included. */
 const NAMES = 16;
 const DIRECTORIES = 4;
-/** Bytes of counters that the practice must not change. */
-const COUNTERS_SIZE = Counter.opcodes + 8 * 64;
+/** Counters of what clients have asked for, which the practice must not change: from one offset to before another. */
+const ASKED = [
+  [Counter.requests, Counter.nodes],
+  [Counter.opcodes, Counter.opcodes + 8 * 64],
+] as const;
 /** Bytes of a listing; more where the filesystem makes one as fast as a client asks for it. */
 const DIRECTORY_SIZE = 4096;
 const LARGE_PIECE = 32768;
@@ -49,6 +52,9 @@ export class Rehearsal {
   #candidates: Uint8Array[] = [];
   #changes: ChangeRehearsal | undefined;
   #round = 0;
+  /** Names of places whose misfits are counted: a client that finds them known meets these no more. */
+  readonly #counted = new Set<string>();
+  #misfits = 0;
 
   constructor(dispatcher: Dispatcher, fs: FileSystem) {
     this.#practice = new Practice(dispatcher);
@@ -59,15 +65,17 @@ export class Rehearsal {
     return this.#round >= ROUNDS;
   }
 
-  /** One turn: reading and changing by turns. Leaves nodes, handles and counters as they were. */
+  /** One turn: reading and changing by turns. Leaves nodes and handles but for the places, and what counts requests, as they were. */
   turn(): void {
-    const counters = u8.slice(HEADER, HEADER + COUNTERS_SIZE);
+    const asked = ASKED.map(([from, to]) => u8.slice(HEADER + from, HEADER + to));
+    this.#misfits = get(Counter.misfits);
     if (this.#round === 0) this.#findRoot();
     else if (this.#round % 2 === 0) this.#read(this.#round >>> 1);
     else this.#change(this.#round >>> 1);
     this.#round++;
     if (this.over) this.#leave();
-    u8.set(counters, HEADER);
+    for (const [i, [from]] of ASKED.entries()) u8.set(asked[i] as Uint8Array, HEADER + from);
+    set(Counter.misfits, this.#misfits);
   }
 
   #change(round: number): void {
@@ -105,8 +113,12 @@ export class Rehearsal {
 
   /** A directory of the root, listed for the first time, or again as if for the first time. */
   #enter(name: Uint8Array): Place | undefined {
+    const before = get(Counter.misfits);
     const node = this.#practice.lookUp(ROOT, name);
     if (node === undefined) return undefined;
+    const key = Buffer.from(name).toString('latin1');
+    if (!this.#counted.has(key)) this.#misfits += get(Counter.misfits) - before;
+    this.#counted.add(key);
     const start = performance.now();
     if (this.#fs.listsAhead || this.#isSmallDirectory(node)) {
       const names = this.#list(OP.READDIRPLUS, node);
