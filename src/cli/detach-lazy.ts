@@ -65,6 +65,8 @@ async function verified(given: Arguments, mountpoint: string): Promise<Found[]> 
       `${mountpoint}: no layer of an image store is known of it: \`varve images --verify\` reads back what a store has`,
     );
   }
+  const stores = new Set(layers.map(({ store }) => store));
+  const images = new Map([...stores].map((store) => [store, listImages(store)]));
   const line = new StatusLine(given.has('quiet') || given.has('json'));
   const found: Found[] = [];
   let done = 0;
@@ -75,8 +77,8 @@ async function verified(given: Arguments, mountpoint: string): Promise<Found[]> 
   try {
     for (const folder of layers) {
       const id = folder.namedId;
-      const images = listImages(folder.store).filter((image) => image.layers.includes(id));
-      const names = images.map(({ name }) => name);
+      const users = images.get(folder.store)?.filter((image) => image.layers.includes(id)) ?? [];
+      const names = users.map(({ name }) => name);
       found.push({ ...(await verifyLayer(folder, { onProgress })), id, images: names });
     }
   } finally {

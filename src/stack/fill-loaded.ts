@@ -6,20 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Announced, AnnounceError, announceUse } from '../lazy/announce.js';
 import { askLoader, LoaderError } from '../lazy/ask-loader.js';
 import type { LayerFolder } from '../lazy/layer-folder.js';
-import { DEFAULT_POLICY, type LoaderStatus } from '../lazy/protocol.js';
+import { DEFAULT_POLICY, type LayerStatus, type LoaderStatus } from '../lazy/protocol.js';
+import type { Filling } from '../lazy/pull/fill.js';
 import { findSupervisor } from '../supervisor/client.js';
 import { MountError } from './errors.js';
 
 /** Milliseconds between two looks at how far it is, and without anything new after which its trouble is ours. */
 const LOOK = 100;
 const PATIENCE = 30_000;
-
-/** How a layer is filled. */
-export interface Filling {
-  readonly signal?: AbortSignal | undefined;
-  /** Told bytes of content that are here, and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
 
 /**
  * @returns whether the layer is complete; false: no loader of this user has it.
@@ -48,19 +42,24 @@ export async function fillLoaded(folder: LayerFolder, how: Filling): Promise<boo
 }
 
 /** The socket of the loader that has the layer. */
-async function socketOf({ path }: LayerFolder): Promise<string | undefined> {
+async function socketOf(folder: LayerFolder): Promise<string | undefined> {
   const supervisor = await findSupervisor();
   try {
     const socket = (await supervisor?.ask({ op: 'list' }))?.loader?.socket;
     if (socket === undefined) return undefined;
-    const status = await askLoader<LoaderStatus>(socket, { op: 'status' });
-    return status?.layers.some(({ folder }) => folder === path) ? socket : undefined;
+    return (await statusOf(folder, socket)) === undefined ? undefined : socket;
   } catch (error) {
     if (error instanceof LoaderError) return undefined;
     throw error;
   } finally {
     supervisor?.close();
   }
+}
+
+/** @returns undefined when the loader has not got the layer. @throws LoaderError. */
+async function statusOf({ path }: LayerFolder, socket: string): Promise<LayerStatus | undefined> {
+  const status = await askLoader<LoaderStatus>(socket, { op: 'status' });
+  return status?.layers.find(({ folder }) => folder === path);
 }
 
 async function whenComplete(
@@ -72,8 +71,7 @@ async function whenComplete(
   let since = performance.now();
   while (!folder.isComplete) {
     signal?.throwIfAborted();
-    const status = await askLoader<LoaderStatus>(socket, { op: 'status' });
-    const layer = status?.layers.find((one) => one.folder === folder.path);
+    const layer = await statusOf(folder, socket);
     if (layer === undefined) return folder.isComplete;
     onProgress?.(layer.residentBytes, layer.totalBytes);
     if (layer.residentBytes !== last) {

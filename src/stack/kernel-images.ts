@@ -199,13 +199,14 @@ function mountErofs(
   directory: string,
   asked: Asked,
 ): void {
+  const files = [path, ...devices];
   const fds: number[] = [];
   const loops: LoopDevice[] = [];
   try {
-    for (const file of [path, ...devices]) fds.push(openTrusted(file, digests, asked));
+    for (const file of files) fds.push(openTrusted(file, digests, asked));
     if (isReadFaster(path, fds) && mountFrom(fds.map(byDescriptor), directory) >= 0) return;
     const r = mountFrom(
-      fds.map((fd, i) => blockDevice(fd, [path, ...devices][i] as string, loops)),
+      fds.map((fd, i) => blockDevice(fd, files[i] as string, loops)),
       directory,
     );
     if (r >= 0) return;

@@ -48,7 +48,7 @@ export class Presence {
   #timer: NodeJS.Timeout | undefined;
   #listening = false;
 
-  /** @param lock as lock() has given it. */
+  /** @param lock as lockAt() has given it. */
   constructor(runtime: RuntimePaths, lock: number, host: PresenceHost) {
     this.#runtime = runtime;
     this.#host = host;

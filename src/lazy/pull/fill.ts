@@ -9,15 +9,19 @@ import { joinRuns, type Run, type Streams } from '../load/runs.js';
 import type { LocalChunks } from '../local-chunks.js';
 import { mapSome } from '../map-some.js';
 
-export interface FillOptions {
+/** Who waits for a layer to be filled. */
+export interface Filling {
+  readonly signal?: AbortSignal;
+  /** Told bytes of content that are here, and of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface FillOptions extends Filling {
   readonly read: ReadRange;
   /** Of a gzip layer. */
   readonly checkpoints?: Streams;
   /** What other layers of the store have is taken from there. */
   readonly local?: LocalChunks;
-  readonly signal?: AbortSignal;
-  /** Told bytes of content that are here, and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
   /** Has whoever loads the layer load all of it. @returns false when that cannot be: it is waited for a moment. */
   readonly byOther?: () => Promise<boolean>;
 }

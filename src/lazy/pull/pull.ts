@@ -19,7 +19,7 @@ import { layerCheckpoints } from '../tar/checkpoint-reader.js';
 import { pullTarLayer } from '../tar/index.js';
 import { findIndex } from '../tar/layer-index.js';
 import { fetchWhole, LIMITS, wrong } from '../untrusted.js';
-import { type FillOptions, fillLayer } from './fill.js';
+import { type Filling, fillLayer } from './fill.js';
 import { pullOwnLayer } from './own-layer.js';
 
 /** How far a pull is. */
@@ -48,15 +48,12 @@ export interface PullOptions {
   readonly onStaged?: (folder: string) => void;
   readonly signal?: AbortSignal;
   /** Has the loader of a mount, which has this layer, load all of it. @returns false when none has it. */
-  readonly fillLoaded?: (
-    folder: LayerFolder,
-    how: Pick<FillOptions, 'signal' | 'onProgress'>,
-  ) => Promise<boolean>;
+  readonly fillLoaded?: (folder: LayerFolder, how: Filling) => Promise<boolean>;
 }
 
 /**
  * @param ref by tag or digest. @returns the record, which the store has now.
- * @throws RegistryError; LoadError when another process loads a layer that is to be complete, and is not to be had to.
+ * @throws RegistryError; LoadError when another process loads a layer that is to be complete, and cannot be asked to load all of it.
  */
 export async function pullImage(
   registry: Registry,
@@ -163,9 +160,9 @@ async function fill(
   const local = new LocalChunks(store);
   const elsewhere = registryRanges({});
   const folder = LayerFolder.of(store, id);
-  const how = {
+  const how: Filling = {
     signal: options.signal,
-    onProgress: (done: number, total: number) => options.onProgress?.({ what, done, total }),
+    onProgress: (done, total) => options.onProgress?.({ what, done, total }),
   };
   try {
     await fillLayer(folder, {
